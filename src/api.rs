@@ -1,0 +1,7 @@
+//! The resource: what a user writes (`spec`) and what the operator answers (`status`).
+
+pub mod spec;
+pub mod status;
+
+pub use spec::{RedisReplicaSet, RedisReplicaSetSpec};
+pub use status::RedisReplicaSetStatus;

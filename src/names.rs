@@ -1,0 +1,134 @@
+//! Every name that the operator gives to something in the cluster is made here and nowhere else.
+
+use std::fmt;
+
+/// API group of the `RedisReplicaSet` kind, and prefix of our annotations and labels.
+pub const GROUP: &str = "replication.redis";
+/// Field manager under which children (Services, `StatefulSet`, …) are applied.
+pub const CHILDREN_MANAGER: &str = "redis-operator/children";
+/// Field manager under which `status` is applied.
+pub const STATUS_MANAGER: &str = "redis-operator/status";
+/// Port on which every Redis listens, and the port that replicas name as their primary's.
+pub const REDIS_PORT: u16 = 6379;
+/// Name of that port in Services and pods; SRV records are `_redis._tcp.<headless>…`.
+pub const REDIS_PORT_NAME: &str = "redis";
+/// Name of the pod's main container.
+pub const REDIS_CONTAINER: &str = "redis";
+/// Name of the init container that copies the agent into the pod.
+pub const AGENT_CONTAINER: &str = "agent";
+/// Key of the password in the Secret `<name>-auth`.
+pub const PASSWORD_KEY: &str = "password";
+/// Key of the user's redis.conf directives in the `ConfigMap` `<name>-config`.
+pub const CONFIG_KEY: &str = "redis.conf";
+/// Key of the role record (JSON) in the `ConfigMap` `<name>-record`.
+pub const RECORD_KEY: &str = "record.json";
+/// Key of the member list in the `ConfigMap` `<name>-record`: one pod name a line, for the agent.
+pub const MEMBERS_KEY: &str = "members";
+/// Where an init container puts the agent binary (an emptyDir).
+pub const AGENT_DIR: &str = "/opt/redis-operator";
+/// Where the `ConfigMap` `<name>-config` is mounted.
+pub const CONFIG_DIR: &str = "/etc/redis-operator/config";
+/// Where the `ConfigMap` `<name>-record` is mounted.
+pub const RECORD_DIR: &str = "/etc/redis-operator/record";
+/// Where the Secret `<name>-auth` is mounted.
+pub const AUTH_DIR: &str = "/etc/redis-operator/auth";
+/// Where the agent writes the final redis.conf (an emptyDir in memory: it holds the password).
+pub const RUN_DIR: &str = "/run/redis-operator";
+/// Redis' working directory: RDB and AOF files live here.
+pub const DATA_DIR: &str = "/data";
+/// Name of the volume (claim template) mounted at [`DATA_DIR`].
+pub const DATA_VOLUME: &str = "data";
+
+/// Names one `RedisReplicaSet` and makes the names of everything that belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetName {
+    /// Namespace of the set and of all its children.
+    pub namespace: String,
+    /// `metadata.name` of the set.
+    pub name: String,
+}
+
+impl SetName {
+    /// A set by namespace and name.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The `StatefulSet`, named like the set.
+    pub fn stateful_set(&self) -> String {
+        self.name.clone()
+    }
+
+    /// The headless Service that governs the pods' DNS names.
+    pub fn headless_service(&self) -> String {
+        format!("{}-headless", self.name)
+    }
+
+    /// The `ConfigMap` with the user's redis.conf directives.
+    pub fn config_map(&self) -> String {
+        format!("{}-config", self.name)
+    }
+
+    /// The `ConfigMap` with the role record (`docs/protocol.md`, "The record").
+    pub fn record(&self) -> String {
+        format!("{}-record", self.name)
+    }
+
+    /// The Secret with the password.
+    pub fn auth_secret(&self) -> String {
+        format!("{}-auth", self.name)
+    }
+
+    /// The `PodDisruptionBudget`, named like the set.
+    pub fn disruption_budget(&self) -> String {
+        self.name.clone()
+    }
+
+    /// The pod with this ordinal.
+    pub fn pod(&self, ordinal: i32) -> String {
+        format!("{}-{ordinal}", self.name)
+    }
+
+    /// The ordinal of a pod of this set, or `None` where the name is not one of ours.
+    pub fn ordinal(&self, pod: &str) -> Option<i32> {
+        let ordinal: i32 = pod.strip_prefix(&self.name)?.strip_prefix('-')?.parse().ok()?;
+        (self.pod(ordinal) == pod).then_some(ordinal)
+    }
+
+    /// The domain under which the headless Service publishes the pods.
+    pub fn pod_domain(&self, cluster_domain: &str) -> String {
+        format!("{}.{}.svc.{cluster_domain}", self.headless_service(), self.namespace)
+    }
+
+    /// The stable DNS name of a pod: what its Redis announces and what replicas report as `master_host`.
+    pub fn fqdn(&self, ordinal: i32, cluster_domain: &str) -> String {
+        format!("{}.{}", self.pod(ordinal), self.pod_domain(cluster_domain))
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lab_names() {
+        let set = SetName::new("default", "redis");
+        assert_eq!(set.fqdn(0, "cluster.local"), "redis-0.redis-headless.default.svc.cluster.local");
+        assert_eq!(set.headless_service(), "redis-headless");
+    }
+
+    #[test]
+    fn ordinals() {
+        let set = SetName::new("ns", "a-1");
+        assert_eq!(set.ordinal("a-1-12"), Some(12));
+        for foreign in ["a-1", "a-1-", "a-1-x", "a-1-01", "a-1--1", "a-11-0", "b-0"] {
+            assert_eq!(set.ordinal(foreign), None, "{foreign}");
+        }
+    }
+}
