@@ -14,9 +14,11 @@
 //! `tests/architecture.rs` holds them to it.
 
 pub mod api;
+pub mod crd;
 pub mod names;
 pub mod observed;
 pub mod plan;
+pub mod quantity;
 pub mod record;
 pub mod redis;
 pub mod settings;
