@@ -2,6 +2,13 @@
 //!
 //! Needs `helm` and `kubectl` (environment HELM and KUBECTL, else from PATH). No cluster.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test; clippy.toml excuses only the #[test] functions themselves"
+)]
+
 use std::{
     collections::BTreeSet,
     fs,
