@@ -11,11 +11,15 @@ tests/chart.rs compares the two.
   resources: [redisreplicasets/status]
   verbs: [patch]
 - apiGroups: [""]
-  resources: [services, configmaps]
+  resources: [services]
   verbs: [get, list, watch, create, patch]
+# update: the record is replaced as a whole, on condition that nobody else changed it meanwhile.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, update]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [get, list, watch, delete]
 # Passwords are read one by one, by name: no list, no watch.
 - apiGroups: [""]
   resources: [secrets]
