@@ -19,7 +19,7 @@ tests/chart.rs compares the two.
   verbs: [get, list, watch, create, patch, update]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, delete]
+  verbs: [list, watch, delete]
 # Passwords are read one by one, by name: no list, no watch.
 - apiGroups: [""]
   resources: [secrets]
