@@ -4,7 +4,17 @@ use serde::{Deserialize, Serialize};
 
 /// Ordered Redis replicas.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[kube(group = "replication.redis", version = "v1alpha1", kind = "RedisReplicaSet", plural = "redisreplicasets", shortname = "rrs", category = "redis", namespaced, status = "crate::api::status::RedisReplicaSetStatus", derive = "PartialEq")]
+#[kube(
+    group = "replication.redis",
+    version = "v1alpha1",
+    kind = "RedisReplicaSet",
+    plural = "redisreplicasets",
+    shortname = "rrs",
+    category = "redis",
+    namespaced,
+    status = "crate::api::status::RedisReplicaSetStatus",
+    derive = "PartialEq"
+)]
 #[serde(rename_all = "camelCase")]
 pub struct RedisReplicaSetSpec {
     /// Pods in all.
