@@ -1,8 +1,13 @@
-//! Asking one Redis who it is. The only place that names the `redis` crate's errors.
+//! Asking one Redis who it is.
+
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::redis::info::Info;
+use crate::redis::{
+    connection::{Connection, within},
+    info::Info,
+};
 
 /// A Redis to ask.
 #[derive(Clone, Debug)]
@@ -44,7 +49,7 @@ pub enum ProbeFailure {
     Refused,
     /// No answer within the deadline.
     #[error("no answer within {0:?}")]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
     /// Unreachable network, reset connection, and the like.
     #[error("connection failed: {0}")]
     Connection(String),
@@ -63,4 +68,17 @@ pub enum ProbeFailure {
     /// The answer was not what a Redis says.
     #[error("not an answer of a Redis server: {0}")]
     Malformed(String),
+}
+
+/// Asks one Redis over a fresh connection, all within `deadline`. Fresh, because that also proves that the server
+/// still accepts connections and the password. Acts that follow from the answer go over the returned connection:
+/// it leads to the process that answered and to no other.
+pub async fn probe(target: &Target, deadline: Duration) -> Result<(Answer, Connection), ProbeFailure> {
+    within(deadline, async {
+        let mut connection = Connection::open(target, deadline).await?;
+        let info = connection.info().await?;
+        let announced = connection.announced().await?;
+        Ok((Answer { info, announced }, connection))
+    })
+    .await?
 }
