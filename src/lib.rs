@@ -13,6 +13,7 @@
 //! `reconcile` is that picture as code. Pure modules know no client, no clock and no connection;
 //! `tests/architecture.rs` holds them to it.
 
+pub mod agent;
 pub mod api;
 pub mod crd;
 pub mod names;
