@@ -140,7 +140,6 @@ impl Metrics {
             let result = match &pod.answer {
                 Ok(_) => "ok",
                 Err(NoAnswer::NotStarted | NoAnswer::NoPassword) => continue,
-                Err(NoAnswer::Foreign(_)) => "foreign",
                 Err(NoAnswer::Failed(failure)) => result_of(failure),
             };
             self.probes.get_or_create(&ResultLabel { result }).inc();

@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{ResourceExt, runtime::reflector::Store};
 
 use crate::{
-    names::{REDIS_CONTAINER, REDIS_PORT},
+    names::{REDIS_CONTAINER, REDIS_PORT, SetName},
     observed::{NoAnswer, Observed, ObservedPod},
     plan::Plan,
     redis::{
         connection::Connection,
-        probe::{Answer, Password, ProbeFailure, Target, probe},
+        probe::{Answer, Password, Target, probe},
     },
 };
 
@@ -34,7 +34,7 @@ pub async fn observe(pods: &Store<Pod>, plan: &Plan, password: Option<&Password>
     let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = pods
         .state()
         .into_iter()
-        .filter(|pod| pod.namespace().as_deref() == Some(&plan.set.namespace))
+        .filter(|pod| belongs(pod, &plan.set))
         .filter_map(|pod| Some((plan.set.ordinal(&pod.name_any())?, pod)))
         .collect();
     mine.sort_by_key(|(ordinal, _)| *ordinal);
@@ -44,7 +44,7 @@ pub async fn observe(pods: &Store<Pod>, plan: &Plan, password: Option<&Password>
         async move {
             let answer = match target {
                 Ok(target) => match probe(&target, PROBE_DEADLINE).await {
-                    Ok((answer, connection)) => identified(answer, &target.host).map(|a| (a, connection)),
+                    Ok(answered) => Ok(answered),
                     Err(failure) => Err(not_started(&pod).unwrap_or(NoAnswer::Failed(failure))),
                 },
                 Err(why) => Err(why),
@@ -68,6 +68,11 @@ pub async fn observe(pods: &Store<Pod>, plan: &Plan, password: Option<&Password>
     (observed, connections)
 }
 
+/// Whether a pod is one of the set's, by namespace and name; the watch shows only pods with the operator's labels.
+pub fn belongs(pod: &Pod, set: &SetName) -> bool {
+    pod.namespace().as_deref() == Some(&set.namespace) && set.ordinal(&pod.name_any()).is_some()
+}
+
 /// Whom to ask for a pod, or why nobody can be asked.
 pub fn target(plan: &Plan, ordinal: i32, pod: &Pod, password: Option<&Password>) -> Result<Target, NoAnswer> {
     let address = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).and_then(|ip| ip.parse().ok());
@@ -79,11 +84,6 @@ pub fn target(plan: &Plan, ordinal: i32, pod: &Pod, password: Option<&Password>)
         port: REDIS_PORT,
         password: password.clone(),
     })
-}
-
-/// A server that announces another name is not this pod's: the address was reused, or somebody listens there.
-fn identified(answer: Answer, expected: &str) -> Result<Answer, NoAnswer> {
-    if answer.announced == expected { Ok(answer) } else { Err(NoAnswer::Foreign(answer.announced)) }
 }
 
 /// The kubelet's word for it, where nobody answers because no Redis runs.
@@ -138,9 +138,4 @@ fn stuck(pod: &Pod) -> Option<String> {
 
 fn redis_status(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|c| c.name == REDIS_CONTAINER)
-}
-
-/// Whether a failure means that the process is gone or never was, as opposed to silent.
-pub fn is_gone(failure: &ProbeFailure) -> bool {
-    matches!(failure, ProbeFailure::Refused)
 }

@@ -15,6 +15,8 @@ use crate::{
 pub struct Candidate<'a> {
     /// Name of its pod.
     pub pod: &'a str,
+    /// UID of its pod.
+    pub uid: &'a str,
     /// Ordinal of its pod.
     pub ordinal: i32,
     /// What its Redis answered.

@@ -41,7 +41,7 @@ pub struct Template {
 
 /// Replicas from the highest ordinal down, each verified before the next, the primary last; a pod that cannot start
 /// is replaced at once.
-pub fn roll(set: &SetName, template: &Template, record: &Record, observed: &Observed, topology: &Topology) -> Roll {
+pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) -> Roll {
     let Some(revision) = &template.revision else {
         return Roll::Wait("the StatefulSet controller has not seen the new template yet".to_owned());
     };
@@ -63,7 +63,7 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, observed: &Obse
     }
     let missing = (0..template.replicas)
         .map(|ordinal| set.pod(ordinal))
-        .find(|pod| !topology.instances.iter().any(|v| v.pod == *pod && v.is_verified()));
+        .find(|pod| !topology.instances.iter().any(|v| v.pod == *pod && is_verified(v)));
     if let Some(pod) = missing {
         return Roll::Wait(format!("{pod} must be verified before the next pod is replaced"));
     }

@@ -23,8 +23,7 @@ pub fn size(
     wanted: i32,
     live: Option<i32>,
     record: &Record,
-    observed: &Observed,
-    topology: &Topology,
+    look: &Look,
 ) -> Size {
     let recorded = record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
     let live = live.unwrap_or(0);
@@ -66,7 +65,7 @@ fn keeps_primary(set: &SetName, wanted: i32, record: &Record, topology: &Topolog
     let unverified: Vec<&str> = topology
         .instances
         .iter()
-        .filter(|v| v.ordinal < wanted && !v.is_verified())
+        .filter(|v| v.ordinal < wanted && !is_verified(v))
         .map(|v| v.pod.as_str())
         .collect();
     if unverified.is_empty() {
