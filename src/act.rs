@@ -9,10 +9,10 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::{
-    names::{PARKED_HOST, PARKED_PORT, REDIS_PORT},
+    names::REDIS_PORT,
     observe::Connections,
     plan::Plan,
-    redis::probe::ProbeFailure,
+    redis::{PARKED_HOST, PARKED_PORT, probe::ProbeFailure},
 };
 
 /// Why an act could not be carried out. Nothing is lost: the next pass looks again and decides anew.

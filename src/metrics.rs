@@ -14,6 +14,7 @@ use prometheus_client::{
 use crate::{
     api::{RedisReplicaSetStatus, status::InstanceState},
     names::SetName,
+    decide::look::Look,
     observed::{NoAnswer, Observed},
     redis::probe::ProbeFailure,
 };
@@ -151,17 +152,17 @@ impl Metrics {
         &self,
         set: &SetName,
         status: &RedisReplicaSetStatus,
-        observed: Option<&Observed>,
+        look: Option<&Look>,
         now: jiff::Timestamp,
     ) {
         let labels = SetLabels { namespace: set.namespace.clone(), name: set.name.clone() };
         let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
         self.ready.get_or_create(&labels).set(i64::from(ready));
         self.synced.get_or_create(&labels).set(i64::from(status.synced_replicas));
-        let Some(observed) = observed else { return };
+        let Some(look) = look else { return };
         self.last_probe.get_or_create(&labels).set(now.as_duration().as_secs_f64());
         let offset = |pod: &str| {
-            let pod = observed.pods.iter().find(|p| p.name == pod)?;
+            let pod = look.observed.pods.iter().find(|p| p.name == pod)?;
             Some(pod.answer.as_ref().ok()?.info.replication.offset)
         };
         let Some(head) = status.primary.as_ref().and_then(|p| offset(&p.pod)) else { return };

@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     decide::{
         Decision, Hold, HoldReason, decide, elect,
+        look::Look,
         roll::{Roll, Template, roll},
         size::{Size, size},
     },
@@ -21,14 +22,13 @@ use crate::{
     events,
     monitor::Watched,
     names::SetName,
-    observe::{observe, target},
-    observed::Observed,
+    observe::{belongs, observe, target},
     plan::{Plan, Storage, plan},
     record::Record,
     redis::probe::Password,
     status::{Learned, derive, patch::patch},
     store::{self, Stored},
-    topology::{Topology, topology},
+    topology::topology,
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
@@ -47,7 +47,7 @@ struct Pass {
     stored: Option<Stored>,
     password: Option<Password>,
     password_missing: bool,
-    look: Option<(Observed, Topology)>,
+    look: Option<Look>,
     hold: Option<Hold>,
     size: Option<Size>,
     roll: Option<Roll>,
@@ -83,8 +83,7 @@ pub async fn reconcile(
         wanted: set.spec.replicas,
         plan: pass.plan.as_ref(),
         record: pass.stored.as_ref().map(|s| &s.record),
-        observed: pass.look.as_ref().map(|(observed, _)| observed),
-        topology: pass.look.as_ref().map(|(_, topology)| topology),
+        look: pass.look.as_ref(),
         hold: pass.hold.as_ref(),
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
@@ -92,7 +91,7 @@ pub async fn reconcile(
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
     };
     let status = publish(set, ctx, &learned, now).await?;
-    ctx.metrics.observe_set(&name, &status, pass.look.as_ref().map(|(observed, _)| observed));
+    ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
     Ok((status, failure.is_some()))
 }
 
@@ -140,7 +139,7 @@ async fn record(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> Res
         return Ok(Some(stored));
     }
     let pods: Vec<_> =
-        ctx.pods.state().into_iter().filter(|pod| apply::belongs(pod, &plan.set)).collect();
+        ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
     if live.stateful_set.is_none() && !pods.is_empty() {
         // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
         pass.hold = Some(Hold {
@@ -174,17 +173,18 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
 
 /// Look, decide, act; until nothing is left to do in this pass.
 async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<(), StageError> {
-    let mut first_look: Option<Observed> = None;
+    let mut first_look: Option<Look> = None;
     for _ in 0..ROUNDS {
         let Some(stored) = pass.stored.clone() else { return Ok(()) };
         let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref()).await;
         ctx.metrics.count_probes(&observed);
-        let topology = topology(|ordinal| plan.set.fqdn(ordinal, &plan.cluster_domain), &stored.record, &observed);
+        let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
+        let look = Look { topology: topology(host_of, &stored.record, &observed), observed };
         let decision = match first_look.take() {
-            Some(first) => elect(&stored.record, &first, &observed, &topology),
-            None => decide(&stored.record, &observed, &topology),
+            Some(first) => elect(&stored.record, &first, &look),
+            None => decide(&stored.record, &look),
         };
-        pass.look = Some((observed.clone(), topology));
+        pass.look = Some(look.clone());
         pass.hold = None;
         if plan.paused {
             return Ok(());
@@ -196,7 +196,7 @@ async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<(), Stage
                 return Ok(());
             }
             Decision::LookAgain => {
-                first_look = Some(observed);
+                first_look = Some(look);
                 tokio::time::sleep(ELECTION_PAUSE).await;
             }
             Decision::Note(record) => write(pass, ctx, plan, &stored, record).await?,
@@ -209,7 +209,7 @@ async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<(), Stage
             Decision::Follow(pods) => {
                 let primary = stored.record.primary.as_deref().and_then(|p| plan.set.ordinal(p));
                 let Some(ordinal) = primary else { return Ok(()) };
-                act::follow(&mut connections, &pods, &plan.set.fqdn(ordinal, &plan.cluster_domain)).await?;
+                act::follow(&mut connections, &pods, &plan.fqdn(ordinal)).await?;
             }
         }
     }
@@ -223,11 +223,10 @@ async fn resize_and_apply(
     plan: &Plan,
     live: Live,
 ) -> Result<apply::Applied, StageError> {
-    let (Some(stored), Some((observed, topology))) = (pass.stored.clone(), &pass.look) else {
-        return Ok(apply::apply(&ctx.client, &desired(plan, 1), live).await?);
-    };
+    let stored = pass.stored.clone();
+    let look = pass.look.clone().unwrap_or_default();
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
-    let size = size(&plan.set, plan.replicas, running, &stored.record, observed, topology);
+    let size = size(&plan.set, plan.replicas, running, &stored.record, &look);
     let (replicas, members) = (size.replicas, size.members.clone());
     pass.size = Some(size);
     if members != stored.record.members {
@@ -243,7 +242,7 @@ async fn replace_outdated(
     plan: &Plan,
     applied: &apply::Applied,
 ) -> Result<(), StageError> {
-    let (Some(stored), Some((observed, topology))) = (&pass.stored, &pass.look) else { return Ok(()) };
+    let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
     let stateful_set = &applied.stateful_set;
     let status = stateful_set.status.as_ref();
     let is_seen = status.and_then(|s| s.observed_generation) >= stateful_set.metadata.generation;
@@ -252,10 +251,10 @@ async fn replace_outdated(
         replicas: stateful_set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0),
         ephemeral: matches!(plan.storage, Storage::Ephemeral),
     };
-    let next = if observed.pods.is_empty() {
+    let next = if look.observed.pods.is_empty() {
         Roll::Done
     } else {
-        roll(&plan.set, &template, &stored.record, observed, topology)
+        roll(&plan.set, &template, &stored.record, look)
     };
     if let Roll::Replace { pod, uid, why } = &next {
         act::delete_pod(&ctx.client, plan, pod, uid, why).await?;
@@ -278,13 +277,13 @@ async fn write(
 
 /// Holds a connection to every server that this pass could address.
 fn watch_servers(pass: &Pass, set: &RedisReplicaSet, ctx: &Context) {
-    let (Some(plan), Some((observed, _))) = (&pass.plan, &pass.look) else { return };
+    let (Some(plan), Some(look)) = (&pass.plan, &pass.look) else { return };
     let watched = ctx
         .pods
         .state()
         .iter()
-        .filter(|pod| apply::belongs(pod, &plan.set))
-        .filter_map(|pod| watched(plan, pod, pass.password.as_ref(), observed))
+        .filter(|pod| belongs(pod, &plan.set))
+        .filter_map(|pod| watched(plan, pod, pass.password.as_ref(), look))
         .collect();
     ctx.monitor.watch(&ObjectRef::from_obj(set), watched);
 }
@@ -293,11 +292,12 @@ fn watched(
     plan: &Plan,
     pod: &Arc<k8s_openapi::api::core::v1::Pod>,
     password: Option<&Password>,
-    observed: &Observed,
+    look: &Look,
 ) -> Option<Watched> {
     let ordinal = plan.set.ordinal(pod.metadata.name.as_deref()?)?;
     let uid = pod.metadata.uid.clone()?;
-    let known = observed
+    let known = look
+        .observed
         .pods
         .iter()
         .find(|p| p.uid == uid)

@@ -9,14 +9,15 @@ pub mod patch;
 use jiff::Timestamp;
 
 use crate::{
-    api::status::{InstanceState, Primary, RedisReplicaSetStatus, Summary},
-    decide::{Hold, roll::Roll, size::Size},
+    api::{
+        RedisReplicaSet,
+        status::{InstanceState, Primary, RedisReplicaSetStatus, Summary},
+    },
+    decide::{Hold, look::Look, roll::Roll, size::Size},
     desired::labels,
     names::SetName,
-    observed::Observed,
     plan::Plan,
     record::Record,
-    topology::Topology,
 };
 
 /// What one pass learned. `None` means: not learned in this pass.
@@ -33,9 +34,7 @@ pub struct Learned<'a> {
     /// The role record at the end of the pass.
     pub record: Option<&'a Record>,
     /// The last look.
-    pub observed: Option<&'a Observed>,
-    /// What the last look adds up to.
-    pub topology: Option<&'a Topology>,
+    pub look: Option<&'a Look>,
     /// Why nothing can be done safely.
     pub hold: Option<&'a Hold>,
     /// How many pods there shall be now.
@@ -48,13 +47,32 @@ pub struct Learned<'a> {
     pub failure: Option<(&'static str, &'a str)>,
 }
 
+impl<'a> Learned<'a> {
+    /// A pass that ended before it learned anything.
+    pub fn nothing(set: &'a SetName, resource: &RedisReplicaSet, failure: (&'static str, &'a str)) -> Self {
+        Self {
+            set,
+            generation: resource.metadata.generation,
+            wanted: resource.spec.replicas,
+            plan: None,
+            record: None,
+            look: None,
+            hold: None,
+            size: None,
+            roll: None,
+            password_missing: false,
+            failure: Some(failure),
+        }
+    }
+}
+
 /// The status after a pass.
 pub fn derive(before: Option<&RedisReplicaSetStatus>, learned: &Learned<'_>, now: Timestamp) -> RedisReplicaSetStatus {
     let no_instances = Vec::new();
     let before_instances = before.map_or(&no_instances, |s| &s.instances);
-    let instances = match (learned.observed, learned.topology) {
-        (Some(observed), Some(topology)) => instances::instances(before_instances, observed, topology, now),
-        _ => instances::not_asked(before_instances, now),
+    let instances = match learned.look {
+        Some(look) => instances::instances(before_instances, look, now),
+        None => instances::not_asked(before_instances, now),
     };
     let count = |states: &[InstanceState]| {
         i32::try_from(instances.iter().filter(|i| states.contains(&i.state)).count()).unwrap_or(i32::MAX)
@@ -74,7 +92,7 @@ pub fn derive(before: Option<&RedisReplicaSetStatus>, learned: &Learned<'_>, now
     };
     RedisReplicaSetStatus {
         observed_generation: learned.generation,
-        selector: Some(labels::selector_string(learned.set)),
+        selector: Some(labels::selector_text(learned.set)),
         replicas: i32::try_from(instances.len()).unwrap_or(i32::MAX),
         ready_replicas: verified,
         synced_replicas: synced,

@@ -1,16 +1,17 @@
 //! Reading and writing what the operator keeps in the cluster besides the applied children: the role record and
 //! the password.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use kube::{
     Api, Client,
-    api::{ObjectMeta, PostParams},
+    api::{ListParams, ObjectMeta, PostParams},
 };
 use serde_json::json;
 use thiserror::Error;
 
 use crate::{
-    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
+    desired::labels,
+    names::{DATA_VOLUME, MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
     plan::Plan,
     record::Record,
     redis::probe::Password,
@@ -64,7 +65,7 @@ pub struct Stored {
 /// Reads the record, if there is one.
 pub async fn read_record(client: &Client, plan: &Plan) -> Result<Option<Stored>, StoreError> {
     let name = plan.set.record();
-    let Some(map) = record_api(client, plan).get_opt(&name).await.map_err(api("read", "ConfigMap", &name))? else {
+    let Some(map) = record_api(client, plan).get_opt(&name).await.map_err(api_error("read", "ConfigMap", &name))? else {
         return Ok(None);
     };
     stored(map, plan).map(Some)
@@ -76,7 +77,7 @@ pub async fn create_record(client: &Client, plan: &Plan, record: &Record) -> Res
     let created = record_api(client, plan)
         .create(&PostParams::default(), &render(plan, record, None))
         .await
-        .map_err(api("create", "ConfigMap", &name))?;
+        .map_err(api_error("create", "ConfigMap", &name))?;
     stored(created, plan)
 }
 
@@ -86,14 +87,14 @@ pub async fn write_record(client: &Client, plan: &Plan, before: &Stored, record:
     let written = record_api(client, plan)
         .replace(&name, &PostParams::default(), &render(plan, record, Some(&before.resource_version)))
         .await
-        .map_err(api("update", "ConfigMap", &name))?;
+        .map_err(api_error("update", "ConfigMap", &name))?;
     stored(written, plan)
 }
 
 /// Reads the password; `None` where the Secret or its key is missing.
 pub async fn read_password(client: &Client, plan: &Plan) -> Result<Option<Password>, StoreError> {
     let name = plan.set.auth_secret();
-    let secret = secret_api(client, plan).get_opt(&name).await.map_err(api("read", "Secret", &name))?;
+    let secret = secret_api(client, plan).get_opt(&name).await.map_err(api_error("read", "Secret", &name))?;
     // A newline at the end is what `echo` leaves; the agent drops it too.
     Ok(secret
         .and_then(|s| s.data)
@@ -118,8 +119,21 @@ pub async fn create_password(client: &Client, plan: &Plan) -> Result<(), StoreEr
     };
     match secret_api(client, plan).create(&PostParams::default(), &secret).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        created => created.map(|_| ()).map_err(api("create", "Secret", &name)),
+        created => created.map(|_| ()).map_err(api_error("create", "Secret", &name)),
     }
+}
+
+/// How many ordinals, counted from 0, have a data volume of an earlier set of this name.
+pub async fn data_volumes(client: &Client, plan: &Plan) -> Result<i32, StoreError> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &plan.set.namespace);
+    let mine = ListParams::default().labels(&labels::selector_text(&plan.set));
+    let claims = api.list_metadata(&mine).await.map_err(api_error("list", "PersistentVolumeClaim", &plan.set.name))?;
+    let prefix = format!("{DATA_VOLUME}-");
+    Ok(claims
+        .iter()
+        .filter_map(|claim| plan.set.ordinal(claim.metadata.name.as_deref()?.strip_prefix(&prefix)?))
+        .max()
+        .map_or(0, |ordinal| ordinal + 1))
 }
 
 fn render(plan: &Plan, record: &Record, resource_version: Option<&str>) -> ConfigMap {
@@ -138,7 +152,7 @@ fn metadata(plan: &Plan, name: String, resource_version: Option<&str>) -> Object
     ObjectMeta {
         name: Some(name),
         namespace: Some(plan.set.namespace.clone()),
-        labels: Some(crate::desired::labels::labels(&plan.set)),
+        labels: Some(labels::labels(&plan.set)),
         owner_references: Some(vec![plan.owner.clone()]),
         resource_version: resource_version.map(str::to_owned),
         ..ObjectMeta::default()
@@ -164,7 +178,7 @@ fn secret_api(client: &Client, plan: &Plan) -> Api<Secret> {
     Api::namespaced(client.clone(), &plan.set.namespace)
 }
 
-fn api(verb: &'static str, kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> StoreError {
+fn api_error(verb: &'static str, kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> StoreError {
     let name = name.to_owned();
     move |source| StoreError::Api { verb, kind, name, source }
 }

@@ -54,6 +54,13 @@ pub struct Verdict {
     pub faults: Vec<String>,
 }
 
+impl Verdict {
+    /// The primary of record serving, or a replica that truly follows it.
+    pub fn is_verified(&self) -> bool {
+        matches!(self.state, InstanceState::Primary | InstanceState::InSync)
+    }
+}
+
 impl Topology {
     /// All pods whose own Redis says that it is a primary; more than one is a split brain.
     pub fn serving(&self) -> Vec<&Verdict> {

@@ -3,12 +3,7 @@
 //! Pure. The `StatefulSet` is `OnDelete`: it never replaces a running pod, and it never frees a pod that cannot start
 //! (kubernetes/kubernetes issue 67250), so both are decided here.
 
-use crate::{
-    names::SetName,
-    observed::{Observed, ObservedPod},
-    record::Record,
-    topology::Topology,
-};
+use crate::{decide::look::Look, names::SetName, observed::ObservedPod, record::Record};
 
 /// What the roll needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +40,8 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     let Some(revision) = &template.revision else {
         return Roll::Wait("the StatefulSet controller has not seen the new template yet".to_owned());
     };
-    let mut outdated: Vec<&ObservedPod> = observed
+    let mut outdated: Vec<&ObservedPod> = look
+        .observed
         .pods
         .iter()
         .filter(|p| p.ordinal < template.replicas && p.revision.as_ref() != Some(revision))
@@ -63,7 +59,7 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     }
     let missing = (0..template.replicas)
         .map(|ordinal| set.pod(ordinal))
-        .find(|pod| !topology.instances.iter().any(|v| v.pod == *pod && is_verified(v)));
+        .find(|pod| !look.topology.instances.iter().any(|v| v.pod == *pod && v.is_verified()));
     if let Some(pod) = missing {
         return Roll::Wait(format!("{pod} must be verified before the next pod is replaced"));
     }

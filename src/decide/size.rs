@@ -3,7 +3,7 @@
 //! Pure. A member enters the record before its pod is created, and leaves it only while a primary serves
 //! (`docs/protocol.md`, "The record").
 
-use crate::{names::SetName, observed::Observed, record::Record, topology::Topology};
+use crate::{decide::look::Look, names::SetName, record::Record};
 
 /// The size to apply now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,25 +36,25 @@ pub fn size(
     } else if wanted >= live {
         (wanted, None)
     } else {
-        match keeps_primary(set, wanted, record, topology) {
+        match keeps_primary(set, wanted, record, look) {
             Ok(()) => (wanted, None),
             Err(why) => (live, Some(why)),
         }
     };
     let primary_serves =
-        record.primary.as_ref().is_some_and(|p| topology.serving().iter().any(|v| v.pod == *p));
+        record.primary.as_ref().is_some_and(|p| look.topology.serving().iter().any(|v| v.pod == *p));
     let members = (0..replicas.max(recorded))
         .map(|ordinal| set.pod(ordinal))
         .filter(|pod| {
             let stays = set.ordinal(pod).is_some_and(|ordinal| ordinal < replicas);
-            stays || !primary_serves || observed.pods.iter().any(|p| p.name == *pod)
+            stays || !primary_serves || look.observed.pods.iter().any(|p| p.name == *pod)
         })
         .collect();
     Size { replicas, members, blocked }
 }
 
 /// Whether a set of the wanted size still contains the primary and a verified copy of everything.
-fn keeps_primary(set: &SetName, wanted: i32, record: &Record, topology: &Topology) -> Result<(), String> {
+fn keeps_primary(set: &SetName, wanted: i32, record: &Record, look: &Look) -> Result<(), String> {
     let primary = record.primary.as_deref().and_then(|p| Some((p, set.ordinal(p)?)));
     let Some((pod, ordinal)) = primary else { return Err("no primary was chosen yet".to_owned()) };
     if ordinal >= wanted {
@@ -62,10 +62,11 @@ fn keeps_primary(set: &SetName, wanted: i32, record: &Record, topology: &Topolog
             "{pod} is the primary and would be removed; it is kept until the primary is one of the first {wanted}"
         ));
     }
-    let unverified: Vec<&str> = topology
+    let unverified: Vec<&str> = look
+        .topology
         .instances
         .iter()
-        .filter(|v| v.ordinal < wanted && !is_verified(v))
+        .filter(|v| v.ordinal < wanted && !v.is_verified())
         .map(|v| v.pod.as_str())
         .collect();
     if unverified.is_empty() {

@@ -70,7 +70,7 @@ fn spec_valid(learned: &Learned<'_>) -> Finding {
 
 /// Whether a primary serves writes.
 fn available(learned: &Learned<'_>, instances: &[InstanceStatus], primary: Option<&Primary>) -> Finding {
-    if learned.topology.is_none() {
+    if learned.look.is_none() {
         return not_asked(learned);
     }
     let Some(primary) = primary else {
@@ -102,7 +102,7 @@ fn available(learned: &Learned<'_>, instances: &[InstanceStatus], primary: Optio
 
 /// Whether every wanted replica is verified.
 fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &Finding) -> Finding {
-    if learned.topology.is_none() {
+    if learned.look.is_none() {
         return not_asked(learned);
     }
     let wanted = usize::try_from(learned.wanted - 1).unwrap_or(0);
@@ -164,9 +164,9 @@ fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus]) -> Finding {
         &[InstanceState::UnexpectedPrimary, InstanceState::Foreign, InstanceState::AuthFailed],
     );
     let stuck: Vec<String> = learned
-        .observed
+        .look
         .iter()
-        .flat_map(|o| &o.pods)
+        .flat_map(|look| &look.observed.pods)
         .filter_map(|p| p.stuck.as_ref().map(|why| format!("{}: {why}", p.name)))
         .collect();
     if learned.password_missing {
@@ -194,7 +194,7 @@ fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus]) -> Finding {
             .map(|i| format!("{} {:?}: {}", i.pod, i.state, i.message.as_deref().unwrap_or_default()))
             .collect();
         Finding::yes("ServerAstray", words.join("; "))
-    } else if learned.topology.is_none() {
+    } else if learned.look.is_none() {
         not_asked(learned)
     } else {
         Finding::no("AsWanted", "nothing needs a person")

@@ -5,23 +5,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::status::{InstanceRole, InstanceState, InstanceStatus},
-    observed::{Observed, ObservedPod},
+    decide::look::Look,
+    observed::ObservedPod,
     redis::info::{Flavour, Server},
-    topology::{Topology, Verdict},
+    topology::Verdict,
 };
 
 /// Entries for the pods of a look.
 pub fn instances(
     before: &[InstanceStatus],
-    observed: &Observed,
-    topology: &Topology,
+    look: &Look,
     now: Timestamp,
 ) -> Vec<InstanceStatus> {
-    topology
+    look.topology
         .instances
         .iter()
         .map(|verdict| {
-            let pod = observed.pods.iter().find(|p| p.name == verdict.pod);
+            let pod = look.observed.pods.iter().find(|p| p.name == verdict.pod);
             entry(before, verdict, pod, now)
         })
         .collect()
