@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod crd;
+pub mod desired;
 pub mod names;
 pub mod observed;
 pub mod plan;
