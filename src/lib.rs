@@ -13,8 +13,8 @@
 //! `reconcile` is that picture as code. Pure modules know no client, no clock and no connection;
 //! `tests/architecture.rs` holds them to it.
 
-pub mod agent;
 pub mod act;
+pub mod agent;
 pub mod api;
 pub mod apply;
 pub mod cli;
@@ -23,8 +23,10 @@ pub mod controller;
 pub mod crd;
 pub mod decide;
 pub mod desired;
+pub mod drift;
 pub mod error;
 pub mod events;
+pub mod hash;
 pub mod http;
 pub mod immutable;
 pub mod lease;

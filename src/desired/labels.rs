@@ -1,0 +1,43 @@
+//! Labels by which children and pods are known. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::names::SetName;
+
+/// Annotation of the pod template: the hash of the rendered directives. Its change makes a new revision.
+pub const CONFIG_HASH: &str = "replication.redis/config-hash";
+/// Value of `app.kubernetes.io/managed-by`.
+pub const MANAGED_BY: &str = "redis-operator";
+
+/// Labels of every child and every pod of a set. They never change: the `StatefulSet`'s selector is made of them.
+pub fn labels(set: &SetName) -> BTreeMap<String, String> {
+    [("name", "redis"), ("instance", &set.name), ("component", "server"), ("managed-by", MANAGED_BY)]
+        .map(|(key, value)| (format!("app.kubernetes.io/{key}"), value.to_owned()))
+        .into()
+}
+
+/// Selects the pods of a set.
+pub fn selector(set: &SetName) -> LabelSelector {
+    LabelSelector { match_labels: Some(labels(set)), match_expressions: None }
+}
+
+/// The same in the form of a query and of `status.selector`: `a=b,c=d`.
+pub fn selector_text(set: &SetName) -> String {
+    labels(set).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_text() {
+        assert_eq!(
+            selector_text(&SetName::new("lab", "cache")),
+            "app.kubernetes.io/component=server,app.kubernetes.io/instance=cache,\
+             app.kubernetes.io/managed-by=redis-operator,app.kubernetes.io/name=redis"
+        );
+    }
+}

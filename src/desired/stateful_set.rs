@@ -1,0 +1,89 @@
+//! The `StatefulSet`.
+
+use std::fmt::Write;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{
+            StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+            StatefulSetUpdateStrategy,
+        },
+        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use sha2::{Digest, Sha256};
+
+use super::{Stage, labels, metadata, pod};
+use crate::{
+    names::DATA_VOLUME,
+    plan::{Plan, Storage},
+};
+
+/// Ordered pods behind the headless Service.
+///
+/// `OnDelete`: the operator chooses which pod is replaced when, the primary last and after a switchover.
+/// `OrderedReady`: the lab's promise, and a member is verified before the next one comes.
+pub(super) fn stateful_set(plan: &Plan, stage: Stage, redis_conf: &str) -> StatefulSet {
+    StatefulSet {
+        metadata: metadata(plan, plan.set.stateful_set()),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(stage.pods),
+            service_name: Some(plan.set.headless_service()),
+            selector: labels::selector(&plan.set),
+            pod_management_policy: Some("OrderedReady".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".to_owned()),
+                rolling_update: None,
+            }),
+            revision_history_limit: Some(2),
+            persistent_volume_claim_retention_policy: retention(plan),
+            volume_claim_templates: claim_templates(plan),
+            template: pod::template(plan, &sha256(redis_conf)),
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn retention(plan: &Plan) -> Option<StatefulSetPersistentVolumeClaimRetentionPolicy> {
+    match &plan.storage {
+        Storage::Volume { retention, .. } => Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
+            when_deleted: Some(retention.when_deleted.as_str().to_owned()),
+            when_scaled: Some(retention.when_scaled.as_str().to_owned()),
+        }),
+        Storage::Ephemeral => None,
+    }
+}
+
+fn claim_templates(plan: &Plan) -> Option<Vec<PersistentVolumeClaim>> {
+    match &plan.storage {
+        Storage::Volume { size, class, .. } => Some(vec![PersistentVolumeClaim {
+            metadata: ObjectMeta {
+                name: Some(DATA_VOLUME.to_owned()),
+                labels: Some(labels::labels(&plan.set)),
+                ..ObjectMeta::default()
+            },
+            spec: Some(PersistentVolumeClaimSpec {
+                access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+                storage_class_name: class.clone(),
+                volume_mode: Some("Filesystem".to_owned()),
+                resources: Some(VolumeResourceRequirements {
+                    requests: Some([("storage".to_owned(), size.clone())].into()),
+                    limits: None,
+                }),
+                ..PersistentVolumeClaimSpec::default()
+            }),
+            status: None,
+        }]),
+        Storage::Ephemeral => None,
+    }
+}
+
+/// In hexadecimal.
+fn sha256(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}"); // writing to a String cannot fail
+        hex
+    })
+}
