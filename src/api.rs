@@ -1,5 +1,6 @@
 //! The resource: what a user writes (`spec`) and what the operator answers (`status`).
 
+pub mod directives;
 pub mod spec;
 pub mod status;
 

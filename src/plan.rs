@@ -1,3 +1,265 @@
 //! From what the user wrote to what is meant: every default taken, every value checked, every name made.
 //!
-//! Pure. What comes out has no reason to be refused by the API server.
+//! Pure. What comes out has no reason to be refused by the API server. The CRD refuses most of what is refused
+//! here already at `kubectl apply`; this holds for what a schema cannot say, and where an older CRD is installed.
+
+mod check;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Affinity, Toleration, TopologySpreadConstraint},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::OwnerReference},
+};
+use kube::Resource;
+use thiserror::Error;
+
+use crate::{
+    api::{
+        RedisReplicaSet,
+        spec::{ImagePullPolicy, Resources, Retention},
+    },
+    names::SetName,
+    settings::Settings,
+};
+
+/// Everything that is to exist for one set, checked and named.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The set.
+    pub set: SetName,
+    /// UID of the resource: a namesake that comes later is another set.
+    pub uid: String,
+    /// `metadata.generation` that this plan was made from.
+    pub generation: i64,
+    /// Owner of every child.
+    pub owner: OwnerReference,
+    /// Pods in all.
+    pub replicas: i32,
+    /// Image of the Redis container.
+    pub image: String,
+    /// When the kubelet pulls it.
+    pub image_pull_policy: ImagePullPolicy,
+    /// Names of the Secrets with which it is pulled.
+    pub image_pull_secrets: Vec<String>,
+    /// redis.conf directives of the user.
+    pub directives: BTreeMap<String, String>,
+    /// Where each pod keeps its data.
+    pub storage: Storage,
+    /// CPU and memory of the Redis container.
+    pub resources: Resources,
+    /// Which nodes the pods may and should run on.
+    pub scheduling: Scheduling,
+    /// Labels of the user for the pods.
+    pub pod_labels: BTreeMap<String, String>,
+    /// Annotations of the user for the pods.
+    pub pod_annotations: BTreeMap<String, String>,
+    /// Change nothing, go on to report.
+    pub paused: bool,
+    /// Domain of the cluster's DNS.
+    pub cluster_domain: String,
+    /// Image with the agent.
+    pub agent_image: String,
+}
+
+/// Where a pod keeps its data.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Storage {
+    /// In a volume of its own.
+    Volume {
+        /// Its size.
+        size: Quantity,
+        /// Its class; the cluster's default class if none.
+        class: Option<String>,
+        /// What becomes of it.
+        retention: Retention,
+    },
+    /// In the pod.
+    Ephemeral,
+}
+
+/// Which nodes the pods may and should run on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scheduling {
+    /// Labels that a node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// As the user gave it; none asks for the default.
+    pub affinity: Option<Affinity>,
+    /// Taints that are tolerated.
+    pub tolerations: Vec<Toleration>,
+    /// Spread over zones and nodes.
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// `PriorityClass`.
+    pub priority_class_name: Option<String>,
+}
+
+/// The spec cannot be carried out as it stands. Only an edit helps.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidSpec {
+    /// Path of the field, for example `spec.storage.size`.
+    pub field: String,
+    /// What is wrong with it, and what to write instead.
+    pub problem: String,
+}
+
+impl InvalidSpec {
+    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+impl Plan {
+    /// The DNS name of a pod: what its Redis announces and what replicas report as `master_host`.
+    pub fn fqdn(&self, ordinal: i32) -> String {
+        self.set.fqdn(ordinal, &self.cluster_domain)
+    }
+}
+
+/// Reads the resource.
+pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, InvalidSpec> {
+    let missing =
+        |field: &str| InvalidSpec::new(field, "is missing: this resource was not read from an API server");
+    let metadata = &resource.metadata;
+    let spec = &resource.spec;
+    let set = SetName::new(
+        metadata.namespace.as_deref().ok_or_else(|| missing("metadata.namespace"))?,
+        metadata.name.as_deref().ok_or_else(|| missing("metadata.name"))?,
+    );
+    let uid = metadata.uid.clone().ok_or_else(|| missing("metadata.uid"))?;
+    let owner = resource.controller_owner_ref(&()).ok_or_else(|| missing("metadata.uid"))?;
+
+    check::name(&set)?;
+    check::replicas(spec.replicas)?;
+    check::host_names(&set, spec.replicas, &settings.cluster_domain)?;
+    check::image(&spec.image)?;
+    check::directives(&spec.config)?;
+    check::resources(&spec.resources)?;
+    check::pod_metadata("spec.podLabels", &spec.pod_labels)?;
+    check::label_values("spec.podLabels", &spec.pod_labels)?;
+    check::pod_metadata("spec.podAnnotations", &spec.pod_annotations)?;
+
+    Ok(Plan {
+        uid,
+        generation: metadata.generation.unwrap_or_default(),
+        owner,
+        replicas: spec.replicas,
+        image: spec.image.clone(),
+        image_pull_policy: spec.image_pull_policy,
+        image_pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
+        directives: spec.config.clone(),
+        storage: check::storage(&spec.storage)?,
+        resources: spec.resources.clone(),
+        scheduling: Scheduling {
+            node_selector: spec.node_selector.clone(),
+            affinity: spec.affinity.clone(),
+            tolerations: spec.tolerations.clone(),
+            topology_spread_constraints: spec.topology_spread_constraints.clone(),
+            priority_class_name: spec.priority_class_name.clone(),
+        },
+        pod_labels: spec.pod_labels.clone(),
+        pod_annotations: spec.pod_annotations.clone(),
+        paused: spec.paused,
+        cluster_domain: settings.cluster_domain.clone(),
+        agent_image: settings.agent_image.clone(),
+        set,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn settings() -> Settings {
+        Settings {
+            cluster_domain: "cluster.local".into(),
+            agent_image: "localhost/redis-operator:test".into(),
+        }
+    }
+
+    fn resource(name: &str, spec: Value) -> RedisReplicaSet {
+        serde_json::from_value(json!({
+            "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+            "metadata": {"name": name, "namespace": "lab", "uid": "u-1", "generation": 7},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn problem(spec: Value) -> InvalidSpec {
+        plan(&resource("redis", spec), &settings()).unwrap_err()
+    }
+
+    #[test]
+    fn an_empty_spec_is_a_plan() {
+        let plan = plan(&resource("redis", json!({})), &settings()).unwrap();
+        assert_eq!((plan.replicas, plan.generation, plan.paused), (3, 7, false));
+        assert_eq!(plan.fqdn(0), "redis-0.redis-headless.lab.svc.cluster.local");
+        assert_eq!(plan.owner.controller, Some(true));
+        assert_eq!(
+            plan.storage,
+            Storage::Volume { size: Quantity("1Gi".into()), class: None, retention: Retention::default() }
+        );
+    }
+
+    #[test]
+    fn a_bad_spec_names_the_field_and_the_remedy() {
+        for (spec, field, remedy) in [
+            (json!({"replicas": 0}), "spec.replicas", "1 to 9"),
+            (json!({"replicas": 10}), "spec.replicas", "1 to 9"),
+            (json!({"image": ""}), "spec.image", "registry/repository:tag"),
+            (json!({"image": "a b"}), "spec.image", "registry/repository:tag"),
+            (json!({"config": {"replicaof": "x 1"}}), "spec.config", "status.primary"),
+            (json!({"storage": {}}), "spec.storage", "ephemeral: {}"),
+            (json!({"storage": {"size": "1Gi", "ephemeral": {}}}), "spec.storage", "either"),
+            (json!({"storage": {"ephemeral": {}, "storageClassName": "x"}}), "spec.storage", "remove"),
+            (json!({"storage": {"size": "1Gib"}}), "spec.storage.size", "10Gi"),
+            (json!({"storage": {"size": "0"}}), "spec.storage.size", "10Gi"),
+            (json!({"resources": {"limits": {"memory": "lots"}}}), "spec.resources.limits.memory", "1Gi"),
+            (json!({"resources": {"requests": {"cpu": "-1"}}}), "spec.resources.requests.cpu", "100m"),
+            (
+                json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}}),
+                "spec.resources.requests.cpu",
+                "limit",
+            ),
+            (json!({"podLabels": {"app.kubernetes.io/name": "x"}}), "spec.podLabels", "prefix of your own"),
+            (json!({"podLabels": {"a": "b c"}}), "spec.podLabels", "podAnnotations"),
+            (json!({"podLabels": {"a b": "c"}}), "spec.podLabels", "[prefix/]name"),
+            (
+                json!({"podAnnotations": {"replication.redis/x": ""}}),
+                "spec.podAnnotations",
+                "prefix of your own",
+            ),
+        ] {
+            let invalid = problem(spec.clone());
+            assert_eq!(invalid.field, field, "{spec}: {invalid}");
+            assert!(invalid.problem.contains(remedy), "{spec}: {invalid}");
+        }
+    }
+
+    #[test]
+    fn names_that_children_cannot_bear_are_refused() {
+        let too_long = "a".repeat(53);
+        for name in [too_long.as_str(), "1redis", "re.dis", "Redis", "redis-"] {
+            assert_eq!(
+                plan(&resource(name, json!({})), &settings()).unwrap_err().field,
+                "metadata.name",
+                "{name}"
+            );
+        }
+        assert!(plan(&resource(&"a".repeat(52), json!({})), &settings()).is_ok());
+    }
+
+    #[test]
+    fn host_names_must_fit_dns_and_redis() {
+        let long_domain = Settings { cluster_domain: "d".repeat(128), ..settings() };
+        let invalid =
+            plan(&resource(&"a".repeat(52), json!({})), &long_domain).map(|plan| plan.fqdn(2).len());
+        assert_eq!(invalid, Ok(253), "the longest that fits");
+        let longer = Settings { cluster_domain: format!("x{}", long_domain.cluster_domain), ..settings() };
+        let invalid = plan(&resource(&"a".repeat(52), json!({})), &longer).unwrap_err();
+        assert_eq!(invalid.field, "metadata.name");
+        assert!(invalid.problem.contains("254") && invalid.problem.contains("shorter"), "{invalid}");
+    }
+}
