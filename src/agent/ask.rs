@@ -17,7 +17,7 @@ use crate::{
         wire::{Reply, Wire},
     },
     names::REDIS_PORT,
-    redis::probe::ProbeFailure,
+    redis::{info::parse_replication, probe::ProbeFailure},
 };
 
 /// Time for one conversation with one peer. Redis answers INFO in well under a millisecond; a peer that needs
@@ -90,20 +90,18 @@ fn refusal(code: &str, text: &str) -> ProbeFailure {
 }
 
 fn malformed(reply: &Reply) -> Silence {
-    Silence::Failed(ProbeFailure::Malformed(format!("{reply:?}")))
+    Silence::Failed(ProbeFailure::Malformed(format!("unexpected reply {reply:?}")))
 }
 
 /// What `INFO replication` says, as far as the start rule needs it.
 fn says(info: &str) -> Result<Says, Silence> {
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim_end)
-    };
-    match (field("role"), field("master_failover_state"), field("master_host")) {
-        (Some("master" | "slave"), Some(state), _) if state != "no-failover" => Ok(Says::HandsOver),
-        (Some("master"), Some(_), _) => Ok(Says::Serves),
-        (Some("slave"), Some(_), Some(host)) => Ok(Says::Follows(host.to_owned())),
-        _ => Err(Silence::Failed(ProbeFailure::Malformed("INFO replication without a role".to_owned()))),
-    }
+    let replication = parse_replication(info)
+        .map_err(|error| Silence::Failed(ProbeFailure::Malformed(error.to_string())))?;
+    Ok(match replication.upstream {
+        _ if replication.failover_state != "no-failover" => Says::HandsOver,
+        None => Says::Serves,
+        Some(upstream) => Says::Follows(upstream.host),
+    })
 }
 
 /// Asks all peers at the same time, each again and again, and delivers each answer as it comes, with the index of
@@ -136,26 +134,31 @@ pub fn ask_all(
 mod tests {
     use super::*;
 
+    fn info(role: &str, failover_state: &str) -> String {
+        format!(
+            "# Replication\r\nrole:{role}\r\nmaster_host:a.b\r\nmaster_port:6379\r\nmaster_link_status:up\r\n\
+             master_last_io_seconds_ago:1\r\nmaster_sync_in_progress:0\r\nslave_repl_offset:1\r\n\
+             connected_slaves:0\r\nmaster_failover_state:{failover_state}\r\nmaster_replid:x\r\n\
+             master_replid2:y\r\nmaster_repl_offset:1\r\nsecond_repl_offset:-1\r\nrepl_backlog_active:1\r\n"
+        )
+    }
+
     #[test]
     fn reads_the_role() {
-        let primary = "# Replication\r\nrole:master\r\nmaster_failover_state:no-failover\r\n";
-        assert_eq!(says(primary), Ok(Says::Serves));
-        let replica = "role:slave\r\nmaster_host:a.b\r\nmaster_failover_state:no-failover\r\n";
-        assert_eq!(says(replica), Ok(Says::Follows("a.b".to_owned())));
+        assert_eq!(says(&info("master", "no-failover")), Ok(Says::Serves));
+        assert_eq!(says(&info("slave", "no-failover")), Ok(Says::Follows("a.b".to_owned())));
     }
 
     #[test]
     fn a_running_failover_is_neither_role() {
-        for (role, state) in [("master", "waiting-for-sync"), ("slave", "failover-in-progress")] {
-            let info = format!("role:{role}\r\nmaster_host:a\r\nmaster_failover_state:{state}\r\n");
-            assert_eq!(says(&info), Ok(Says::HandsOver));
-        }
+        assert_eq!(says(&info("master", "waiting-for-sync")), Ok(Says::HandsOver));
+        assert_eq!(says(&info("slave", "failover-in-progress")), Ok(Says::HandsOver));
     }
 
     #[test]
     fn without_a_role_nothing_is_believed() {
-        for info in ["", "role:sentinel\r\nmaster_failover_state:no-failover\r\n", "role:master\r\n"] {
-            assert!(says(info).is_err(), "{info}");
+        for text in ["", "# Replication\r\nrole:master\r\n", &info("sentinel", "no-failover")] {
+            assert!(matches!(says(text), Err(Silence::Failed(ProbeFailure::Malformed(_)))), "{text}");
         }
     }
 }

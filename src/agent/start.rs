@@ -126,7 +126,9 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     let resolve: Arc<Resolve> = Arc::new(resolve);
     let start = choose(&peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
     if let Start::Park { reason } = &start {
-        log(&format!("parked: {reason}; Redis keeps its data and refuses writes until the operator decides"));
+        log(&format!(
+            "parked: {reason}; Redis keeps its data and refuses writes until the operator gives it a role"
+        ));
     }
 
     let (host, port) = start.replica_of();

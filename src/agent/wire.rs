@@ -65,7 +65,7 @@ impl Wire {
             Err(error) if error.is_connection_dropped() || error.is_io_error() => {
                 Err(ProbeFailure::Connection(error.to_string()))
             }
-            Err(error) => Err(ProbeFailure::Malformed(error.to_string())),
+            Err(_) => Err(ProbeFailure::Malformed("no valid reply in the Redis protocol".to_owned())),
         }
     }
 }
