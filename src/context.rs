@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -22,7 +22,6 @@ use crate::{
 };
 
 /// Clients, caches and settings of the process.
-#[derive(Debug)]
 pub struct Context {
     /// Client of the API server.
     pub client: Client,
@@ -33,7 +32,7 @@ pub struct Context {
     /// The one publisher of Events.
     pub recorder: Recorder,
     /// Figures of the process.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Held connections.
     pub monitor: Monitor,
     /// What the process remembers of each set between passes.

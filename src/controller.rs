@@ -41,6 +41,11 @@ use crate::{
 /// this many are stuck at once.
 const CONCURRENT_PASSES: u16 = 64;
 
+/// Marks every object that the operator made.
+const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Names the set that a pod belongs to.
+const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+
 /// What the controller runs on.
 pub struct Wiring {
     /// Client of the API server.
@@ -67,7 +72,7 @@ pub async fn run(
 ) {
     let Wiring { client, namespace, triggers, pods } = wiring;
     let ns = namespace.as_deref();
-    let ours = || watcher::Config::default().labels(labels::MANAGED_BY_SELECTOR);
+    let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={}", labels::MANAGED_BY));
     let pods = watcher(scoped::<Pod>(&client, ns), ours())
         .default_backoff()
         .modify(|pod| {
@@ -91,7 +96,7 @@ pub async fn run(
         .for_each(|result| {
             match result {
                 Ok(_) => {}
-                Err(controller::Error::ObjectNotFound(set)) => forget(&ctx, &set),
+                Err(controller::Error::ObjectNotFound(set)) => forget(&ctx, set.namespace.as_deref(), &set.name),
                 Err(error) => warn!(error = chain(&error), "a watch or a pass failed; it is tried again"),
             }
             std::future::ready(())
@@ -112,7 +117,7 @@ where
 
 /// The set that a pod belongs to, by its label.
 fn set_of(pod: &Pod) -> Option<ObjectRef<DeserializeGuard<RedisReplicaSet>>> {
-    let set = pod.labels().get(labels::INSTANCE)?;
+    let set = pod.labels().get(INSTANCE_LABEL)?;
     Some(ObjectRef::new(set).within(&pod.namespace()?))
 }
 
@@ -127,7 +132,7 @@ async fn pass(
         Err(invalid) => {
             // Admission refuses such an object; it can only be older than the CRD. Other sets go on.
             error!(
-                namespace = invalid.metadata.namespace, name = invalid.metadata.name, error = chain(&invalid.error),
+                namespace = invalid.metadata.namespace, name = invalid.metadata.name, error = invalid.error,
                 "this RedisReplicaSet cannot be read; edit it until kubectl apply accepts it"
             );
             ctx.metrics.count_error("Unreadable");
@@ -171,12 +176,12 @@ fn jitter(_set: &ObjectRef<RedisReplicaSet>) -> f64 {
     f64::from(random) / f64::from(u32::MAX)
 }
 
-fn forget(ctx: &Context, set: &ObjectRef<DeserializeGuard<RedisReplicaSet>>) {
-    let namespace = set.namespace.clone().unwrap_or_default();
-    let object = ObjectRef::new(&set.name).within(&namespace);
+/// A set is gone: its children go with it, and nothing of it stays in this process.
+fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
+    let name = SetName::new(namespace.unwrap_or_default(), name);
+    let object = ObjectRef::new(&name.name).within(&name.namespace);
     ctx.monitor.forget(&object);
     ctx.memory.forget(&object);
-    let name = SetName::new(namespace, &set.name);
     let pods = (0..9).map(|ordinal| name.pod(ordinal)).collect::<Vec<_>>();
     ctx.metrics.forget(&name, pods.into_iter());
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{apply::ApplyError, observe::ObserveError, plan::InvalidSpec, store::StoreError};
+use crate::{apply::ApplyError, plan::InvalidSpec, store::StoreError};
 
 /// The stage that failed, with its own error.
 #[derive(Debug, Error)]
@@ -13,15 +13,15 @@ pub enum StageError {
     /// The record or the password could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Pods could not be listed.
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
     /// A child could not be applied.
     #[error(transparent)]
     Apply(#[from] ApplyError),
     /// A decision could not be carried out.
     #[error(transparent)]
     Act(#[from] crate::act::ActError),
+    /// The record vanished within a pass.
+    #[error("the role record vanished; it is rebuilt in the next pass")]
+    NoRecord,
     /// The pass took longer than its deadline.
     #[error("the pass did not end within {0:?}; the API server or the network is too slow")]
     Deadline(std::time::Duration),
@@ -35,7 +35,8 @@ impl StageError {
             Self::Store(StoreError::Foreign { .. }) => "NameTaken",
             Self::Store(StoreError::Unreadable { .. }) => "RecordUnreadable",
             Self::Apply(error) => error.category(),
-            Self::Store(_) | Self::Observe(_) => "APIError",
+            Self::Store(_) => "ApiError",
+            Self::NoRecord => "RecordUnreadable",
             Self::Act(_) => "ActFailed",
             Self::Deadline(_) => "DeadlineExceeded",
         }

@@ -57,6 +57,7 @@ pub struct Monitor {
 #[derive(Debug)]
 struct Held {
     task: AbortHandle,
+    target: Target,
     known: std::sync::Arc<Mutex<Option<Meaning>>>,
 }
 
@@ -106,10 +107,11 @@ impl Monitor {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         let before = sets.remove(set).unwrap_or_default();
         let mut held = before;
-        held.retain(|key, _| watched.iter().any(|w| key_of(w) == *key));
+        // Another pod, address or password is another watch.
+        held.retain(|uid, held| watched.iter().any(|w| w.uid == *uid && w.target == held.target));
         for one in watched {
             let meaning = one.known.as_ref().map(Meaning::of);
-            match held.get(&key_of(&one)) {
+            match held.get(&one.uid) {
                 // The pass knows more than the task: what it saw is no news.
                 Some(existing) => {
                     *existing.known.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
@@ -122,7 +124,7 @@ impl Monitor {
                         std::sync::Arc::clone(&known),
                         self.trigger.clone(),
                     ));
-                    held.insert(key_of(&one), Held { task: task.abort_handle(), known });
+                    held.insert(one.uid, Held { task: task.abort_handle(), target: one.target, known });
                 }
             }
         }
@@ -135,11 +137,6 @@ impl Monitor {
     pub fn forget(&self, set: &ObjectRef<RedisReplicaSet>) {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner).remove(set);
     }
-}
-
-/// A new address or password is a new watch.
-fn key_of(watched: &Watched) -> String {
-    format!("{}/{}/{}", watched.uid, watched.target.address, watched.target.password.fingerprint())
 }
 
 /// Holds one server for as long as the task lives.

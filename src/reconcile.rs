@@ -17,7 +17,7 @@ use crate::{
         roll::{Roll, Template, roll},
         size::{Size, size},
     },
-    desired::desired,
+    desired::{Stage, desired},
     error::{StageError, chain},
     events,
     monitor::Watched,
@@ -223,7 +223,7 @@ async fn resize_and_apply(
     plan: &Plan,
     live: Live,
 ) -> Result<apply::Applied, StageError> {
-    let stored = pass.stored.clone();
+    let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
     let look = pass.look.clone().unwrap_or_default();
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
     let size = size(&plan.set, plan.replicas, running, &stored.record, &look);
@@ -232,7 +232,7 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    Ok(apply::apply(&ctx.client, &desired(plan, replicas), live).await?)
+    Ok(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live).await?)
 }
 
 /// The next step of a roll, if one is due.

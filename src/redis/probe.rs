@@ -10,7 +10,7 @@ use crate::redis::{
 };
 
 /// A Redis to ask.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Stable DNS name of the pod.
     pub host: String,
