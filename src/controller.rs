@@ -144,7 +144,7 @@ async fn pass(
     }
     let span = info_span!("pass", namespace = set.namespace(), name = set.name_any());
     let started = Instant::now();
-    let outcome = std::panic::AssertUnwindSafe(reconcile(set, &ctx, now)).catch_unwind().instrument(span.clone()).await;
+    let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, &ctx, now))).catch_unwind().instrument(span.clone()).await;
     ctx.metrics.observe_pass(started.elapsed());
 
     let object = ObjectRef::from_obj(set);

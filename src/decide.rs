@@ -295,3 +295,6 @@ fn serving(member: &Candidate<'_>) -> Serving {
         replid: member.answer.info.replication.replid.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,10 +33,9 @@ impl StageError {
         match self {
             Self::Plan(_) => "InvalidSpec",
             Self::Store(StoreError::Foreign { .. }) => "NameTaken",
-            Self::Store(StoreError::Unreadable { .. }) => "RecordUnreadable",
+            Self::Store(StoreError::Unreadable { .. }) | Self::NoRecord => "RecordUnreadable",
             Self::Apply(error) => error.category(),
             Self::Store(_) => "ApiError",
-            Self::NoRecord => "RecordUnreadable",
             Self::Act(_) => "ActFailed",
             Self::Deadline(_) => "DeadlineExceeded",
         }

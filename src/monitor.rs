@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -58,7 +58,7 @@ pub struct Monitor {
 struct Held {
     task: AbortHandle,
     target: Target,
-    known: std::sync::Arc<Mutex<Option<Meaning>>>,
+    known: Arc<Mutex<Option<Meaning>>>,
 }
 
 impl Drop for Held {
@@ -111,22 +111,15 @@ impl Monitor {
         held.retain(|uid, held| watched.iter().any(|w| w.uid == *uid && w.target == held.target));
         for one in watched {
             let meaning = one.known.as_ref().map(Meaning::of);
-            match held.get(&one.uid) {
+            if let Some(existing) = held.get(&one.uid) {
                 // The pass knows more than the task: what it saw is no news.
-                Some(existing) => {
-                    *existing.known.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
-                }
-                None => {
-                    let known = std::sync::Arc::new(Mutex::new(meaning));
-                    let task = tokio::spawn(hold(
-                        set.clone(),
-                        one.target.clone(),
-                        std::sync::Arc::clone(&known),
-                        self.trigger.clone(),
-                    ));
-                    held.insert(one.uid, Held { task: task.abort_handle(), target: one.target, known });
-                }
+                *existing.known.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
+                continue;
             }
+            let known = Arc::new(Mutex::new(meaning));
+            let task =
+                tokio::spawn(hold(set.clone(), one.target.clone(), Arc::clone(&known), self.trigger.clone()));
+            held.insert(one.uid, Held { task: task.abort_handle(), target: one.target, known });
         }
         if !held.is_empty() {
             sets.insert(set.clone(), held);
@@ -143,7 +136,7 @@ impl Monitor {
 async fn hold(
     set: ObjectRef<RedisReplicaSet>,
     target: Target,
-    known: std::sync::Arc<Mutex<Option<Meaning>>>,
+    known: Arc<Mutex<Option<Meaning>>>,
     trigger: Trigger,
 ) {
     let news = |now: Option<Meaning>| {

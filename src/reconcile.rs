@@ -64,7 +64,7 @@ pub async fn reconcile(
         set.metadata.name.clone().unwrap_or_default(),
     );
     let mut pass = Pass::default();
-    let ended = tokio::time::timeout(PASS_DEADLINE, stages(&mut pass, set, ctx)).await;
+    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx))).await;
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -129,7 +129,7 @@ async fn stages(pass: &mut Pass, set: &RedisReplicaSet, ctx: &Context) -> Result
     if plan.paused {
         return Ok(());
     }
-    let applied = resize_and_apply(pass, ctx, &plan, live).await?;
+    let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await
 }
 
@@ -232,7 +232,12 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    Ok(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live).await?)
+    let applied =
+        Box::pin(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live)).await?;
+    for write in &applied.writes {
+        info!(object = %write.object, why = ?write.why, "applied");
+    }
+    Ok(applied)
 }
 
 /// The next step of a roll, if one is due.

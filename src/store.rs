@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::{
     desired::labels,
+    hash,
     names::{DATA_VOLUME, MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
     plan::Plan,
     record::Record,
@@ -110,7 +111,7 @@ pub async fn create_password(client: &Client, plan: &Plan) -> Result<(), StoreEr
     let name = plan.set.auth_secret();
     let mut random = [0_u8; 24];
     getrandom::fill(&mut random).map_err(StoreError::Random)?;
-    let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let password = hash::hex(&random);
     let secret = Secret {
         metadata: metadata(plan, name.clone(), None),
         string_data: Some([(PASSWORD_KEY.to_owned(), password)].into()),
@@ -139,7 +140,7 @@ pub async fn data_volumes(client: &Client, plan: &Plan) -> Result<i32, StoreErro
 fn render(plan: &Plan, record: &Record, resource_version: Option<&str>) -> ConfigMap {
     let data = [
         (RECORD_KEY.to_owned(), json!(record).to_string()),
-        (MEMBERS_KEY.to_owned(), record.members.iter().map(|m| format!("{m}\n")).collect()),
+        (MEMBERS_KEY.to_owned(), record.members.join("\n")),
     ];
     ConfigMap {
         metadata: metadata(plan, plan.set.record(), resource_version),

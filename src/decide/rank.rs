@@ -101,7 +101,7 @@ pub fn close_histories(
     let mut closed = record.closed.clone();
     for history in candidates.iter().map(|c| &c.answer.info.replication.replid) {
         let end = winner.offset_in(history).or_else(|| {
-            candidates.iter().filter_map(|c| (c.replid() == history).then(|| c.replication().offset)).max()
+            candidates.iter().filter(|c| c.replid() == history).map(|c| c.replication().offset).max()
         });
         if let Some(end) = end {
             closed.entry(history.clone()).or_insert(end);
