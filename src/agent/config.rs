@@ -46,7 +46,10 @@ pub enum UnsafeDirective {
 
 /// Directives that a later line of the same file does not undo: other files, ACL users beside or in place of
 /// `requirepass`, the user for the link to the primary, commands that the operator needs.
-const OVERRIDES: [&str; 5] = ["aclfile", "include", "masteruser", "rename-command", "user"];
+///
+/// Shorter than admission's list (`api::directives`) on purpose: a rule that admission learns later must not keep
+/// the pods of a set that was admitted before from starting again.
+const OVERRIDES: [&str; 6] = ["aclfile", "include", "masteruser", "primaryuser", "rename-command", "user"];
 
 /// Renders redis.conf.
 pub fn render(user: &str, managed: Managed<'_>) -> Result<String, UnsafeDirective> {
@@ -93,7 +96,7 @@ fn directive(line: usize, text: &str) -> Result<Option<&str>, UnsafeDirective> {
     // Control characters: a NUL would cut the file short in Redis' reader.
     let (name, _value) = text.split_once([' ', '\t']).ok_or(not_a_directive.clone())?;
     let name_is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !name_is_plain || text.chars().any(|c| c.is_control() && c != '\t') {
+    if !name_is_plain || text.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
         return Err(not_a_directive);
     }
     // Redis compares names without regard to case.

@@ -21,10 +21,6 @@ use crate::{
     redis::probe::ProbeFailure,
 };
 
-/// Time for one probe. Redis is silent for the first 5 s of a long script (`busy-reply-threshold`, experiment E9)
-/// and says `-BUSY` from then on, so the kubelet's `timeoutSeconds` must be longer than this: 6 or more.
-pub const PROBE_WITHIN: Duration = Duration::from_secs(5);
-
 /// Which probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Check {
@@ -34,6 +30,19 @@ pub enum Check {
     Liveness,
     /// Redis answers and is not loading; its link to the primary does not matter
     Readiness,
+}
+
+impl Check {
+    /// Time for the probe. The kubelet's `timeoutSeconds` must be longer, or the reason is lost.
+    ///
+    /// Redis is silent for the first 5 s of a long script (`busy-reply-threshold`, experiment E9): a server that is
+    /// to be restarted for its silence must have had that time. The other probes only ask again.
+    pub fn within(self) -> Duration {
+        match self {
+            Self::Liveness => Duration::from_secs(5),
+            Self::Startup | Self::Readiness => Duration::from_secs(2),
+        }
+    }
 }
 
 /// What a probe found.
@@ -49,11 +58,11 @@ pub struct Verdict {
 pub fn probe(check: Check, port: u16, password_file: &Path) -> Verdict {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match check {
-        Check::Liveness => alive(converse(address, &[cmd("PING")])),
+        Check::Liveness => alive(converse(address, check.within(), &[cmd("PING")])),
         Check::Startup | Check::Readiness => match Password::read(password_file) {
             Ok(password) => {
                 let login = cmd("AUTH").arg(password.as_bytes()).clone();
-                ready(converse(address, &[login, cmd("PING")]))
+                ready(converse(address, check.within(), &[login, cmd("PING")]))
             }
             Err(error) => Verdict { passed: false, seen: error.to_string() },
         },
@@ -63,10 +72,10 @@ pub fn probe(check: Check, port: u16, password_file: &Path) -> Verdict {
 /// The reply to each command as far as they came, and the failure where they ended early.
 type Replies = (Vec<Reply>, Option<ProbeFailure>);
 
-fn converse(address: SocketAddr, commands: &[Cmd]) -> Replies {
+fn converse(address: SocketAddr, within: Duration, commands: &[Cmd]) -> Replies {
     let mut replies = Vec::new();
     let mut talk = || {
-        let mut wire = Wire::connect(address, PROBE_WITHIN)?;
+        let mut wire = Wire::connect(address, within)?;
         wire.send(commands);
         for _ in commands {
             replies.push(wire.reply()?);
