@@ -107,11 +107,11 @@ pub fn run() -> Result<ExitCode> {
             println!("all tools are built");
         }
         Verb::Up { api_port } => {
-            let _lock = lock::take()?;
+            let _lock = lock::take(Path::new(lock::CLUSTER))?;
             up::up(&layout, api_port)?;
         }
         Verb::Down => {
-            let _lock = lock::take()?;
+            let _lock = lock::take(Path::new(lock::CLUSTER))?;
             down::down(&layout)?;
         }
         Verb::Status => status::print()?,

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::command::command;
+use crate::command::{command, run};
 use crate::layout::{make_dir, remove};
+use crate::lock;
 
 /// A Go module under `tools/` and the programs that it gives.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +65,9 @@ pub fn ensure(modules: &[Module]) -> Result<()> {
             missing.push(module);
         }
     }
+    if missing.is_empty() {
+        return Ok(());
+    }
     for module in &missing {
         println!(
             "to build: {} {} (about {} min on two cores)",
@@ -72,10 +76,9 @@ pub fn ensure(modules: &[Module]) -> Result<()> {
             module.minutes
         );
     }
-    for module in missing {
-        module.build()?;
-    }
-    Ok(())
+    make_dir(&cache_root()?)?;
+    let _lock = lock::take(&cache_root()?.join("lock"))?;
+    missing.into_iter().try_for_each(|module| module.build())
 }
 
 /// Path of a built program.
@@ -140,13 +143,21 @@ impl Module {
 
     fn build(self) -> Result<()> {
         let target = self.cache()?;
+        if target.is_dir() {
+            // Another run built it while this one waited for the lock.
+            return Ok(());
+        }
         let half = PathBuf::from(format!("{}.building", target.display()));
         remove(&half)?;
         make_dir(&half)?;
         let log = half.join("log");
         let started = Instant::now();
+        run("go", ["version"]).context("install Go 1.26 or newer and have it in PATH")?;
         println!("building {} …", self.name);
-        let mut child = command("nice", ["go", "build", "-trimpath", "-ldflags", &self.ldflags()?, "-o"])
+        // The build dies with this program; otherwise it would write into what the next run makes anew.
+        let words =
+            ["--pdeathsig", "KILL", "nice", "go", "build", "-trimpath", "-ldflags", &self.ldflags()?, "-o"];
+        let mut child = command("setpriv", words)
             .arg(half.join(""))
             .arg("tool")
             .current_dir(self.source())
@@ -156,7 +167,7 @@ impl Module {
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?)
             .spawn()
-            .context("cannot start `nice go build`; install Go 1.26 or newer and have it in PATH")?;
+            .context("cannot start `setpriv`, of the package util-linux")?;
         let mut told = 0;
         let status = loop {
             if let Some(status) = child.try_wait().context("cannot wait for go build")? {

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum as _;
 
 use crate::command::{output, output_with_input, run};
-use crate::image::archive::Archive;
 use crate::image::catalogue::Image;
 use crate::image::load::on_all_nodes;
 use crate::kubeconfig::kubectl;
@@ -34,7 +33,7 @@ pub fn up(layout: &Layout, api_port: u16) -> Result<()> {
     step("images");
     let images = Image::value_variants().iter().map(|image| image.build()).collect::<Result<Vec<_>>>()?;
     step("nodes");
-    on_all_nodes(|node| start(layout, node, &images))?;
+    on_all_nodes(|node| node::start(layout, node, &images))?;
     control_plane::wait_ready(layout)?;
     step("DNS and storage");
     apply(layout, &coredns()?)?;
@@ -50,12 +49,21 @@ pub fn up(layout: &Layout, api_port: u16) -> Result<()> {
 
 /// Starts one node of a cluster that is up.
 pub fn start_node(layout: &Layout, node: Node) -> Result<()> {
-    start(layout, node, &[])?;
+    let before = heartbeat(layout, node)?;
+    node::start(layout, node, &[])?;
+    // The API may not have noticed that the node was gone, and still call it Ready.
+    wait::until(&format!("a heartbeat of {}", node.name()), Duration::from_mins(1), || {
+        if heartbeat(layout, node)? == before {
+            bail!("no new one since {before}; see {}", log(layout, node));
+        }
+        Ok(())
+    })?;
     wait_node(layout, node)
 }
 
-fn start(layout: &Layout, node: Node, images: &[Archive]) -> Result<()> {
-    node::start(layout, node, images)
+fn heartbeat(layout: &Layout, node: Node) -> Result<String> {
+    let args = ["-n", "kube-node-lease", "get", "lease", node.name(), "-o", "jsonpath={.spec.renewTime}"];
+    output(&mut kubectl(&layout.kubeconfig(), &args)?)
 }
 
 fn step(name: &str) {
