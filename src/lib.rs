@@ -14,8 +14,12 @@
 //! `tests/architecture.rs` holds them to it.
 
 pub mod api;
+pub mod apply;
 pub mod crd;
 pub mod desired;
+pub mod drift;
+pub mod hash;
+pub mod immutable;
 pub mod names;
 pub mod observed;
 pub mod plan;
