@@ -71,7 +71,7 @@ mod tests {
     use crate::{api::RedisReplicaSet, plan::plan, settings::Settings};
     use serde_json::{Value, json};
 
-    fn of(spec: Value, pods: i32) -> Desired {
+    fn of(spec: &Value, pods: i32) -> Desired {
         let resource: RedisReplicaSet = serde_json::from_value(json!({
             "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
             "metadata": {"name": "cache", "namespace": "lab", "uid": "u-1"}, "spec": spec,
@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn selectors_are_within_the_pods_labels_and_never_change() {
-        let plain = of(json!({}), 1);
+        let plain = of(&json!({}), 1);
         let full = of(
-            json!({"replicas": 9, "image": "x:1", "config": {"save": ""}, "podLabels": {"team": "a"},
+            &json!({"replicas": 9, "image": "x:1", "config": {"save": ""}, "podLabels": {"team": "a"},
                    "storage": {"ephemeral": {}}, "nodeSelector": {"a": "b"}}),
             4,
         );
@@ -99,7 +99,7 @@ mod tests {
             for selector in [
                 value["spec"]["selector"]["matchLabels"].clone(),
                 serde_json::to_value(&desired.headless).unwrap()["spec"]["selector"].clone(),
-                serde_json::to_value(of(json!({}), 1).disruption_budget).unwrap()["spec"]["selector"]["matchLabels"]
+                serde_json::to_value(of(&json!({}), 1).disruption_budget).unwrap()["spec"]["selector"]["matchLabels"]
                     .clone(),
             ] {
                 let selector = selector.as_object().unwrap();
@@ -117,23 +117,23 @@ mod tests {
 
     #[test]
     fn only_the_config_and_the_pod_change_the_template() {
-        let first = of(json!({}), 1);
-        assert_eq!(template(&first), template(&of(json!({"replicas": 5}), 5)));
-        assert_eq!(template(&first), template(&of(json!({"paused": true}), 1)));
-        assert_ne!(template(&first), template(&of(json!({"config": {"maxmemory": "1gb"}}), 1)));
-        assert_ne!(template(&first), template(&of(json!({"image": "x:1"}), 1)));
+        let first = of(&json!({}), 1);
+        assert_eq!(template(&first), template(&of(&json!({"replicas": 5}), 5)));
+        assert_eq!(template(&first), template(&of(&json!({"paused": true}), 1)));
+        assert_ne!(template(&first), template(&of(&json!({"config": {"maxmemory": "1gb"}}), 1)));
+        assert_ne!(template(&first), template(&of(&json!({"image": "x:1"}), 1)));
     }
 
     #[test]
     fn one_pod_has_no_budget() {
-        assert_eq!(of(json!({"replicas": 1}), 1).disruption_budget, None);
-        assert!(of(json!({"replicas": 2}), 1).disruption_budget.is_some());
+        assert_eq!(of(&json!({"replicas": 1}), 1).disruption_budget, None);
+        assert!(of(&json!({"replicas": 2}), 1).disruption_budget.is_some());
     }
 
     #[test]
     fn a_constraint_without_a_selector_counts_this_set() {
         let constraint = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
-        let desired = of(json!({"topologySpreadConstraints": [constraint]}), 1);
+        let desired = of(&json!({"topologySpreadConstraints": [constraint]}), 1);
         assert_eq!(
             template(&desired)["spec"]["topologySpreadConstraints"][0]["labelSelector"],
             serde_json::to_value(&desired.stateful_set).unwrap()["spec"]["selector"]

@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    fn resource(name: &str, spec: Value) -> RedisReplicaSet {
+    fn resource(name: &str, spec: &Value) -> RedisReplicaSet {
         serde_json::from_value(json!({
             "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
             "metadata": {"name": name, "namespace": "lab", "uid": "u-1", "generation": 7},
@@ -187,13 +187,13 @@ mod tests {
         .unwrap()
     }
 
-    fn problem(spec: Value) -> InvalidSpec {
+    fn problem(spec: &Value) -> InvalidSpec {
         plan(&resource("redis", spec), &settings()).unwrap_err()
     }
 
     #[test]
     fn an_empty_spec_is_a_plan() {
-        let plan = plan(&resource("redis", json!({})), &settings()).unwrap();
+        let plan = plan(&resource("redis", &json!({})), &settings()).unwrap();
         assert_eq!((plan.replicas, plan.generation, plan.paused), (3, 7, false));
         assert_eq!(plan.fqdn(0), "redis-0.redis-headless.lab.svc.cluster.local");
         assert_eq!(plan.owner.controller, Some(true));
@@ -232,7 +232,7 @@ mod tests {
                 "prefix of your own",
             ),
         ] {
-            let invalid = problem(spec.clone());
+            let invalid = problem(&spec);
             assert_eq!(invalid.field, field, "{spec}: {invalid}");
             assert!(invalid.problem.contains(remedy), "{spec}: {invalid}");
         }
@@ -243,22 +243,22 @@ mod tests {
         let too_long = "a".repeat(53);
         for name in [too_long.as_str(), "1redis", "re.dis", "Redis", "redis-"] {
             assert_eq!(
-                plan(&resource(name, json!({})), &settings()).unwrap_err().field,
+                plan(&resource(name, &json!({})), &settings()).unwrap_err().field,
                 "metadata.name",
                 "{name}"
             );
         }
-        assert!(plan(&resource(&"a".repeat(52), json!({})), &settings()).is_ok());
+        assert!(plan(&resource(&"a".repeat(52), &json!({})), &settings()).is_ok());
     }
 
     #[test]
     fn host_names_must_fit_dns_and_redis() {
         let long_domain = Settings { cluster_domain: "d".repeat(128), ..settings() };
         let invalid =
-            plan(&resource(&"a".repeat(52), json!({})), &long_domain).map(|plan| plan.fqdn(2).len());
+            plan(&resource(&"a".repeat(52), &json!({})), &long_domain).map(|plan| plan.fqdn(2).len());
         assert_eq!(invalid, Ok(253), "the longest that fits");
         let longer = Settings { cluster_domain: format!("x{}", long_domain.cluster_domain), ..settings() };
-        let invalid = plan(&resource(&"a".repeat(52), json!({})), &longer).unwrap_err();
+        let invalid = plan(&resource(&"a".repeat(52), &json!({})), &longer).unwrap_err();
         assert_eq!(invalid.field, "metadata.name");
         assert!(invalid.problem.contains("254") && invalid.problem.contains("shorter"), "{invalid}");
     }

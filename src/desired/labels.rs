@@ -8,6 +8,10 @@ use crate::names::SetName;
 
 /// Annotation of the pod template: the hash of the rendered directives. Its change makes a new revision.
 pub const CONFIG_HASH: &str = "replication.redis/config-hash";
+/// Annotation of the `StatefulSet`: the agent's image in its template, as the operator applied it.
+pub const AGENT_IMAGE: &str = "replication.redis/agent-image";
+/// Annotation of every child: the hash of what was applied last. It tells a field that is no longer desired.
+pub const APPLIED_HASH: &str = "replication.redis/applied-hash";
 /// Value of `app.kubernetes.io/managed-by`.
 pub const MANAGED_BY: &str = "redis-operator";
 

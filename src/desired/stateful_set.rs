@@ -1,7 +1,5 @@
 //! The `StatefulSet`.
 
-use std::fmt::Write;
-
 use k8s_openapi::{
     api::{
         apps::v1::{
@@ -12,10 +10,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use sha2::{Digest, Sha256};
 
 use super::{Stage, labels, metadata, pod};
 use crate::{
+    hash,
     names::DATA_VOLUME,
     plan::{Plan, Storage},
 };
@@ -25,8 +23,10 @@ use crate::{
 /// `OnDelete`: the operator chooses which pod is replaced when, the primary last and after a switchover.
 /// `OrderedReady`: the lab's promise, and a member is verified before the next one comes.
 pub(super) fn stateful_set(plan: &Plan, stage: Stage, redis_conf: &str) -> StatefulSet {
+    let mut metadata = metadata(plan, plan.set.stateful_set());
+    metadata.annotations = Some([(labels::AGENT_IMAGE.to_owned(), plan.agent_image.clone())].into());
     StatefulSet {
-        metadata: metadata(plan, plan.set.stateful_set()),
+        metadata,
         spec: Some(StatefulSetSpec {
             replicas: Some(stage.pods),
             service_name: Some(plan.set.headless_service()),
@@ -39,7 +39,7 @@ pub(super) fn stateful_set(plan: &Plan, stage: Stage, redis_conf: &str) -> State
             revision_history_limit: Some(2),
             persistent_volume_claim_retention_policy: retention(plan),
             volume_claim_templates: claim_templates(plan),
-            template: pod::template(plan, &sha256(redis_conf)),
+            template: pod::template(plan, &hash::sha256(redis_conf.as_bytes())),
             ..StatefulSetSpec::default()
         }),
         status: None,
@@ -78,12 +78,4 @@ fn claim_templates(plan: &Plan) -> Option<Vec<PersistentVolumeClaim>> {
         }]),
         Storage::Ephemeral => None,
     }
-}
-
-/// In hexadecimal.
-fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}"); // writing to a String cannot fail
-        hex
-    })
 }
