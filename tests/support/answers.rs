@@ -12,7 +12,7 @@ use redis_operator::{
 
 /// A record that names this primary.
 pub fn record(primary: &str) -> Record {
-    Record { epoch: 1, primary: Some(primary.to_owned()), ..Record::default() }
+    Record { epoch: 1, primary: Some(primary.to_owned()), ..Record::first(Vec::new(), true) }
 }
 
 /// A running pod `redis-<ordinal>` with this answer.
@@ -21,8 +21,6 @@ pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
         name: format!("redis-{ordinal}"),
         ordinal,
         uid: format!("uid-{ordinal}"),
-        ip: None,
-        node: None,
         ready: true,
         terminating: false,
         revision: None,
