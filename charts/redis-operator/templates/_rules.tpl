@@ -24,6 +24,10 @@ tests/chart.rs compares the two.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create]
+# Once, before a set begins: volumes of an earlier set of its name may hold data.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list]
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch]
