@@ -4,11 +4,12 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::command::output;
 use crate::kubeconfig::{self, API_PORT, kubectl};
 use crate::layout::{self, Layout, write};
+use crate::network;
 use crate::process::{self, Component};
 use crate::relay;
 use crate::tools;
@@ -23,6 +24,7 @@ const ETCD: &str = "http://127.0.0.1:2379";
 
 /// Starts what does not run and waits until the API is ready.
 pub fn up(layout: &Layout, api_port: u16) -> Result<()> {
+    end_strays()?;
     write(&layout::root("audit-policy.yaml"), include_str!("../config/audit-policy.yaml"))?;
     start(layout, "etcd", etcd())?;
     start(layout, "kube-apiserver", api_server(layout))?;
@@ -42,6 +44,22 @@ pub fn wait_ready(layout: &Layout) -> Result<()> {
         output(&mut kubectl(&layout.kubeconfig(), &["get", "--raw", "/readyz"])?)?;
         Ok(Ok(()))
     })?
+}
+
+/// Ends components that an interrupted run started and had no time to record; they would hold the ports.
+fn end_strays() -> Result<()> {
+    wait::until("unrecorded processes of the control plane to end", Duration::from_secs(30), || {
+        let mut strays = network::processes(CONTROL_PLANE)?;
+        for name in COMPONENTS {
+            let known = process::running(name)?;
+            strays.retain(|pid| Some(*pid) != known);
+        }
+        if strays.is_empty() {
+            return Ok(());
+        }
+        process::kill(&strays);
+        bail!("{} are left", strays.len())
+    })
 }
 
 fn start(layout: &Layout, name: &str, flags: Vec<String>) -> Result<()> {

@@ -50,11 +50,12 @@ pub fn up(layout: &Layout, api_port: u16) -> Result<()> {
 /// Starts one node of a cluster that is up.
 pub fn start_node(layout: &Layout, node: Node) -> Result<()> {
     let before = heartbeat(layout, node)?;
+    let was_off = !node::runs(node)?;
     node::start(layout, node, &[])?;
     // The API may not have noticed that the node was gone, and still call it Ready.
     wait::until(&format!("a heartbeat of {}", node.name()), Duration::from_mins(1), || {
-        if heartbeat(layout, node)? == before {
-            bail!("no new one since {before}; see {}", log(layout, node));
+        if was_off && heartbeat(layout, node)? == before {
+            bail!("none since {before}; see {}", log(layout, node));
         }
         Ok(())
     })?;
@@ -62,8 +63,13 @@ pub fn start_node(layout: &Layout, node: Node) -> Result<()> {
 }
 
 fn heartbeat(layout: &Layout, node: Node) -> Result<String> {
-    let args = ["-n", "kube-node-lease", "get", "lease", node.name(), "-o", "jsonpath={.spec.renewTime}"];
-    output(&mut kubectl(&layout.kubeconfig(), &args)?)
+    of_ready(layout, node, "lastHeartbeatTime")
+}
+
+/// A field of the node's condition Ready.
+fn of_ready(layout: &Layout, node: Node, field: &str) -> Result<String> {
+    let path = format!(r#"jsonpath={{.status.conditions[?(@.type=="Ready")].{field}}}"#);
+    output(&mut kubectl(&layout.kubeconfig(), &["get", "node", node.name(), "-o", &path])?)
 }
 
 fn step(name: &str) {
@@ -116,9 +122,8 @@ fn wait_usable(layout: &Layout) -> Result<()> {
 }
 
 fn wait_node(layout: &Layout, node: Node) -> Result<()> {
-    let ready = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
     wait::until(&format!("{} to be Ready", node.name()), Duration::from_secs(90), || {
-        let status = output(&mut kubectl(&layout.kubeconfig(), &["get", "node", node.name(), "-o", ready])?)?;
+        let status = of_ready(layout, node, "status")?;
         if status == "True" {
             Ok(())
         } else {
