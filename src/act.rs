@@ -12,7 +12,7 @@ use crate::{
     names::REDIS_PORT,
     observe::Connections,
     plan::Plan,
-    redis::{PARKED_HOST, PARKED_PORT, probe::ProbeFailure},
+    redis::{PARKED, probe::ProbeFailure},
 };
 
 /// Why an act could not be carried out. Nothing is lost: the next pass looks again and decides anew.
@@ -60,13 +60,19 @@ pub async fn park(connections: &mut Connections, pods: &[String]) -> Result<(), 
     for pod in pods {
         info!(pod, "parking");
         let connection = connection(connections, pod, "park")?;
-        connection.replicaof(PARKED_HOST, PARKED_PORT).await.map_err(|source| redis("park", pod, source))?;
+        connection.replicaof(PARKED.0, PARKED.1).await.map_err(|source| redis("park", pod, source))?;
     }
     Ok(())
 }
 
 /// Deletes exactly this pod; a namesake that came later is left alone.
-pub async fn delete_pod(client: &Client, plan: &Plan, pod: &str, uid: &str, why: &str) -> Result<(), ActError> {
+pub async fn delete_pod(
+    client: &Client,
+    plan: &Plan,
+    pod: &str,
+    uid: &str,
+    why: &str,
+) -> Result<(), ActError> {
     info!(pod, why, "replacing the pod");
     let api: Api<Pod> = Api::namespaced(client.clone(), &plan.set.namespace);
     let params = DeleteParams {
@@ -86,9 +92,9 @@ fn connection<'a>(
     pod: &str,
     what: &'static str,
 ) -> Result<&'a mut crate::redis::connection::Connection, ActError> {
-    connections
-        .get_mut(pod)
-        .ok_or_else(|| redis(what, pod, ProbeFailure::Connection("no connection from the last look".to_owned())))
+    connections.get_mut(pod).ok_or_else(|| {
+        redis(what, pod, ProbeFailure::Connection("no connection from the last look".to_owned()))
+    })
 }
 
 fn redis(what: &'static str, pod: &str, source: ProbeFailure) -> ActError {

@@ -16,7 +16,6 @@ pub mod ask;
 pub mod config;
 pub mod decide;
 pub mod install;
-pub mod password;
 pub mod probe;
 pub mod start;
 pub mod wire;

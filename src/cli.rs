@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn domain_of_a_pod() {
-        let text = "search demo.svc.k8s.example svc.k8s.example k8s.example corp.example\nnameserver 10.96.0.10\n";
+        let text =
+            "search demo.svc.k8s.example svc.k8s.example k8s.example corp.example\nnameserver 10.96.0.10\n";
         assert_eq!(cluster_domain(text).as_deref(), Some("k8s.example"));
         assert_eq!(cluster_domain("search corp.example\nnameserver 192.0.2.1\n"), None);
     }

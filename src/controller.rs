@@ -89,14 +89,19 @@ pub async fn run(
         .owns(scoped::<ConfigMap>(&client, ns), ours())
         .owns(scoped::<PodDisruptionBudget>(&client, ns), ours())
         .watches_stream(pods, |pod| set_of(&pod))
-        .reconcile_on(triggers.map(|set| ObjectRef::new(&set.name).within(set.namespace.as_deref().unwrap_or_default())))
+        .reconcile_on(
+            triggers
+                .map(|set| ObjectRef::new(&set.name).within(set.namespace.as_deref().unwrap_or_default())),
+        )
         .with_config(controller::Config::default().concurrency(CONCURRENT_PASSES))
         .graceful_shutdown_on(shutdown)
         .run(pass, |_, _, _| Action::requeue(Duration::from_secs(5)), Arc::clone(&ctx))
         .for_each(|result| {
             match result {
                 Ok(_) => {}
-                Err(controller::Error::ObjectNotFound(set)) => forget(&ctx, set.namespace.as_deref(), &set.name),
+                Err(controller::Error::ObjectNotFound(set)) => {
+                    forget(&ctx, set.namespace.as_deref(), &set.name)
+                }
                 Err(error) => warn!(error = chain(&error), "a watch or a pass failed; it is tried again"),
             }
             std::future::ready(())
@@ -132,7 +137,9 @@ async fn pass(
         Err(invalid) => {
             // Admission refuses such an object; it can only be older than the CRD. Other sets go on.
             error!(
-                namespace = invalid.metadata.namespace, name = invalid.metadata.name, error = invalid.error,
+                namespace = invalid.metadata.namespace,
+                name = invalid.metadata.name,
+                error = invalid.error,
                 "this RedisReplicaSet cannot be read; edit it until kubectl apply accepts it"
             );
             ctx.metrics.count_error("Unreadable");
@@ -144,7 +151,10 @@ async fn pass(
     }
     let span = info_span!("pass", namespace = set.namespace(), name = set.name_any());
     let started = Instant::now();
-    let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, &ctx, now))).catch_unwind().instrument(span.clone()).await;
+    let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, &ctx, now)))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await;
     ctx.metrics.observe_pass(started.elapsed());
 
     let object = ObjectRef::from_obj(set);

@@ -16,7 +16,12 @@ pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaS
         if ready.status == "True" && !was_ready {
             events.push(event(EventType::Normal, "Ready", "Verify", &ready.message));
         } else if ready.status != "True" && was_ready {
-            events.push(event(EventType::Warning, "NotReady", "Verify", &format!("{}: {}", ready.reason, ready.message)));
+            events.push(event(
+                EventType::Warning,
+                "NotReady",
+                "Verify",
+                &format!("{}: {}", ready.reason, ready.message),
+            ));
         }
     }
     let old_epoch = before.and_then(|s| s.primary.as_ref()).map(|p| p.epoch);
@@ -30,7 +35,8 @@ pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaS
     for type_ in ["Degraded", "SpecValid"] {
         let Some(now) = find(&after.conditions, type_) else { continue };
         let bad = if type_ == "Degraded" { "True" } else { "False" };
-        let news = now.status == bad && old(type_).is_none_or(|was| was.status != bad || was.reason != now.reason);
+        let news =
+            now.status == bad && old(type_).is_none_or(|was| was.status != bad || was.reason != now.reason);
         if news {
             events.push(event(EventType::Warning, &now.reason, type_, &now.message));
         }

@@ -28,7 +28,9 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 /// The leader may no longer act.
 #[derive(Debug, Error)]
-#[error("the Lease {LEASE_NAME} could not be renewed for {RENEW_DEADLINE:?}, or {holder} took it; stopping so that one operator acts")]
+#[error(
+    "the Lease {LEASE_NAME} could not be renewed for {RENEW_DEADLINE:?}, or {holder} took it; stopping so that one operator acts"
+)]
 pub struct Lost {
     holder: String,
 }

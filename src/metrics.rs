@@ -13,8 +13,8 @@ use prometheus_client::{
 
 use crate::{
     api::{RedisReplicaSetStatus, status::InstanceState},
-    names::SetName,
     decide::look::Look,
+    names::SetName,
     observed::{NoAnswer, Observed},
     redis::probe::ProbeFailure,
 };
@@ -85,7 +85,11 @@ impl Default for Metrics {
         registry.register("api_calls", "Calls to the API server, by verb and HTTP code", api_calls.clone());
         registry.register("set_ready", "1 while the set's Ready condition is True", ready.clone());
         registry.register("set_synced_replicas", "Replicas verified in sync", synced.clone());
-        registry.register("replica_lag_bytes", "Bytes that a replica is behind its primary", lag_bytes.clone());
+        registry.register(
+            "replica_lag_bytes",
+            "Bytes that a replica is behind its primary",
+            lag_bytes.clone(),
+        );
         registry.register(
             "set_last_look_timestamp_seconds",
             "When the set's servers were asked last, in seconds since 1970",
@@ -167,8 +171,11 @@ impl Metrics {
         };
         let Some(head) = status.primary.as_ref().and_then(|p| offset(&p.pod)) else { return };
         for instance in &status.instances {
-            let labels =
-                PodLabels { namespace: set.namespace.clone(), name: set.name.clone(), pod: instance.pod.clone() };
+            let labels = PodLabels {
+                namespace: set.namespace.clone(),
+                name: set.name.clone(),
+                pod: instance.pod.clone(),
+            };
             // Offsets compare only within one history, so only a replica in sync has a lag.
             match offset(&instance.pod) {
                 Some(own) if instance.state == InstanceState::InSync => {
@@ -245,7 +252,8 @@ where
         let (metrics, answer) = (std::sync::Arc::clone(&self.metrics), self.inner.call(request));
         Box::pin(async move {
             let answer = answer.await;
-            let code = answer.as_ref().map_or_else(|_| "error".to_owned(), |r| r.status().as_u16().to_string());
+            let code =
+                answer.as_ref().map_or_else(|_| "error".to_owned(), |r| r.status().as_u16().to_string());
             metrics.count_api_call(&verb, code);
             answer
         })

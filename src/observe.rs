@@ -14,7 +14,8 @@ use crate::{
     plan::Plan,
     redis::{
         connection::Connection,
-        probe::{Answer, Password, Target, probe},
+        password::Password,
+        probe::{Answer, Target, probe},
     },
 };
 

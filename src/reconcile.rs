@@ -25,7 +25,7 @@ use crate::{
     observe::{belongs, observe, target},
     plan::{Plan, Storage, plan},
     record::Record,
-    redis::probe::Password,
+    redis::password::Password,
     status::{Learned, derive, patch::patch},
     store::{self, Stored},
     topology::topology,
@@ -134,12 +134,16 @@ async fn stages(pass: &mut Pass, set: &RedisReplicaSet, ctx: &Context) -> Result
 }
 
 /// The record, made first where there is none yet. `None`: nothing may be begun yet.
-async fn record(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> Result<Option<Stored>, StageError> {
+async fn record(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    live: &Live,
+) -> Result<Option<Stored>, StageError> {
     if let Some(stored) = store::read_record(&ctx.client, plan).await? {
         return Ok(Some(stored));
     }
-    let pods: Vec<_> =
-        ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
+    let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
     if live.stateful_set.is_none() && !pods.is_empty() {
         // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
         pass.hold = Some(Hold {
@@ -275,7 +279,11 @@ async fn write(
     before: &Stored,
     record: Record,
 ) -> Result<(), StageError> {
-    info!(epoch = record.epoch, primary = record.primary.as_deref().unwrap_or_default(), "writing the role record");
+    info!(
+        epoch = record.epoch,
+        primary = record.primary.as_deref().unwrap_or_default(),
+        "writing the role record"
+    );
     pass.stored = Some(store::write_record(&ctx.client, plan, before, &record).await?);
     Ok(())
 }

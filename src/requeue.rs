@@ -22,7 +22,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// Time until the next scheduled pass. `jitter` is between 0 and 1 and spreads many sets over the interval.
 pub fn after(status: &RedisReplicaSetStatus, failures: u32, now: Timestamp, jitter: f64) -> Duration {
     if failures > 0 {
-        let backoff = Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(6)));
+        let backoff =
+            Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(6)));
         return spread(backoff.min(LONGEST_BACKOFF), jitter);
     }
     let condition = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);

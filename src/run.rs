@@ -69,8 +69,12 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     let listen = settings.listen;
     let mut listening = tokio::spawn(listening);
 
-    let mut election =
-        LeaderElection::new(client.clone(), &settings.lease_namespace, settings.identity.clone(), controller::now);
+    let mut election = LeaderElection::new(
+        client.clone(),
+        &settings.lease_namespace,
+        settings.identity.clone(),
+        controller::now,
+    );
     let lead = async {
         wait_for_kind(&client, settings.namespace()).await;
         phase.send_replace(Phase::Standby);
@@ -99,8 +103,12 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         memory: Memory::default(),
     });
     info!(settings = ?context.settings, namespace = settings.namespace().unwrap_or("(all)"), "running");
-    let wiring =
-        Wiring { client: client.clone(), namespace: settings.namespace().map(str::to_owned), triggers, pods: writer };
+    let wiring = Wiring {
+        client: client.clone(),
+        namespace: settings.namespace().map(str::to_owned),
+        triggers,
+        pods: writer,
+    };
     let mut passes = tokio::spawn(controller::run(wiring, context, stopped(stopping)));
 
     let outcome = tokio::select! {
@@ -123,7 +131,8 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 
 async fn client(metrics: Arc<Metrics>) -> Result<Client, RunError> {
     let config = Config::infer().await?;
-    let counted = tower::layer::layer_fn(move |inner| crate::metrics::Counted::new(inner, Arc::clone(&metrics)));
+    let counted =
+        tower::layer::layer_fn(move |inner| crate::metrics::Counted::new(inner, Arc::clone(&metrics)));
     Ok(ClientBuilder::try_from(config).map_err(RunError::NoCluster)?.with_layer(&counted).build())
 }
 

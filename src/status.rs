@@ -67,7 +67,11 @@ impl<'a> Learned<'a> {
 }
 
 /// The status after a pass.
-pub fn derive(before: Option<&RedisReplicaSetStatus>, learned: &Learned<'_>, now: Timestamp) -> RedisReplicaSetStatus {
+pub fn derive(
+    before: Option<&RedisReplicaSetStatus>,
+    learned: &Learned<'_>,
+    now: Timestamp,
+) -> RedisReplicaSetStatus {
     let no_instances = Vec::new();
     let before_instances = before.map_or(&no_instances, |s| &s.instances);
     let instances = match learned.look {

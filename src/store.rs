@@ -15,7 +15,7 @@ use crate::{
     names::{DATA_VOLUME, MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
     plan::Plan,
     record::Record,
-    redis::probe::Password,
+    redis::password::Password,
 };
 
 /// Why the record or the password could not be read or written.
@@ -34,7 +34,9 @@ pub enum StoreError {
         source: kube::Error,
     },
     /// The record is not what the operator wrote.
-    #[error("ConfigMap {name} holds no role record that can be read; delete it, and the operator rebuilds it from what the servers say")]
+    #[error(
+        "ConfigMap {name} holds no role record that can be read; delete it, and the operator rebuilds it from what the servers say"
+    )]
     Unreadable {
         /// Name of the `ConfigMap`.
         name: String,
@@ -66,7 +68,9 @@ pub struct Stored {
 /// Reads the record, if there is one.
 pub async fn read_record(client: &Client, plan: &Plan) -> Result<Option<Stored>, StoreError> {
     let name = plan.set.record();
-    let Some(map) = record_api(client, plan).get_opt(&name).await.map_err(api_error("read", "ConfigMap", &name))? else {
+    let Some(map) =
+        record_api(client, plan).get_opt(&name).await.map_err(api_error("read", "ConfigMap", &name))?
+    else {
         return Ok(None);
     };
     stored(map, plan).map(Some)
@@ -83,7 +87,12 @@ pub async fn create_record(client: &Client, plan: &Plan, record: &Record) -> Res
 }
 
 /// Replaces the record; fails with a conflict if somebody else wrote since it was read.
-pub async fn write_record(client: &Client, plan: &Plan, before: &Stored, record: &Record) -> Result<Stored, StoreError> {
+pub async fn write_record(
+    client: &Client,
+    plan: &Plan,
+    before: &Stored,
+    record: &Record,
+) -> Result<Stored, StoreError> {
     let name = plan.set.record();
     let written = record_api(client, plan)
         .replace(&name, &PostParams::default(), &render(plan, record, Some(&before.resource_version)))
@@ -96,14 +105,8 @@ pub async fn write_record(client: &Client, plan: &Plan, before: &Stored, record:
 pub async fn read_password(client: &Client, plan: &Plan) -> Result<Option<Password>, StoreError> {
     let name = plan.set.auth_secret();
     let secret = secret_api(client, plan).get_opt(&name).await.map_err(api_error("read", "Secret", &name))?;
-    // A newline at the end is what `echo` leaves; the agent drops it too.
-    Ok(secret
-        .and_then(|s| s.data)
-        .and_then(|data| data.get(PASSWORD_KEY).map(|bytes| bytes.0.clone()))
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-        .filter(|text| !text.is_empty())
-        .map(Password))
+    let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+    Ok(data.get(PASSWORD_KEY).and_then(|bytes| Password::from_bytes(&bytes.0)))
 }
 
 /// Makes the Secret with a random password. One that exists stays as it is.
@@ -128,7 +131,8 @@ pub async fn create_password(client: &Client, plan: &Plan) -> Result<(), StoreEr
 pub async fn data_volumes(client: &Client, plan: &Plan) -> Result<i32, StoreError> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &plan.set.namespace);
     let mine = ListParams::default().labels(&labels::selector_text(&plan.set));
-    let claims = api.list_metadata(&mine).await.map_err(api_error("list", "PersistentVolumeClaim", &plan.set.name))?;
+    let claims =
+        api.list_metadata(&mine).await.map_err(api_error("list", "PersistentVolumeClaim", &plan.set.name))?;
     let prefix = format!("{DATA_VOLUME}-");
     Ok(claims
         .iter()

@@ -16,7 +16,7 @@ use crate::{
     observed::{NoAnswer, Observed, ObservedPod},
     record::Record,
     redis::{
-        PARKED_HOST, PARKED_PORT,
+        PARKED,
         info::Upstream,
         probe::{Answer, ProbeFailure},
     },
@@ -259,7 +259,7 @@ fn foreign(answer: &Answer, host: &str, findings: &mut Findings) -> InstanceStat
 
 /// Whether a server follows nobody on purpose.
 fn is_parked(upstream: &Upstream) -> bool {
-    upstream.host == PARKED_HOST && upstream.port == PARKED_PORT
+    (upstream.host.as_str(), upstream.port) == PARKED
 }
 
 /// Whether this is the primary that was meant, as a string: the same server by another name is torn down and

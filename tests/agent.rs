@@ -24,9 +24,9 @@ use pods::{AGENT, Container, DOMAIN, Network, PASSWORD, Pod, fqdn, kill, mode, s
 use redis_operator::agent::{
     ask::Resolve,
     decide::{Reason, Start},
-    password::Password,
     start::choose,
 };
+use redis_operator::redis::password::Password;
 
 /// "At once": far below any wait, with room for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);

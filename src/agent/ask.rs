@@ -13,11 +13,10 @@ use ::redis::cmd;
 use crate::{
     agent::{
         decide::{PeerAnswer, Says, Silence},
-        password::Password,
         wire::{Reply, Wire},
     },
     names::REDIS_PORT,
-    redis::{info::parse_replication, probe::ProbeFailure},
+    redis::{info::parse_replication, password::Password, probe::ProbeFailure},
 };
 
 /// Time for one conversation with one peer. Redis answers INFO in well under a millisecond; a peer that needs

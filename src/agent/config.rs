@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use thiserror::Error;
 
-use crate::{agent::password::Password, names::REDIS_PORT};
+use crate::{names::REDIS_PORT, redis::password::Password};
 
 /// What the operator's part of the configuration is made of.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +137,7 @@ pub fn is_dns_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::decide::PARKED;
+    use crate::redis::PARKED;
 
     const HOST: &str = "redis-1.redis-headless.default.svc.cluster.local";
 

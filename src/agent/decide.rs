@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use crate::{names::REDIS_PORT, redis::probe::ProbeFailure};
-
-/// Whom a parked Redis names as its primary: nobody listens on this port, so its link never comes up.
-pub const PARKED: (&str, u16) = ("127.0.0.1", 1);
+use crate::{
+    names::REDIS_PORT,
+    redis::{PARKED, probe::ProbeFailure},
+};
 
 /// One peer and what came of asking it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,11 +14,8 @@ use ::redis::{Cmd, cmd};
 use clap::ValueEnum;
 
 use crate::{
-    agent::{
-        password::Password,
-        wire::{Reply, Wire},
-    },
-    redis::probe::ProbeFailure,
+    agent::wire::{Reply, Wire},
+    redis::{password::Password, probe::ProbeFailure},
 };
 
 /// Which probe.

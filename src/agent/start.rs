@@ -20,10 +20,12 @@ use crate::{
         ask::{ASK_WITHIN, Resolve, ask_all, resolve},
         config::{Managed, UnsafeDirective, is_dns_name, render},
         decide::{PeerAnswer, Says, Silence, Start, decide},
-        password::{Password, PasswordError},
     },
     names::{AUTH_DIR, CONFIG_DIR, CONFIG_KEY, DATA_DIR, MEMBERS_KEY, PASSWORD_KEY, RECORD_DIR, RUN_DIR},
-    redis::probe::ProbeFailure,
+    redis::{
+        password::{Password, PasswordError},
+        probe::ProbeFailure,
+    },
 };
 
 /// Names that the server's executable has, in order of preference. Valkey images have both or the second.

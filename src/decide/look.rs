@@ -20,7 +20,8 @@ impl Look {
             .iter()
             .filter(|pod| {
                 let verdict = self.topology.get(&pod.name);
-                verdict.is_some_and(|v| !matches!(v.state, InstanceState::Foreign | InstanceState::Terminating))
+                verdict
+                    .is_some_and(|v| !matches!(v.state, InstanceState::Foreign | InstanceState::Terminating))
             })
             .filter_map(|pod| {
                 let answer = pod.answer.as_ref().ok()?;

@@ -18,14 +18,9 @@ pub struct Size {
 
 /// Steps the size: one member until a primary serves, then the wanted number; and down only while the primary
 /// stays and everybody who stays is verified.
-pub fn size(
-    set: &SetName,
-    wanted: i32,
-    live: Option<i32>,
-    record: &Record,
-    look: &Look,
-) -> Size {
-    let recorded = record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
+pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Look) -> Size {
+    let recorded =
+        record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
     let live = live.unwrap_or(0);
     let (replicas, blocked) = if !record.sure {
         // Everybody who may hold data has to answer before one is chosen (rule 9).
@@ -72,6 +67,9 @@ fn keeps_primary(set: &SetName, wanted: i32, record: &Record, look: &Look) -> Re
     if unverified.is_empty() {
         Ok(())
     } else {
-        Err(format!("pods are removed only while the ones that stay are verified; waiting for {}", unverified.join(", ")))
+        Err(format!(
+            "pods are removed only while the ones that stay are verified; waiting for {}",
+            unverified.join(", ")
+        ))
     }
 }

@@ -6,7 +6,7 @@ use super::{look::Look, *};
 use crate::{
     observed::{NoAnswer, Observed, ObservedPod},
     redis::{
-        PARKED_HOST, PARKED_PORT,
+        PARKED,
         info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
         probe::ProbeFailure,
     },
@@ -61,7 +61,7 @@ fn following(mut answer: Answer, upstream: &str, port: u16, link_up: bool) -> An
 }
 
 fn parked(answer: Answer) -> Answer {
-    following(answer, PARKED_HOST, PARKED_PORT, false)
+    following(answer, PARKED.0, PARKED.1, false)
 }
 
 fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
@@ -119,7 +119,10 @@ fn healthy() -> Vec<(&'static str, Option<Answer>)> {
 /// All parked, with these offsets in history `OLD`.
 fn all_parked(offsets: [i64; 3]) -> Vec<(&'static str, Option<Answer>)> {
     let pods = ["redis-0", "redis-1", "redis-2"];
-    pods.into_iter().zip(offsets).map(|(pod, offset)| (pod, Some(parked(server(pod, OLD, offset, 5))))).collect()
+    pods.into_iter()
+        .zip(offsets)
+        .map(|(pod, offset)| (pod, Some(parked(server(pod, OLD, offset, 5)))))
+        .collect()
 }
 
 fn change(answers: &mut [(&str, Option<Answer>)], pod: &str, edit: impl FnOnce(&mut Answer)) {

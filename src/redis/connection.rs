@@ -37,7 +37,7 @@ impl Connection {
         };
         // AUTH is sent here, not by the crate: it calls every error reply to AUTH a wrong password, also "max
         // number of clients reached".
-        connection.run("AUTH", cmd("AUTH").arg(&target.password.0)).await?;
+        connection.run("AUTH", cmd("AUTH").arg(target.password.as_bytes())).await?;
         Ok(connection)
     }
 

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::redis::{
     connection::{Connection, within},
     info::Info,
+    password::Password,
 };
 
 /// A Redis to ask.
@@ -20,16 +21,6 @@ pub struct Target {
     pub port: u16,
     /// Password of the default user.
     pub password: Password,
-}
-
-/// A password that never shows in Debug output.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub String);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Password(…)")
-    }
 }
 
 /// What one Redis answered.

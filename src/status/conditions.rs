@@ -63,7 +63,9 @@ pub fn conditions(
 fn spec_valid(learned: &Learned<'_>) -> Finding {
     match learned.failure {
         Some((reason @ ("InvalidSpec" | "ImmutableField" | "NameTaken"), text)) => Finding::no(reason, text),
-        _ if learned.plan.is_none() => Finding::unknown("NotChecked", "the spec was not read in the last pass"),
+        _ if learned.plan.is_none() => {
+            Finding::unknown("NotChecked", "the spec was not read in the last pass")
+        }
         _ => Finding::yes("Valid", "every field can be carried out"),
     }
 }
@@ -86,14 +88,23 @@ fn available(learned: &Learned<'_>, instances: &[InstanceStatus], primary: Optio
         }
         Some(i) if i.state == InstanceState::Primary => Finding::yes(
             "SeveralServe",
-            format!("{} serves, and so does {}, which is not the primary of record", primary.pod, rivals.join(", ")),
+            format!(
+                "{} serves, and so does {}, which is not the primary of record",
+                primary.pod,
+                rivals.join(", ")
+            ),
         ),
         Some(i) if is_silent(i.state) => Finding::unknown(
             "PrimarySilent",
-            format!("{} is the primary of record; {}", primary.pod, i.message.as_deref().unwrap_or("no answer")),
+            format!(
+                "{} is the primary of record; {}",
+                primary.pod,
+                i.message.as_deref().unwrap_or("no answer")
+            ),
         ),
         found => {
-            let state = found.map_or("its pod does not exist".to_owned(), |i| format!("its state is {:?}", i.state));
+            let state =
+                found.map_or("its pod does not exist".to_owned(), |i| format!("its state is {:?}", i.state));
             let why = learned.hold.map(|h| format!("; {}", h.message)).unwrap_or_default();
             Finding::no("NoPrimary", format!("{} is the primary of record, but {state}{why}", primary.pod))
         }
@@ -110,7 +121,14 @@ fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &F
     let astray: Vec<String> = instances
         .iter()
         .filter(|i| !matches!(i.state, InstanceState::InSync | InstanceState::Primary))
-        .map(|i| format!("{} {:?}{}", i.pod, i.state, i.message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()))
+        .map(|i| {
+            format!(
+                "{} {:?}{}",
+                i.pod,
+                i.state,
+                i.message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
+            )
+        })
         .collect();
     if astray.is_empty() && synced == wanted && available.status == "True" {
         return if wanted == 0 {
@@ -142,8 +160,12 @@ fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding)
         (Some(plan), _, _) if plan.paused => {
             Finding::no("Paused", "spec.paused is set: the operator watches and changes nothing")
         }
-        _ if learned.failure.is_some() => Finding::no("PassFailed", "the last pass ended early; it is tried again"),
-        (_, Some(Roll::Replace { pod, why, .. }), _) => Finding::yes("RollingOut", format!("replacing {pod}: {why}")),
+        _ if learned.failure.is_some() => {
+            Finding::no("PassFailed", "the last pass ended early; it is tried again")
+        }
+        (_, Some(Roll::Replace { pod, why, .. }), _) => {
+            Finding::yes("RollingOut", format!("replacing {pod}: {why}"))
+        }
         (_, Some(Roll::Wait(what)), _) => Finding::yes("RollingOut", what),
         (_, _, Some(size)) if size.blocked.is_some() => {
             Finding::no("ScaleDownHeld", size.blocked.clone().unwrap_or_default())
@@ -220,7 +242,10 @@ fn ready(learned: &Learned<'_>, causes: &[&Finding; 4], progressing: &Finding) -
             "True" => {}
             // While something is under way, its reason says more than the symptom.
             "False" if progressing.status == "True" && progressing.reason != "Converging" => {
-                return Finding::no(progressing.reason, format!("{}; {}", progressing.message, cause.message));
+                return Finding::no(
+                    progressing.reason,
+                    format!("{}; {}", progressing.message, cause.message),
+                );
             }
             "False" => return Finding::no(cause.reason, &*cause.message),
             _ => return Finding::unknown(cause.reason, &*cause.message),

@@ -12,11 +12,7 @@ use crate::{
 };
 
 /// Entries for the pods of a look.
-pub fn instances(
-    before: &[InstanceStatus],
-    look: &Look,
-    now: Timestamp,
-) -> Vec<InstanceStatus> {
+pub fn instances(before: &[InstanceStatus], look: &Look, now: Timestamp) -> Vec<InstanceStatus> {
     look.topology
         .instances
         .iter()
@@ -46,7 +42,12 @@ pub fn not_asked(before: &[InstanceStatus], now: Timestamp) -> Vec<InstanceStatu
         .collect()
 }
 
-fn entry(before: &[InstanceStatus], verdict: &Verdict, pod: Option<&ObservedPod>, now: Timestamp) -> InstanceStatus {
+fn entry(
+    before: &[InstanceStatus],
+    verdict: &Verdict,
+    pod: Option<&ObservedPod>,
+    now: Timestamp,
+) -> InstanceStatus {
     let info = pod.and_then(|p| p.answer.as_ref().ok()).map(|a| &a.info);
     let upstream = info.and_then(|i| i.replication.upstream.as_ref());
     InstanceStatus {

@@ -15,7 +15,7 @@ use std::{
 use redis::{ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo};
 use redis_operator::{
     names::REDIS_PORT,
-    redis::probe::{Password, Target},
+    redis::{password::Password, probe::Target},
 };
 use tempfile::TempDir;
 
@@ -75,7 +75,7 @@ impl RedisServer {
             host: self.address.to_string(),
             address: IpAddr::V4(self.address),
             port: REDIS_PORT,
-            password: Password(PASSWORD.to_owned()),
+            password: Password::from_bytes(PASSWORD.as_bytes()).unwrap(),
         }
     }
 

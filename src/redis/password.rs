@@ -1,4 +1,4 @@
-//! The password as the mounted Secret holds it.
+//! The password of a set, as its Secret holds it: read by the operator through the API, by the agent as a file.
 
 use std::{fmt, fs, io, path::Path};
 
