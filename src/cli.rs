@@ -49,7 +49,7 @@ pub struct Run {
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
     /// Which log lines are written, for example info or info,kube=debug.
-    #[arg(long, env = "LOG_FILTER", default_value = "info")]
+    #[arg(long, env = "LOG_FILTER", default_value = "info,kube_runtime=warn")]
     pub log_filter: String,
 }
 

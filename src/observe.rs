@@ -121,15 +121,17 @@ fn stuck(pod: &Pod) -> Option<String> {
         .flatten()
         .find(|c| c.type_ == "PodScheduled" && c.status == "False")
         .map(|c| (c.reason.clone(), c.message.clone()));
-    let waiting = status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses)
-        .flatten()
-        .filter_map(|c| c.state.as_ref()?.waiting.as_ref())
+    let containers =
+        || status.init_container_statuses.iter().chain(&status.container_statuses).flatten().filter_map(|c| c.state.as_ref());
+    let waiting = containers()
+        .filter_map(|state| state.waiting.as_ref())
         .map(|w| (w.reason.clone(), w.message.clone()))
         .find(|(reason, _)| reason.as_deref().is_some_and(|r| !ORDINARY_WAITS.contains(&r)));
-    let (reason, message) = waiting.or(unschedulable)?;
+    let failed = containers()
+        .filter_map(|state| state.terminated.as_ref())
+        .find(|t| t.exit_code != 0)
+        .map(|t| (t.reason.clone(), Some(format!("exit code {}", t.exit_code))));
+    let (reason, message) = waiting.or(failed).or(unschedulable)?;
     let reason = reason.unwrap_or_else(|| "Waiting".to_owned());
     Some(match message {
         Some(message) => format!("{reason}: {message}"),
