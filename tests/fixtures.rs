@@ -120,14 +120,14 @@ fn scene(state: &str, text: &str) -> Scene {
         "failover-in-progress-demoted-primary" | "failover-in-progress-target-frozen" => {
             Scene::PrimaryThatFollows
         }
-        "after-failover-old-primary-now-replica-with-chain" => Scene::Replica(InSync),
         "after-failover-other-replica-chained"
         | "chained-replica-depth2"
         | "replica-of-disconnected-replica" => Scene::BehindReplica,
         "replica-cycle" => Scene::Circle,
         "replica-of-itself" | "replica-wrong-master-connection-refused" => Scene::Astray,
         "parked-empty-replica-of-nowhere" => Scene::Replica(Parked),
-        "replica-up"
+        "after-failover-old-primary-now-replica-with-chain"
+        | "replica-up"
         | "replica-read-only-off"
         | "replica-with-chained-subreplica"
         | "replica-after-psync-to-promoted-primary" => Scene::Replica(InSync),

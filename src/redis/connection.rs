@@ -4,8 +4,6 @@
 //! (`docs/protocol.md`, "Ideas"), and a process that ended takes its connections along.
 
 use std::{
-    error::Error,
-    io,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -128,11 +126,9 @@ pub(super) async fn within<T>(
 /// What an error of the crate means. By code word, never by text: Redis and Valkey word theirs differently.
 fn classify(error: &RedisError, command: &str) -> ProbeFailure {
     match error.kind() {
-        ErrorKind::Io => match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-            Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => ProbeFailure::Refused,
-            Some(error) => ProbeFailure::Connection(error.kind().to_string()),
-            None => ProbeFailure::Connection("closed".to_owned()),
-        },
+        ErrorKind::Io if error.is_connection_refusal() => ProbeFailure::Refused,
+        // The operating system's words ("Connection reset by peer"), not the server's.
+        ErrorKind::Io => ProbeFailure::Connection(error.to_string()),
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
             ProbeFailure::Malformed("no valid reply in the Redis protocol".to_owned())
         }

@@ -135,15 +135,16 @@ impl Set<'_> {
         let theirs = &answer.info.replication;
         if let Some(above) = &theirs.upstream {
             let circle = match self.above(member, upstream) {
-                Above::Circle => " in a circle, without a primary",
+                Above::Circle => " (in a circle, without a primary)",
                 _ => "",
             };
-            let fault = if is_parked(above) {
-                format!("{pod} is parked and does not serve as primary")
+            let instead = if is_parked(above) {
+                "is parked".to_owned()
             } else {
-                format!("{pod} follows {}:{}{circle} and does not serve as primary", above.host, above.port)
+                format!("follows {}:{}{circle}", above.host, above.port)
             };
-            findings.add(InstanceState::WrongPrimary, fault);
+            findings
+                .add(InstanceState::WrongPrimary, format!("{pod} does not serve as primary: it {instead}"));
             return;
         }
         if answer.info.persistence.loading {

@@ -1,5 +1,7 @@
 //! Answers of made-up servers, for tests of what answers add up to.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use redis_operator::{
     names::REDIS_PORT,
     observed::{NoAnswer, ObservedPod},

@@ -3,6 +3,14 @@
 //! Each server has a loopback address of its own and the usual port, as pods have: whom a replica follows is a
 //! question of names, and in these tests an address is the name.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a step that fails is the test's failure"
+)]
+
 use std::{
     fs,
     io::{Read, Write},
