@@ -84,11 +84,14 @@ fn the_api_server_knows_every_format_and_prunes_nulls() {
 #[test]
 fn maps_lists_and_texts_of_the_users_are_bounded() {
     for (path, property) in all_properties() {
-        let ours = path.starts_with(".spec.") && !path.contains(".affinity") && path.matches('.').count() == 2;
+        let ours =
+            path.starts_with(".spec.") && !path.contains(".affinity") && path.matches('.').count() == 2;
         let bounded = match property["type"].as_str() {
             Some("array") => property["maxItems"].is_u64(),
             Some("string") => property["maxLength"].is_u64() || property["enum"].is_array(),
-            Some("object") => !property["additionalProperties"].is_object() || property["maxProperties"].is_u64(),
+            Some("object") => {
+                !property["additionalProperties"].is_object() || property["maxProperties"].is_u64()
+            }
             _ => true,
         };
         assert!(!ours || bounded, "{path}: {property}");
