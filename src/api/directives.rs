@@ -98,19 +98,22 @@ impl Refused {
     }
 
     /// The same as a CEL rule over the map of directives; its message names the offenders.
+    ///
+    /// It asks for each refused name whether the map has it, and puts only texts of its own into the message: the
+    /// API server knows no bound for the length of a key, and would find the rule too expensive.
     pub fn rule(&self) -> Rule {
-        let quoted =
-            |words: &[&str]| words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");
-        let mut offends = Vec::new();
-        if !self.names.is_empty() {
-            offends.push(format!("k in [{}]", quoted(self.names)));
-        }
-        offends.extend(self.prefixes.iter().map(|prefix| format!("k.startsWith('{prefix}')")));
-        let offends = offends.join(" || ");
-        Rule::new(format!("!self.exists(k, {offends})")).message(Message::Expression(format!(
-            "self.filter(k, {offends}).join(', ') + ' cannot be set: {}'",
-            self.why.replace('\'', "\\'")
-        )))
+        let names = self.names.iter().map(|name| (format!("'{name}' in self"), format!("{name} ")));
+        let prefixes = self
+            .prefixes
+            .iter()
+            .map(|prefix| (format!("self.exists(k, k.startsWith('{prefix}'))"), format!("{prefix}* ")));
+        let (found, words): (Vec<_>, Vec<_>) = names
+            .chain(prefixes)
+            .map(|(found, word)| (found.clone(), format!("({found} ? '{word}' : '')")))
+            .unzip();
+        let why = self.why.replace('\'', r"\'");
+        Rule::new(format!("!({})", found.join(" || ")))
+            .message(Message::Expression(format!("{} + 'cannot be set: {why}'", words.join(" + "))))
     }
 }
 
