@@ -1,5 +1,6 @@
 //! The verbs.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -114,7 +115,7 @@ pub fn run() -> Result<ExitCode> {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;
             down::down(&layout)?;
         }
-        Verb::Status => status::print()?,
+        Verb::Status => std::io::stdout().write_all(status::report()?.as_bytes())?,
         Verb::Kubeconfig => println!("{}", existing()?.kubeconfig().display()),
         Verb::Node(verb) => return run_node(verb),
         Verb::Image(verb) => run_image(&verb)?,
