@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::image::catalogue::{self, Image};
 use crate::image::load;
-use crate::layout::{Layout, write};
+use crate::layout::Layout;
 use crate::topology::Node;
 use crate::{down, lock, network, node, relay, status, tools, up};
 
@@ -141,7 +141,8 @@ fn run_image(verb: &ImageVerb) -> Result<()> {
         ImageVerb::Load { files } => files.iter().try_for_each(|file| load::file(file)),
         ImageVerb::Build { image, output } => {
             let archive = image.build()?;
-            write(&std::path::absolute(output).context("--output")?, &archive.bytes)?;
+            std::fs::write(output, &archive.bytes)
+                .with_context(|| format!("cannot write {}", output.display()))?;
             println!("{} in {}", archive.reference, output.display());
             Ok(())
         }
