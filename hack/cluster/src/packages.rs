@@ -19,14 +19,14 @@ const PACKAGES: [&str; 15] = [
     "iptables",
     "libc6-dev",
     "mount",
-    "nginx-light",
+    "nginx",
     "redis-server",
     "redis-tools",
     "runc",
     "util-linux",
 ];
 
-/// Services that these packages bring; the cluster needs none of them.
+/// Packages that bring a service of the same name; the cluster needs none of the services.
 const SERVICES: [&str; 3] = ["containerd", "nginx", "redis-server"];
 
 /// Asked by every package before it starts a service; 101 means no.
@@ -58,9 +58,7 @@ pub fn ensure() -> Result<()> {
         install().with_context(|| format!("install the packages yourself and try again: {by_hand}"))?;
     }
     // Not at the next boot either; a service that was here before stays as it was.
-    let package =
-        |service: &str| if service == "nginx" { "nginx-light".to_owned() } else { service.to_owned() };
-    for service in SERVICES.iter().filter(|service| missing.contains(&package(service).as_str())) {
+    for service in SERVICES.iter().filter(|service| missing.contains(service)) {
         // A machine without systemd starts none of them by itself.
         let _ = run("systemctl", ["disable", service]);
     }

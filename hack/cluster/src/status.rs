@@ -25,6 +25,9 @@ pub fn report() -> Result<String> {
         let cable = if network::is_joined(node.machine).unwrap_or(false) { "joined" } else { "cut off" };
         writeln!(text, "{}: {runs}, {cable}", node.name())?;
     }
+    if process::running("kube-apiserver")?.is_none() {
+        return Ok(text);
+    }
     let nodes = output(&mut kubectl(&layout.kubeconfig(), &["get", "nodes", "-o", "wide"])?);
     text.push_str(&nodes.unwrap_or_else(|error| format!("the API does not answer: {error:#}\n")));
     Ok(text)
