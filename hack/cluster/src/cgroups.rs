@@ -12,6 +12,9 @@ use crate::wait;
 
 const NAME: &str = "redis-operator-cluster";
 
+/// What the kubelet and runc set limits with; others, such as rdma, stay as the machine has them.
+const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
+
 /// One mounted cgroup hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy {
@@ -100,7 +103,7 @@ fn tree(top: &Path) -> Vec<PathBuf> {
 fn enable_controllers(dir: &Path) -> Result<()> {
     let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
     let path = dir.join("cgroup.subtree_control");
-    for controller in available.split_whitespace() {
+    for controller in available.split_whitespace().filter(|name| CONTROLLERS.contains(name)) {
         fs::write(&path, format!("+{controller}")).with_context(|| {
             format!(
                 "cannot enable the cgroup controller {controller} in {}; run as root of the machine",

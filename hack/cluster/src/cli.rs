@@ -1,5 +1,6 @@
 //! The verbs.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::image::catalogue::{self, Image};
 use crate::image::load;
-use crate::layout::{Layout, write};
+use crate::layout::Layout;
 use crate::topology::Node;
 use crate::{down, lock, network, node, relay, status, tools, up};
 
@@ -114,7 +115,7 @@ pub fn run() -> Result<ExitCode> {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;
             down::down(&layout)?;
         }
-        Verb::Status => status::print()?,
+        Verb::Status => std::io::stdout().write_all(status::report()?.as_bytes())?,
         Verb::Kubeconfig => println!("{}", existing()?.kubeconfig().display()),
         Verb::Node(verb) => return run_node(verb),
         Verb::Image(verb) => run_image(&verb)?,
@@ -140,7 +141,8 @@ fn run_image(verb: &ImageVerb) -> Result<()> {
         ImageVerb::Load { files } => files.iter().try_for_each(|file| load::file(file)),
         ImageVerb::Build { image, output } => {
             let archive = image.build()?;
-            write(&std::path::absolute(output).context("--output")?, &archive.bytes)?;
+            std::fs::write(output, &archive.bytes)
+                .with_context(|| format!("cannot write {}", output.display()))?;
             println!("{} in {}", archive.reference, output.display());
             Ok(())
         }

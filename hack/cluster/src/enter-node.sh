@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Run in a new mount namespace: gives the node directories of its own at the usual places, then becomes "$@".
 set -eu
 node=$1

@@ -4,4 +4,5 @@ pub mod archive;
 pub mod catalogue;
 pub mod dockerfile;
 pub mod load;
+pub mod sysroot;
 pub mod tree;

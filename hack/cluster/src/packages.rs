@@ -8,27 +8,26 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{command, output, run};
 
-const PACKAGES: [&str; 19] = [
+const PACKAGES: [&str; 15] = [
     "bind9-dnsutils",
     "busybox-static",
-    "conntrack",
     "containerd",
     "containernetworking-plugins",
     "curl",
     "gcc",
     "iproute2",
-    "ipset",
     "iptables",
     "libc6-dev",
     "mount",
-    "nftables",
-    "nginx-light",
+    "nginx",
     "redis-server",
     "redis-tools",
     "runc",
-    "socat",
     "util-linux",
 ];
+
+/// Packages that bring a service of the same name; the cluster needs none of the services.
+const SERVICES: [&str; 3] = ["containerd", "nginx", "redis-server"];
 
 /// Asked by every package before it starts a service; 101 means no.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -57,6 +56,11 @@ pub fn ensure() -> Result<()> {
         // The package lists may be old or absent.
         run("apt-get", ["update"])?;
         install().with_context(|| format!("install the packages yourself and try again: {by_hand}"))?;
+    }
+    // Not at the next boot either; a service that was here before stays as it was.
+    for service in SERVICES.iter().filter(|service| missing.contains(service)) {
+        // A machine without systemd starts none of them by itself.
+        let _ = run("systemctl", ["disable", service]);
     }
     Ok(())
 }

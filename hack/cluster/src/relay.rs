@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -15,29 +16,38 @@ pub const NAME: &str = "relay";
 pub fn serve(target: SocketAddr) -> Result<()> {
     let socket = rustix::stdio::stdin().as_fd().try_clone_to_owned().context("standard input is not open")?;
     let listener = TcpListener::from(socket);
+    listener.local_addr().context("standard input is not a listening socket; this verb is for `up` only")?;
     loop {
-        let (client, _) = listener.accept().context("standard input is not a listening socket")?;
-        thread::spawn(move || {
-            if let Err(error) = join(client, target) {
-                eprintln!("a connection to {target} ended: {error}");
+        match listener.accept() {
+            Ok((client, _)) => {
+                thread::spawn(move || {
+                    if let Err(error) = join(&client, target) {
+                        eprintln!("a connection to {target} ended: {error}");
+                    }
+                });
             }
-        });
+            Err(error) => {
+                // Such as too many open files: it passes when other connections end.
+                eprintln!("cannot accept a connection: {error}");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
     }
 }
 
 /// Copies both ways until both sides have ended; one side's end is passed on to the other.
-fn join(client: TcpStream, target: SocketAddr) -> io::Result<()> {
-    let server = TcpStream::connect(target)?;
+fn join(client: &TcpStream, target: SocketAddr) -> io::Result<()> {
+    let server = &TcpStream::connect(target)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (from, to) = (server.try_clone()?, client.try_clone()?);
-    let back = thread::spawn(move || copy(from, to));
-    copy(client, server);
-    let _ = back.join();
+    thread::scope(|scope| {
+        scope.spawn(|| copy(server, client));
+        copy(client, server);
+    });
     Ok(())
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream) {
+fn copy(mut from: &TcpStream, mut to: &TcpStream) {
     if io::copy(&mut from, &mut to).is_err() {
         // A broken side cannot be half closed in good order: end both.
         let _ = from.shutdown(Shutdown::Both);
@@ -57,7 +67,7 @@ mod tests {
         let (front, back) = (bind(), bind());
         let target = back.local_addr().unwrap();
         let address = front.local_addr().unwrap();
-        let relay = thread::spawn(move || join(front.accept().unwrap().0, target));
+        let relay = thread::spawn(move || join(&front.accept().unwrap().0, target));
         let server = thread::spawn(move || {
             let (mut stream, _) = back.accept().unwrap();
             let mut text = String::new();

@@ -1,5 +1,7 @@
 //! Says what runs.
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 
 use crate::command::output;
@@ -8,23 +10,25 @@ use crate::layout::Layout;
 use crate::topology::NODES;
 use crate::{control_plane, network, node, process};
 
-/// Prints the components, the nodes' cables and what the API says of the nodes.
-pub fn print() -> Result<()> {
+/// The components, the nodes' cables and what the API says of the nodes.
+pub fn report() -> Result<String> {
     let Some(layout) = Layout::existing()? else {
-        println!("no cluster on this machine");
-        return Ok(());
+        return Ok("no cluster on this machine\n".to_owned());
     };
-    println!("state directory: {}", layout.state().display());
+    let mut text = format!("state directory: {}\n", layout.state().display());
     for name in control_plane::COMPONENTS {
         let state = process::running(name)?.map_or("stopped".into(), |pid| format!("process {pid}"));
-        println!("{name}: {state}");
+        writeln!(text, "{name}: {state}")?;
     }
     for node in NODES {
         let runs = if node::runs(node)? { "runs" } else { "stopped" };
         let cable = if network::is_joined(node.machine).unwrap_or(false) { "joined" } else { "cut off" };
-        println!("{}: {runs}, {cable}", node.name());
+        writeln!(text, "{}: {runs}, {cable}", node.name())?;
+    }
+    if process::running("kube-apiserver")?.is_none() {
+        return Ok(text);
     }
     let nodes = output(&mut kubectl(&layout.kubeconfig(), &["get", "nodes", "-o", "wide"])?);
-    println!("{}", nodes.unwrap_or_else(|error| format!("the API does not answer: {error:#}")).trim_end());
-    Ok(())
+    text.push_str(&nodes.unwrap_or_else(|error| format!("the API does not answer: {error:#}\n")));
+    Ok(text)
 }

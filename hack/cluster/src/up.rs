@@ -4,10 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use clap::ValueEnum as _;
 
 use crate::command::{output, output_with_input, run};
-use crate::image::catalogue::Image;
+use crate::image::catalogue::{BASE, Image};
 use crate::image::load::on_all_nodes;
 use crate::kubeconfig::kubectl;
 use crate::layout::{Layout, of_node};
@@ -31,7 +30,7 @@ pub fn up(layout: &Layout, api_port: u16) -> Result<()> {
     step("control plane");
     control_plane::up(layout, api_port)?;
     step("images");
-    let images = Image::value_variants().iter().map(|image| image.build()).collect::<Result<Vec<_>>>()?;
+    let images = BASE.into_iter().map(Image::build).collect::<Result<Vec<_>>>()?;
     step("nodes");
     on_all_nodes(|node| node::start(layout, node, &images))?;
     control_plane::wait_ready(layout)?;

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::archive::{Archive, Settings};
 use super::dockerfile;
+use super::sysroot::Sysroot;
 use super::tree::Tree;
 use crate::command::run;
 use crate::tools::{self, COREDNS, LOCAL_PATH};
@@ -30,7 +31,16 @@ pub enum Image {
     Redis,
     /// dig, curl, redis-cli, a shell, and nginx on port 80.
     Multitool,
+    /// Redis 8 of a newer Debian, downloaded for the image.
+    #[value(name = "redis-8")]
+    Redis8,
+    /// Valkey of a newer Debian, downloaded for the image.
+    Valkey,
 }
+
+/// What every cluster has.
+pub const BASE: [Image; 5] =
+    [Image::Pause, Image::Coredns, Image::LocalPathProvisioner, Image::Redis, Image::Multitool];
 
 impl Image {
     /// Name and tag; the tag is the version of what is inside.
@@ -41,7 +51,11 @@ impl Image {
             Self::LocalPathProvisioner => {
                 format!("localhost/local-path-provisioner:{}", LOCAL_PATH.version()?)
             }
-            Self::Redis => format!("localhost/redis:{}", redis_version()?),
+            Self::Redis => {
+                format!("localhost/redis:{}", server_version(&run("redis-server", ["--version"])?)?)
+            }
+            Self::Redis8 => format!("localhost/redis:{}", newer_version("redis-server")?),
+            Self::Valkey => format!("localhost/valkey:{}", newer_version("valkey-server")?),
             Self::Multitool => "localhost/multitool:1".to_owned(),
         })
     }
@@ -55,6 +69,8 @@ impl Image {
             Self::LocalPathProvisioner => local_path_provisioner(&mut tree)?,
             Self::Redis => redis(&mut tree)?,
             Self::Multitool => multitool(&mut tree)?,
+            Self::Redis8 => newer_server(&mut tree, "redis")?,
+            Self::Valkey => newer_server(&mut tree, "valkey")?,
         };
         Archive::new(&self.reference()?, &settings, &tree)
     }
@@ -102,13 +118,30 @@ fn redis(tree: &mut Tree) -> Result<Settings> {
     for program in ["/usr/bin/redis-server", "/usr/bin/redis-cli"] {
         tree.program(program)?;
     }
+    server(tree, "redis")
+}
+
+fn newer_server(tree: &mut Tree, name: &str) -> Result<Settings> {
+    let sysroot = Sysroot::ensure()?;
+    for program in ["server", "cli"] {
+        sysroot.program(tree, &format!("/usr/bin/{name}-{program}"))?;
+        if name != "redis" {
+            // As Valkey's own installation does.
+            tree.link(&format!("/usr/bin/redis-{program}"), &format!("{name}-{program}"));
+        }
+    }
+    server(tree, name)
+}
+
+/// What the images of all servers have in common.
+fn server(tree: &mut Tree, name: &str) -> Result<Settings> {
     tree.busybox()?;
-    tree.base("redis", 999);
+    tree.base(name, 999);
     tree.directory("/data", 999, 0o755);
     Ok(Settings {
         user: "999:999".into(),
         directory: "/data".into(),
-        command: vec!["redis-server".into()],
+        command: vec![format!("{name}-server")],
         environment: vec![PATH.into()],
         ..Settings::default()
     })
@@ -129,13 +162,17 @@ fn multitool(tree: &mut Tree) -> Result<Settings> {
     })
 }
 
-fn redis_version() -> Result<String> {
-    let text = run("redis-server", ["--version"])?;
-    parse_redis_version(&text).with_context(|| format!("redis-server --version said {text:?}"))
+fn newer_version(program: &str) -> Result<String> {
+    server_version(&Sysroot::ensure()?.version(&format!("/usr/bin/{program}"))?)
+}
+
+fn server_version(said: &str) -> Result<String> {
+    parse_version(said)
+        .with_context(|| format!("the server's --version said {said:?}, which holds no version"))
 }
 
 /// `Redis server v=7.0.15 sha=…`.
-fn parse_redis_version(text: &str) -> Option<String> {
+fn parse_version(text: &str) -> Option<String> {
     text.split_whitespace().find_map(|word| word.strip_prefix("v=")).map(ToOwned::to_owned)
 }
 
@@ -147,7 +184,7 @@ mod tests {
     #[test]
     fn the_redis_tag_is_the_server_s_version() {
         let text = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1\n";
-        assert_eq!(parse_redis_version(text).as_deref(), Some("7.0.15"));
+        assert_eq!(parse_version(text).as_deref(), Some("7.0.15"));
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Tree {
 }
 
 /// Paths of the libraries and the loader in what ldd prints.
-fn libraries(ldd: &str) -> Result<Vec<String>> {
+pub fn libraries(ldd: &str) -> Result<Vec<String>> {
     let mut paths = Vec::new();
     for line in ldd.lines().map(str::trim) {
         if line.contains("not found") {
