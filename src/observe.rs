@@ -121,8 +121,14 @@ fn stuck(pod: &Pod) -> Option<String> {
         .flatten()
         .find(|c| c.type_ == "PodScheduled" && c.status == "False")
         .map(|c| (c.reason.clone(), c.message.clone()));
-    let containers =
-        || status.init_container_statuses.iter().chain(&status.container_statuses).flatten().filter_map(|c| c.state.as_ref());
+    let containers = || {
+        status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten()
+            .filter_map(|c| c.state.as_ref())
+    };
     let waiting = containers()
         .filter_map(|state| state.waiting.as_ref())
         .map(|w| (w.reason.clone(), w.message.clone()))

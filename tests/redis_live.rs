@@ -29,8 +29,9 @@ use redis_operator::{
     names::REDIS_PORT,
     observed::{NoAnswer, Observed},
     redis::{
-        PARKED_HOST, PARKED_PORT,
-        probe::{Answer, Password, ProbeFailure, Target, probe},
+        PARKED,
+        password::Password,
+        probe::{Answer, ProbeFailure, Target, probe},
     },
     topology::{Topology, topology},
 };
@@ -159,7 +160,7 @@ async fn a_wrong_password_of_a_replica() {
 #[tokio::test]
 async fn a_wrong_password_of_ours() {
     let server = RedisServer::start(&[]);
-    let target = Target { password: Password("wrong".to_owned()), ..server.target() };
+    let target = Target { password: Password::from_bytes(b"wrong").unwrap(), ..server.target() };
     let look = wait_for_targets(&[target], &[AuthFailed]).await;
     assert_eq!(look.answers[0], Err(ProbeFailure::Auth("WRONGPASS".to_owned())));
 }
@@ -268,7 +269,7 @@ async fn nobody_and_strangers() {
         host: address.to_string(),
         address: address.into(),
         port: REDIS_PORT,
-        password: Password("secret".to_owned()),
+        password: Password::from_bytes(b"secret").unwrap(),
     };
     let seen = wait_for_targets(&[target(free_address())], &[Unreachable]).await;
     assert_eq!(seen.answers[0], Err(ProbeFailure::Refused));
@@ -313,7 +314,7 @@ async fn nobody_and_strangers() {
 #[tokio::test]
 async fn acts_over_the_connection_of_the_observation() {
     let primary = RedisServer::start(&[]);
-    let pod = RedisServer::start(&[&format!("replicaof {PARKED_HOST} {PARKED_PORT}")]);
+    let pod = RedisServer::start(&[&format!("replicaof {} {}", PARKED.0, PARKED.1)]);
     wait_for(&[&primary, &pod], &[Primary, Parked]).await;
     let (_, mut connection) = probe(&pod.target(), DEADLINE).await.unwrap();
 
@@ -325,9 +326,9 @@ async fn acts_over_the_connection_of_the_observation() {
     assert_eq!(connection.info_replication().await.unwrap().upstream, None);
     wait_for(&[&primary, &pod], &[Primary, UnexpectedPrimary]).await;
 
-    connection.replicaof(PARKED_HOST, PARKED_PORT).await.unwrap();
+    connection.replicaof(PARKED.0, PARKED.1).await.unwrap();
     let parked = connection.info().await.unwrap().replication.upstream.unwrap();
-    assert_eq!((parked.host.as_str(), parked.port), (PARKED_HOST, PARKED_PORT));
+    assert_eq!((parked.host.as_str(), parked.port), PARKED);
 }
 
 /// Says to the test inside the namespace where it must not be.

@@ -13,7 +13,7 @@ use redis_operator::{
     api::status::InstanceState,
     observed::{NoAnswer, Observed, ObservedPod},
     record::Record,
-    redis::{PARKED_HOST, PARKED_PORT, info::Replication, probe::ProbeFailure},
+    redis::{PARKED, info::Replication, probe::ProbeFailure},
     topology::{Topology, topology},
 };
 
@@ -37,9 +37,9 @@ fn follows(host: &str) -> Replication {
 }
 
 fn parked() -> Replication {
-    let mut replication = follows(PARKED_HOST);
+    let mut replication = follows(PARKED.0);
     let upstream = replication.upstream.as_mut().unwrap();
-    upstream.port = PARKED_PORT;
+    upstream.port = PARKED.1;
     upstream.link_up = false;
     replication
 }
@@ -119,7 +119,7 @@ fn a_stranger_does_not_speak_for_the_pod() {
 #[test]
 fn no_primary_on_record() {
     let judged = judge(
-        &Record::default(),
+        &Record::first(Vec::new(), true),
         vec![says(0, serves(&["redis-1"])), says(1, follows("redis-0")), says(2, parked())],
     );
     let states: Vec<InstanceState> = judged.instances.iter().map(|found| found.state).collect();
