@@ -15,7 +15,7 @@ use redis_operator::{
     observed::{NoAnswer, Observed, ObservedPod},
     record::Record,
     redis::{
-        PARKED_HOST, PARKED_PORT,
+        PARKED,
         info::{self, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
         probe::{Answer, ProbeFailure},
     },
@@ -119,7 +119,7 @@ fn upstream() -> impl Strategy<Value = Upstream> {
         8 => Just((host_of("redis-0"), REDIS_PORT)),
         2 => host().prop_map(|host| (host, REDIS_PORT)),
         1 => Just((host_of("redis-0"), 6380)),
-        1 => Just((PARKED_HOST.to_owned(), PARKED_PORT)),
+        1 => Just((PARKED.0.to_owned(), PARKED.1)),
     ];
     let last_io = prop_oneof![8 => 0..=MAX_LINK_SILENCE_SECONDS, 1 => -1..40_i64];
     (whom, prop::bool::weighted(0.9), last_io, prop::bool::weighted(0.1), -1..1000_i64).prop_map(
@@ -251,7 +251,7 @@ fn sets() -> impl Strategy<Value = Observed> {
 }
 
 fn records() -> impl Strategy<Value = Record> {
-    prop_oneof![8 => Just(record("redis-0")), 1 => Just(record("redis-1")), 1 => Just(Record::default())]
+    prop_oneof![8 => Just(record("redis-0")), 1 => Just(record("redis-1")), 1 => Just(Record::first(Vec::new(), true))]
 }
 
 /// The definition of "truly follows", written down a second time.
