@@ -18,9 +18,10 @@ use crate::{down, lock, network, node, relay, status, tools, up};
 #[derive(Parser)]
 #[command(name = "cluster")]
 struct Cli {
-    /// Directory of the kubeconfig, the audit log and the components' logs.
-    #[arg(long, global = true, env = "CLUSTER_STATE_DIR", default_value = "target/cluster")]
-    state_dir: PathBuf,
+    /// Directory of the kubeconfig, the audit log and the components' logs; that of the cluster that exists, or
+    /// target/cluster.
+    #[arg(long, global = true, env = "CLUSTER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -100,7 +101,11 @@ enum ImageVerb {
 /// Does what the command line says.
 pub fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
-    let layout = Layout::new(&cli.state_dir)?;
+    let layout = match (&cli.state_dir, Layout::existing()?) {
+        (Some(dir), _) => Layout::new(dir)?,
+        (None, Some(existing)) => existing,
+        (None, None) => Layout::new(Path::new("target/cluster"))?,
+    };
     match cli.verb {
         Verb::Tools { path: Some(name) } => println!("{}", tools::path(&name)?.display()),
         Verb::Tools { path: None } => {
