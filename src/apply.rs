@@ -200,15 +200,16 @@ pub async fn apply(
     let stateful_set = settle(stateful_set, live.stateful_set.as_ref())?;
 
     let mut writes = Vec::new();
-    ensure(client, headless, live.headless, &mut writes).await?;
-    ensure(client, config_map, live.config_map, &mut writes).await?;
+    // Boxed: whole pods travel through these futures, and there is one for each set at work.
+    Box::pin(ensure(client, headless, live.headless, &mut writes)).await?;
+    Box::pin(ensure(client, config_map, live.config_map, &mut writes)).await?;
     match disruption_budget {
         Some(budget) => {
-            ensure(client, budget, live.disruption_budget, &mut writes).await?;
+            Box::pin(ensure(client, budget, live.disruption_budget, &mut writes)).await?;
         }
         None => remove(client, plan, live.disruption_budget, &mut writes).await?,
     }
-    let stateful_set = ensure(client, stateful_set, live.stateful_set, &mut writes).await?;
+    let stateful_set = Box::pin(ensure(client, stateful_set, live.stateful_set, &mut writes)).await?;
     Ok(Applied { stateful_set, writes })
 }
 
