@@ -13,18 +13,37 @@
 //! `reconcile` is that picture as code. Pure modules know no client, no clock and no connection;
 //! `tests/architecture.rs` holds them to it.
 
+pub mod act;
+pub mod agent;
 pub mod api;
 pub mod apply;
+pub mod cli;
+pub mod context;
+pub mod controller;
 pub mod crd;
+pub mod decide;
 pub mod desired;
 pub mod drift;
+pub mod error;
+pub mod events;
 pub mod hash;
+pub mod http;
 pub mod immutable;
+pub mod lease;
+pub mod metrics;
+pub mod monitor;
 pub mod names;
+pub mod observe;
 pub mod observed;
 pub mod plan;
 pub mod quantity;
+pub mod reconcile;
 pub mod record;
 pub mod redis;
+pub mod requeue;
+pub mod run;
 pub mod settings;
+pub mod status;
+pub mod store;
+pub mod telemetry;
 pub mod topology;

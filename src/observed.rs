@@ -1,7 +1,5 @@
 //! What one pass saw: the pods as the API server lists them, and each Redis' answer. Data only.
 
-use std::net::IpAddr;
-
 use crate::redis::probe::{Answer, ProbeFailure};
 
 /// The pods of a set, by ordinal.
@@ -20,10 +18,6 @@ pub struct ObservedPod {
     pub ordinal: i32,
     /// UID: a namesake that comes later is another pod.
     pub uid: String,
-    /// Address, once the kubelet has given one.
-    pub ip: Option<IpAddr>,
-    /// Node it is bound to.
-    pub node: Option<String>,
     /// The pod's Ready condition, as the kubelet sees it.
     pub ready: bool,
     /// `deletionTimestamp` is set.

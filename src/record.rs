@@ -1,14 +1,14 @@
 //! The role record: who is primary, and since which decision (`docs/protocol.md`, "The record").
 //!
-//! Pure: reading and writing the `ConfigMap` that holds it is `store.rs`' work. Fields of the protocol that no
-//! rule of this version reads are not here yet.
+//! Pure: reading and writing the `ConfigMap` that holds it is the work of `store`. Fields of the protocol that no
+//! rule of this version reads (voters, switchTo) are not here yet.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 /// What the operator has decided about a set, durable across its own restarts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Counts the decisions about who is primary; 0 before the first.
@@ -16,21 +16,23 @@ pub struct Record {
     /// Pod name of the primary of record; none before the first decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
-    /// Replication offset of the winner when it was chosen (rule 5 ranks shorter, unclosed histories below it).
+    /// Replication offset of the winner when it was chosen: an unclosed history below it ranks lower (rule 5).
     #[serde(default)]
     pub start_offset: i64,
     /// Pod names that may hold data of the set. A pod enters before it is created.
     pub members: Vec<String>,
-    /// Histories that ended by an election: replid to the offset up to which they count (rules 5 and 7).
+    /// Histories that an election ended: `replid` to the offset up to which they count (rules 5 and 7).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub closed: BTreeMap<String, i64>,
-    /// The process that was last seen serving as the primary of record.
+    /// The process that was last seen serving as the primary of record; none since the last election.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_serving: Option<Serving>,
+    /// False while the record is rebuilt over pods or volumes that are older than it (rule 9).
+    pub sure: bool,
 }
 
 /// A process that served as primary, by its own words.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Serving {
     /// UID of its pod.
@@ -39,4 +41,27 @@ pub struct Serving {
     pub run_id: String,
     /// `master_replid` that it served.
     pub replid: String,
+}
+
+impl Record {
+    /// The first record of a set: nobody was promoted yet.
+    ///
+    /// `sure` is false where pods or volumes of the name exist already: then only a member that provably descends
+    /// from all others may be promoted.
+    pub fn first(members: Vec<String>, sure: bool) -> Self {
+        Self {
+            epoch: 0,
+            primary: None,
+            start_offset: 0,
+            members,
+            closed: BTreeMap::new(),
+            seen_serving: None,
+            sure,
+        }
+    }
+
+    /// Whether a primary has served since the last election, so that data may exist beyond the first member.
+    pub fn has_served(&self) -> bool {
+        self.seen_serving.is_some()
+    }
 }

@@ -1,2 +1,63 @@
-//! stub
-fn main() {}
+//! The agent's command line: parses it, runs one of its jobs, and turns the result into an exit code.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use redis_operator::{
+    agent::{
+        install::install,
+        probe::{Check, probe},
+        start::{Options, start},
+    },
+    names::{AUTH_DIR, PASSWORD_KEY, REDIS_PORT},
+};
+
+/// Starts and probes the Redis of one pod.
+#[derive(Parser)]
+#[command(version)]
+enum Cli {
+    /// Copy this executable to DIR/agent
+    Install {
+        /// A writable directory that the Redis container mounts too
+        dir: PathBuf,
+    },
+    /// Follow the member that serves as primary, or park; write redis.conf and become Redis
+    Start(Options),
+    /// Ask the Redis in this container; exit code 0 if the probe succeeds, 1 if not
+    Probe {
+        /// Which probe
+        check: Check,
+        /// Port of Redis on 127.0.0.1
+        #[arg(long, default_value_t = REDIS_PORT)]
+        port: u16,
+        /// The password; not used for liveness
+        #[arg(long, default_value_t = format!("{AUTH_DIR}/{PASSWORD_KEY}"))]
+        password_file: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let failed = match Cli::parse() {
+        Cli::Install { dir } => match install(&dir) {
+            Ok(path) => {
+                println!("installed {}", path.display());
+                return ExitCode::SUCCESS;
+            }
+            Err(error) => error.to_string(),
+        },
+        Cli::Start(options) => match start(&options) {
+            Ok(never) => match never {},
+            Err(error) => error.to_string(),
+        },
+        Cli::Probe { check, port, password_file } => {
+            let verdict = probe(check, port, password_file.as_ref());
+            if verdict.passed {
+                println!("{}", verdict.seen);
+                return ExitCode::SUCCESS;
+            }
+            verdict.seen
+        }
+    };
+    eprintln!("{failed}");
+    ExitCode::FAILURE
+}

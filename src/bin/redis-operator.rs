@@ -1,2 +1,45 @@
-//! stub
-fn main() {}
+//! The operator's binary: parses arguments, starts logging, and hands over. No logic.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use redis_operator::{
+    cli::{Cli, Command},
+    crd,
+    error::chain,
+    run::run,
+    telemetry,
+};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Crd => match crd::yaml() {
+            Ok(yaml) => {
+                print!("{yaml}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error),
+        },
+        Command::Run(settings) => {
+            if let Err(error) = telemetry::init(settings.log_format, &settings.log_filter) {
+                return fail(&error);
+            }
+            if rustls::crypto::ring::default_provider().install_default().is_err() {
+                return fail(&std::io::Error::other("a TLS provider was installed before ours"));
+            }
+            let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return fail(&error),
+            };
+            match runtime.block_on(run(settings)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            }
+        }
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("redis-operator: {}", chain(error));
+    ExitCode::FAILURE
+}

@@ -94,7 +94,7 @@ fn agent(plan: &Plan) -> Container {
         name: AGENT_CONTAINER.to_owned(),
         image: Some(plan.agent_image.clone()),
         image_pull_policy: Some(ImagePullPolicy::IfNotPresent.as_str().to_owned()),
-        args: Some(vec!["install".to_owned(), AGENT_DIR.to_owned()]),
+        command: Some(["/agent", "install", AGENT_DIR].map(str::to_owned).to_vec()),
         resources: Some(ResourceRequirements {
             requests: Some(quantities([("cpu", "10m"), ("memory", "16Mi")])),
             limits: Some(quantities([("memory", "64Mi")])),

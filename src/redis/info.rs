@@ -1,6 +1,14 @@
 //! What a Redis says of itself: `INFO server`, `persistence`, `replication` and `keyspace`, parsed strictly.
 //!
 //! Pure. `redis::Role` and `redis::InfoDict` are not used: both lose or invent numbers (a replica's offset -1).
+//!
+//! Strict about the fields that the operator decides on: a missing or odd one is an error that names it, never a
+//! default. Tolerant of everything else: unknown sections, fields and `slaveN` parts, and lines that only some
+//! versions or states have (Redis 6.2 to 8, Valkey 8 and 9).
+
+use std::str::FromStr;
+
+use thiserror::Error;
 
 /// Everything that one INFO answer says, as far as the operator needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,4 +107,201 @@ pub struct ConnectedReplica {
     pub offset: i64,
     /// `lag`: seconds since its last acknowledgement.
     pub lag_seconds: i64,
+}
+
+/// Why a text is not the INFO of a Redis that the operator can work with.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ParseError {
+    /// The whole section is missing: not a Redis, a sentinel, or INFO was asked for something else.
+    #[error("INFO has no section {0}")]
+    NoSection(&'static str),
+    /// A field that every supported version prints is missing.
+    #[error("INFO {section} has no field {field}")]
+    NoField {
+        /// Section that was read.
+        section: &'static str,
+        /// Field, or part of a `slaveN` line (`slave0 port`).
+        field: String,
+    },
+    /// A field holds something else than it should.
+    #[error("INFO {section}: {field} holds {held:?}, wanted {wanted}")]
+    Value {
+        /// Section that was read.
+        section: &'static str,
+        /// Field, or part of a `slaveN` line (`slave0 port`).
+        field: String,
+        /// What it held; only the beginning of a long text.
+        held: String,
+        /// What it should hold.
+        wanted: &'static str,
+    },
+}
+
+/// Parses one INFO answer that holds the sections server, replication and persistence, and keyspace if present.
+pub fn parse(text: &str) -> Result<Info, ParseError> {
+    Ok(Info {
+        server: parse_server(text)?,
+        replication: parse_replication(text)?,
+        persistence: parse_persistence(text)?,
+        keys: parse_keys(text)?,
+    })
+}
+
+/// Parses section `server` of an INFO answer.
+pub fn parse_server(text: &str) -> Result<Server, ParseError> {
+    let server = Section::of(text, "Server")?;
+    // Valkey keeps `redis_version` at the version it forked from, for its clients' sake.
+    let (flavour, version) = match server.optional("server_name") {
+        Some("valkey") => (Flavour::Valkey, server.text("valkey_version")?),
+        _ => (Flavour::Redis, server.text("redis_version")?),
+    };
+    Ok(Server {
+        flavour,
+        version: version.to_owned(),
+        run_id: server.text("run_id")?.to_owned(),
+        uptime_seconds: server.number("uptime_in_seconds")?,
+    })
+}
+
+/// Parses section `persistence` of an INFO answer.
+pub fn parse_persistence(text: &str) -> Result<Persistence, ParseError> {
+    let persistence = Section::of(text, "Persistence")?;
+    Ok(Persistence {
+        loading: persistence.flag("loading")?,
+        // Redis 6.2 does not know the field.
+        async_loading: match persistence.optional("async_loading") {
+            Some(_) => persistence.flag("async_loading")?,
+            None => false,
+        },
+        aof_enabled: persistence.flag("aof_enabled")?,
+    })
+}
+
+/// Parses section `replication` of an INFO answer.
+pub fn parse_replication(text: &str) -> Result<Replication, ParseError> {
+    let replication = Section::of(text, "Replication")?;
+    let upstream = match replication.text("role")? {
+        "master" => None,
+        "slave" => Some(Upstream {
+            host: replication.text("master_host")?.to_owned(),
+            port: replication.number("master_port")?,
+            link_up: replication.one_of("master_link_status", "up", "down", "up or down")?,
+            last_io_seconds: replication.number("master_last_io_seconds_ago")?,
+            sync_in_progress: replication.flag("master_sync_in_progress")?,
+            offset: replication.number("slave_repl_offset")?,
+        }),
+        other => return Err(replication.odd("role", other, "master or slave")),
+    };
+    Ok(Replication {
+        upstream,
+        replicas: replication
+            .numbered("slave")
+            .map(|(field, line)| replication.connected_replica(field, line))
+            .collect::<Result<_, _>>()?,
+        failover_state: replication.text("master_failover_state")?.to_owned(),
+        replid: replication.text("master_replid")?.to_owned(),
+        replid2: replication.text("master_replid2")?.to_owned(),
+        second_repl_offset: replication.number("second_repl_offset")?,
+        offset: replication.number("master_repl_offset")?,
+        backlog_active: replication.flag("repl_backlog_active")?,
+    })
+}
+
+/// Sums the keys of all databases, or `None` where the answer has no section `keyspace`. An empty database has
+/// no line, so an empty section means 0.
+pub fn parse_keys(text: &str) -> Result<Option<i64>, ParseError> {
+    let Ok(keyspace) = Section::of(text, "Keyspace") else { return Ok(None) };
+    let mut keys = 0_i64;
+    for (field, line) in keyspace.numbered("db") {
+        keys = keys.saturating_add(keyspace.part(field, line, "keys")?);
+    }
+    Ok(Some(keys))
+}
+
+/// The lines of one section.
+struct Section<'a> {
+    name: &'static str,
+    fields: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Section<'a> {
+    fn of(text: &'a str, name: &'static str) -> Result<Self, ParseError> {
+        let is_header = |line: &str| line.strip_prefix("# ").is_some_and(|title| title == name);
+        // `lines` takes the CR of CRLF away.
+        let mut lines = text.lines().skip_while(|line| !is_header(line));
+        lines.next().ok_or(ParseError::NoSection(name))?;
+        let fields =
+            lines.take_while(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':')).collect();
+        Ok(Self { name, fields })
+    }
+
+    fn optional(&self, field: &str) -> Option<&'a str> {
+        self.fields.iter().find(|(name, _)| *name == field).map(|(_, value)| *value)
+    }
+
+    fn text(&self, field: &str) -> Result<&'a str, ParseError> {
+        self.optional(field).ok_or_else(|| self.missing(field))
+    }
+
+    fn number<N: FromStr>(&self, field: &str) -> Result<N, ParseError> {
+        let held = self.text(field)?;
+        held.parse().map_err(|_| self.odd(field, held, "a number"))
+    }
+
+    fn flag(&self, field: &str) -> Result<bool, ParseError> {
+        self.one_of(field, "1", "0", "0 or 1")
+    }
+
+    fn one_of(&self, field: &str, yes: &str, no: &str, wanted: &'static str) -> Result<bool, ParseError> {
+        match self.text(field)? {
+            held if held == yes => Ok(true),
+            held if held == no => Ok(false),
+            held => Err(self.odd(field, held, wanted)),
+        }
+    }
+
+    /// The fields `<prefix>0`, `<prefix>1`, … and not `<prefix>_priority` and the like.
+    fn numbered(&self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.fields.iter().copied().filter(move |(field, _)| {
+            field
+                .strip_prefix(prefix)
+                .is_some_and(|n| !n.is_empty() && n.bytes().all(|digit| digit.is_ascii_digit()))
+        })
+    }
+
+    fn connected_replica(&self, field: &str, line: &str) -> Result<ConnectedReplica, ParseError> {
+        Ok(ConnectedReplica {
+            host: self.part(field, line, "ip")?,
+            port: self.part(field, line, "port")?,
+            state: self.part(field, line, "state")?,
+            offset: self.part(field, line, "offset")?,
+            lag_seconds: self.part(field, line, "lag")?,
+        })
+    }
+
+    /// One part of a line `k=v,k=v,…`.
+    fn part<P: FromStr>(&self, field: &str, line: &str, key: &str) -> Result<P, ParseError> {
+        let name = format!("{field} {key}");
+        let held = line
+            .split(',')
+            .filter_map(|part| part.split_once('='))
+            .find_map(|(k, v)| (k == key).then_some(v))
+            .ok_or_else(|| self.missing(&name))?;
+        held.parse().map_err(|_| self.odd(&name, held, "a number"))
+    }
+
+    fn missing(&self, field: &str) -> ParseError {
+        ParseError::NoField { section: self.name, field: field.to_owned() }
+    }
+
+    fn odd(&self, field: &str, held: &str, wanted: &'static str) -> ParseError {
+        // The text may come from any server: it must not flood a status message.
+        const LONGEST: usize = 64;
+        ParseError::Value {
+            section: self.name,
+            field: field.to_owned(),
+            held: held.chars().take(LONGEST).collect(),
+            wanted,
+        }
+    }
 }

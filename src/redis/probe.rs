@@ -1,11 +1,17 @@
-//! Asking one Redis who it is. The only place that names the `redis` crate's errors.
+//! Asking one Redis who it is.
+
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::redis::info::Info;
+use crate::redis::{
+    connection::{Connection, within},
+    info::Info,
+    password::Password,
+};
 
 /// A Redis to ask.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Stable DNS name of the pod.
     pub host: String,
@@ -15,16 +21,6 @@ pub struct Target {
     pub port: u16,
     /// Password of the default user.
     pub password: Password,
-}
-
-/// A password that never shows in Debug output.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub String);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Password(…)")
-    }
 }
 
 /// What one Redis answered.
@@ -44,7 +40,7 @@ pub enum ProbeFailure {
     Refused,
     /// No answer within the deadline.
     #[error("no answer within {0:?}")]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
     /// Unreachable network, reset connection, and the like.
     #[error("connection failed: {0}")]
     Connection(String),
@@ -63,4 +59,17 @@ pub enum ProbeFailure {
     /// The answer was not what a Redis says.
     #[error("not an answer of a Redis server: {0}")]
     Malformed(String),
+}
+
+/// Asks one Redis over a fresh connection, all within `deadline`. Fresh, because that also proves that the server
+/// still accepts connections and the password. Acts that follow from the answer go over the returned connection:
+/// it leads to the process that answered and to no other.
+pub async fn probe(target: &Target, deadline: Duration) -> Result<(Answer, Connection), ProbeFailure> {
+    within(deadline, async {
+        let mut connection = Connection::open(target, deadline).await?;
+        let info = connection.info().await?;
+        let announced = connection.announced().await?;
+        Ok((Answer { info, announced }, connection))
+    })
+    .await?
 }

@@ -1,0 +1,72 @@
+# The commands of this project. Each says what it does and does all its own set-up; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC := target/$(TARGET)/release
+CLUSTER := target/debug/cluster
+HELM = $$($(CLUSTER) tools --path helm)
+KUBECTL = $$($(CLUSTER) tools --path kubectl)
+
+.PHONY: help
+help: ## List the commands.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo: static cluster-tool ## A three-node cluster, the operator, and a replica set of three; prints what to try next.
+	$(CLUSTER) demo --binaries $(STATIC)
+
+.PHONY: demo-down
+demo-down: cluster-tool ## Remove all that `make demo` made.
+	$(CLUSTER) demo --down
+
+.PHONY: test
+test: lint test-local test-cluster ## All tests, with all set-up done by itself.
+
+.PHONY: lint
+lint: ## Formatting, clippy and shellcheck.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	shellcheck .ci/run $$(git ls-files '*.sh')
+
+.PHONY: test-local
+test-local: tools ## Tests that need no cluster: units, properties, real redis-servers, a real kube-apiserver.
+	KUBE_APISERVER=$$($(CLUSTER) tools --path kube-apiserver) ETCD=$$($(CLUSTER) tools --path etcd) \
+	KUBECTL=$(KUBECTL) HELM=$(HELM) cargo test --workspace
+
+.PHONY: test-cluster
+test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.
+	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER) \
+	cargo test --features cluster-tests --test cluster -- --test-threads=1
+	$(CLUSTER) down
+
+.PHONY: bench
+bench: up ## Measure the times that docs/figures.md shows.
+	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER) cargo test --features cluster-tests --test bench -- --nocapture
+
+.PHONY: up
+up: static tools ## The cluster with the operator's image, without anything installed.
+	$(CLUSTER) up
+	$(CLUSTER) image load-operator $(STATIC)
+
+.PHONY: down
+down: cluster-tool ## Remove the cluster.
+	$(CLUSTER) down
+
+.PHONY: tools
+tools: cluster-tool ## Build Kubernetes and the other tools that are not in the cache yet.
+	$(CLUSTER) tools
+
+.PHONY: static
+static: ## The operator's and the agent's static binaries.
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(TARGET)
+
+.PHONY: crds
+crds: ## Write crds/ and the chart's copy from the Rust types.
+	cargo run --quiet -- crd > crds/redisreplicasets.replication.redis.yaml
+	cp crds/redisreplicasets.replication.redis.yaml charts/redis-operator/files/crd.yaml
+
+.PHONY: cluster-tool
+cluster-tool:
+	cargo build --quiet --package cluster

@@ -1,0 +1,40 @@
+{{/*
+What the operator may do with RedisReplicaSets and their children: the one list of this install form, bound by a
+ClusterRole or a Role (rbac.yaml). config/rbac/role.yaml holds the same rules for the plain-kubectl install;
+tests/chart.rs compares the two.
+*/}}
+{{- define "redis-operator.rules" -}}
+- apiGroups: [replication.redis]
+  resources: [redisreplicasets]
+  verbs: [get, list, watch]
+- apiGroups: [replication.redis]
+  resources: [redisreplicasets/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+# update: the record is replaced as a whole, on condition that nobody else changed it meanwhile.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, update]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch, delete]
+# Passwords are read one by one, by name: no list, no watch.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create]
+# Once, before a set begins: volumes of an earlier set of its name may hold data.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list]
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}

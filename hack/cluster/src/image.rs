@@ -1,0 +1,8 @@
+//! Container images made without a container engine: a file tree becomes a docker-archive.
+
+pub mod archive;
+pub mod catalogue;
+pub mod dockerfile;
+pub mod load;
+pub mod sysroot;
+pub mod tree;

@@ -1,0 +1,102 @@
+//! Carrying out a decision: over the connection that it was decided on, or with the pod's UID as precondition.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Preconditions},
+};
+use thiserror::Error;
+use tracing::info;
+
+use crate::{
+    names::REDIS_PORT,
+    observe::Connections,
+    plan::Plan,
+    redis::{PARKED, probe::ProbeFailure},
+};
+
+/// Why an act could not be carried out. Nothing is lost: the next pass looks again and decides anew.
+#[derive(Debug, Error)]
+pub enum ActError {
+    /// The Redis refused, or the connection that the decision was made over is gone.
+    #[error("cannot {what} {pod}: {source}; the next pass looks again")]
+    Redis {
+        /// What was tried.
+        what: &'static str,
+        /// The pod.
+        pod: String,
+        /// What went wrong.
+        source: ProbeFailure,
+    },
+    /// The API server refused to delete a pod.
+    #[error("cannot delete pod {pod}")]
+    Delete {
+        /// The pod.
+        pod: String,
+        /// Answer of the API server.
+        source: kube::Error,
+    },
+}
+
+/// `REPLICAOF NO ONE`.
+pub async fn promote(connections: &mut Connections, pod: &str, why: &str) -> Result<(), ActError> {
+    info!(pod, why, "promoting");
+    let connection = connection(connections, pod, "promote")?;
+    connection.replicaof_no_one().await.map_err(|source| redis("promote", pod, source))
+}
+
+/// `REPLICAOF <primary>` for each pod.
+pub async fn follow(connections: &mut Connections, pods: &[String], host: &str) -> Result<(), ActError> {
+    for pod in pods {
+        info!(pod, primary = host, "pointing at the primary");
+        let connection = connection(connections, pod, "repoint")?;
+        connection.replicaof(host, REDIS_PORT).await.map_err(|source| redis("repoint", pod, source))?;
+    }
+    Ok(())
+}
+
+/// `REPLICAOF <nobody>` for each pod: it keeps its data, refuses writes, and nobody can copy from it.
+pub async fn park(connections: &mut Connections, pods: &[String]) -> Result<(), ActError> {
+    for pod in pods {
+        info!(pod, "parking");
+        let connection = connection(connections, pod, "park")?;
+        connection.replicaof(PARKED.0, PARKED.1).await.map_err(|source| redis("park", pod, source))?;
+    }
+    Ok(())
+}
+
+/// Deletes exactly this pod; a namesake that came later is left alone.
+pub async fn delete_pod(
+    client: &Client,
+    plan: &Plan,
+    pod: &str,
+    uid: &str,
+    why: &str,
+) -> Result<(), ActError> {
+    info!(pod, why, "replacing the pod");
+    let api: Api<Pod> = Api::namespaced(client.clone(), &plan.set.namespace);
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(pod, &params).await {
+        Ok(_) => Ok(()),
+        // Gone, or another one already: what was wanted has happened.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(source) => Err(ActError::Delete { pod: pod.to_owned(), source }),
+    }
+}
+
+fn connection<'a>(
+    connections: &'a mut Connections,
+    pod: &str,
+    what: &'static str,
+) -> Result<&'a mut crate::redis::connection::Connection, ActError> {
+    connections.get_mut(pod).ok_or_else(|| {
+        redis(what, pod, ProbeFailure::Connection("no connection from the last look".to_owned()))
+    })
+}
+
+fn redis(what: &'static str, pod: &str, source: ProbeFailure) -> ActError {
+    ActError::Redis { what, pod: pod.to_owned(), source }
+}

@@ -1,0 +1,21 @@
+//! The agent: the small program that runs beside or before Redis in every pod, in any image, shell or not.
+//!
+//! ```text
+//! install   init container: copies this executable into the pod
+//! start     the container's command:
+//!             members ──ask──▶ answers ──decide──▶ follow or park ──config──▶ redis.conf ──▶ exec redis-server
+//!                        IO               pure                       pure
+//! probe     the kubelet's question: does this Redis answer?
+//! ```
+//!
+//! The agent never makes its Redis a primary and never follows a name that it read in a file: it follows a peer
+//! that says now, over the network, that it serves (`docs/protocol.md`, "Start rule"). Synchronous and small: it
+//! is PID 1 of the container until Redis takes its place.
+
+pub mod ask;
+pub mod config;
+pub mod decide;
+pub mod install;
+pub mod probe;
+pub mod start;
+pub mod wire;

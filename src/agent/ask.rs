@@ -1,0 +1,163 @@
+//! Asking a peer who it is.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use ::redis::cmd;
+
+use crate::{
+    agent::{
+        decide::{PeerAnswer, Says, Silence},
+        wire::{Reply, Wire},
+    },
+    names::REDIS_PORT,
+    redis::{info::parse_replication, password::Password, probe::ProbeFailure},
+};
+
+/// Time for one conversation with one peer. Redis answers INFO in well under a millisecond; a peer that needs
+/// longer is asked again.
+pub const ASK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Pause between two questions to the same peer.
+pub const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// From a peer's DNS name to the addresses of its Redis.
+pub type Resolve = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// The system's resolver. It may block for as long as the container's resolv.conf says (experiment E20).
+pub fn resolve(host: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, REDIS_PORT).to_socket_addrs()?.collect())
+}
+
+/// Asks one peer, once.
+pub fn ask(host: &str, password: &Password, resolve: &Resolve) -> Says {
+    let addresses = match resolve(host) {
+        Ok(addresses) => addresses,
+        Err(error) => return Says::Silent(Silence::NoAddress(error.to_string())),
+    };
+    let mut silence = Silence::NoAddress("no address".to_owned());
+    // A dual-stack pod has two addresses and one server: the first that answers speaks for it.
+    for address in addresses {
+        match ask_address(address, host, password) {
+            Ok(says) => return says,
+            Err(why) => silence = why,
+        }
+    }
+    Says::Silent(silence)
+}
+
+fn ask_address(address: SocketAddr, host: &str, password: &Password) -> Result<Says, Silence> {
+    let mut wire = Wire::connect(address, ASK_WITHIN).map_err(Silence::Failed)?;
+    wire.send(&[
+        cmd("AUTH").arg(password.as_bytes()).clone(),
+        cmd("CONFIG").arg("GET").arg("replica-announce-ip").clone(),
+        cmd("INFO").arg("replication").clone(),
+    ]);
+    let mut next = || match wire.reply() {
+        Ok(Reply::Error { code, text }) => Err(Silence::Failed(refusal(&code, &text))),
+        Ok(reply) => Ok(reply),
+        Err(failure) => Err(Silence::Failed(failure)),
+    };
+    next()?;
+    let announced = match next()? {
+        Reply::List(pair) => pair.into_iter().nth(1).unwrap_or_default(),
+        other => return Err(malformed(&other)),
+    };
+    // Right after a pod has moved, its name may still lead to an address that another server has by now.
+    if announced != host {
+        return Err(Silence::Stranger(announced));
+    }
+    match next()? {
+        Reply::Text(info) => says(&info),
+        other => Err(malformed(&other)),
+    }
+}
+
+fn refusal(code: &str, text: &str) -> ProbeFailure {
+    let reply = format!("{code} {text}");
+    match code {
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => ProbeFailure::Auth(reply),
+        "LOADING" => ProbeFailure::Loading,
+        "BUSY" => ProbeFailure::Busy,
+        _ => ProbeFailure::Reply(reply),
+    }
+}
+
+fn malformed(reply: &Reply) -> Silence {
+    Silence::Failed(ProbeFailure::Malformed(format!("unexpected reply {reply:?}")))
+}
+
+/// What `INFO replication` says, as far as the start rule needs it.
+fn says(info: &str) -> Result<Says, Silence> {
+    let replication = parse_replication(info)
+        .map_err(|error| Silence::Failed(ProbeFailure::Malformed(error.to_string())))?;
+    Ok(match replication.upstream {
+        _ if replication.failover_state != "no-failover" => Says::HandsOver,
+        None => Says::Serves,
+        Some(upstream) => Says::Follows(upstream.host),
+    })
+}
+
+/// Asks all peers at the same time, each again and again, and delivers each answer as it comes, with the index of
+/// its peer.
+///
+/// One thread a peer, because a DNS lookup can block for seconds and must not hold up the others. A thread ends
+/// at its next answer after the receiver is dropped.
+pub fn ask_all(
+    hosts: &[String],
+    password: &Arc<Password>,
+    resolve: &Arc<Resolve>,
+) -> mpsc::Receiver<(usize, PeerAnswer)> {
+    let (sender, receiver) = mpsc::channel();
+    for (index, host) in hosts.iter().cloned().enumerate() {
+        let (sender, password, resolve) = (sender.clone(), Arc::clone(password), Arc::clone(resolve));
+        thread::spawn(move || {
+            loop {
+                let says = ask(&host, &password, &*resolve);
+                if sender.send((index, PeerAnswer { host: host.clone(), says })).is_err() {
+                    return;
+                }
+                thread::sleep(ASK_EVERY);
+            }
+        });
+    }
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(role: &str, failover_state: &str) -> String {
+        format!(
+            "# Replication\r\nrole:{role}\r\nmaster_host:a.b\r\nmaster_port:6379\r\nmaster_link_status:up\r\n\
+             master_last_io_seconds_ago:1\r\nmaster_sync_in_progress:0\r\nslave_repl_offset:1\r\n\
+             connected_slaves:0\r\nmaster_failover_state:{failover_state}\r\nmaster_replid:x\r\n\
+             master_replid2:y\r\nmaster_repl_offset:1\r\nsecond_repl_offset:-1\r\nrepl_backlog_active:1\r\n"
+        )
+    }
+
+    #[test]
+    fn reads_the_role() {
+        assert_eq!(says(&info("master", "no-failover")), Ok(Says::Serves));
+        assert_eq!(says(&info("slave", "no-failover")), Ok(Says::Follows("a.b".to_owned())));
+    }
+
+    #[test]
+    fn a_running_failover_is_neither_role() {
+        assert_eq!(says(&info("master", "waiting-for-sync")), Ok(Says::HandsOver));
+        assert_eq!(says(&info("slave", "failover-in-progress")), Ok(Says::HandsOver));
+    }
+
+    #[test]
+    fn without_a_role_nothing_is_believed() {
+        for text in ["", "# Replication\r\nrole:master\r\n", &info("sentinel", "no-failover")] {
+            assert!(matches!(says(text), Err(Silence::Failed(ProbeFailure::Malformed(_)))), "{text}");
+        }
+    }
+}

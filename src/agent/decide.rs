@@ -1,0 +1,265 @@
+//! The start rule: follow the one peer that serves, or park. Pure.
+//!
+//! `docs/protocol.md`, "Start rule". Parking is always safe: a parked Redis keeps its data, refuses writes, and a
+//! peer that dials it keeps its own. So whatever is unclear ends there.
+
+use std::fmt;
+
+use crate::{
+    names::REDIS_PORT,
+    redis::{PARKED, probe::ProbeFailure},
+};
+
+/// One peer and what came of asking it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAnswer {
+    /// DNS name of the peer.
+    pub host: String,
+    /// What it said.
+    pub says: Says,
+}
+
+/// What a peer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// It was asked just now; there is nothing yet.
+    NotYet,
+    /// It serves as primary.
+    Serves,
+    /// A `FAILOVER` runs on it: it may be primary or replica in a moment.
+    HandsOver,
+    /// It is a replica of this host.
+    Follows(String),
+    /// It gave no usable answer.
+    Silent(Silence),
+}
+
+/// Why a peer gave no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// Its name has no address.
+    NoAddress(String),
+    /// It was dialled and did not answer.
+    Failed(ProbeFailure),
+    /// Another server answered under its name (this one); DNS is not up to date.
+    Stranger(String),
+}
+
+/// How Redis is to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// As a replica of this peer.
+    Follow {
+        /// DNS name of the peer.
+        host: String,
+    },
+    /// Parked.
+    Park {
+        /// Why.
+        reason: Reason,
+    },
+    /// Not yet: these peers have not settled.
+    Wait {
+        /// DNS names of the peers.
+        peers: Vec<String>,
+    },
+}
+
+/// Why a Redis is parked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The member list names nobody else.
+    Alone,
+    /// Every other member answered, and none serves.
+    NobodyServes,
+    /// More than one member serves.
+    SeveralServe(Vec<String>),
+    /// The wait is over, and these members had not settled.
+    Unsettled(Vec<PeerAnswer>),
+}
+
+/// Decides from the latest answer of every other member.
+///
+/// `wait_over`: the time for peers that do not answer is spent; the result is then never [`Start::Wait`].
+pub fn decide(asked: &[PeerAnswer], wait_over: bool) -> Start {
+    let serving = hosts(asked, |says| *says == Says::Serves);
+    let unheard = asked.iter().any(|peer| peer.says == Says::NotYet);
+    let handing_over = asked.iter().any(|peer| peer.says == Says::HandsOver);
+    match serving.as_slice() {
+        [_, _, ..] => return Start::Park { reason: Reason::SeveralServe(serving) },
+        // A silent peer does not hold this up: whoever serves, serves. One that was asked a moment ago, or
+        // that is about to change its role, may yet be a second primary.
+        [host] if !handing_over && (!unheard || wait_over) => return Start::Follow { host: host.clone() },
+        _ => {}
+    }
+    if asked.is_empty() {
+        return Start::Park { reason: Reason::Alone };
+    }
+    let unsettled = |says: &Says| matches!(says, Says::NotYet | Says::HandsOver | Says::Silent(_));
+    let peers = hosts(asked, unsettled);
+    if peers.is_empty() {
+        Start::Park { reason: Reason::NobodyServes }
+    } else if wait_over {
+        let peers = asked.iter().filter(|peer| unsettled(&peer.says)).cloned().collect();
+        Start::Park { reason: Reason::Unsettled(peers) }
+    } else {
+        Start::Wait { peers }
+    }
+}
+
+fn hosts(asked: &[PeerAnswer], which: impl Fn(&Says) -> bool) -> Vec<String> {
+    asked.iter().filter(|peer| which(&peer.says)).map(|peer| peer.host.clone()).collect()
+}
+
+impl Start {
+    /// The arguments of `replicaof` for this start; undecided is parked.
+    pub fn replica_of(&self) -> (&str, u16) {
+        match self {
+            Self::Follow { host } => (host, REDIS_PORT),
+            Self::Park { .. } | Self::Wait { .. } => PARKED,
+        }
+    }
+}
+
+impl fmt::Display for PeerAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.host, self.says)
+    }
+}
+
+impl fmt::Display for Says {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotYet => f.write_str("no answer yet"),
+            Self::Serves => f.write_str("serves as primary"),
+            Self::HandsOver => f.write_str("a FAILOVER runs, its role is about to change"),
+            Self::Follows(host) if host == PARKED.0 => f.write_str("is parked, does not serve"),
+            Self::Follows(host) => write!(f, "follows {host}, does not serve"),
+            Self::Silent(silence) => silence.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress(error) => write!(f, "name does not resolve yet ({error})"),
+            Self::Failed(failure) => failure.fmt(f),
+            Self::Stranger(announced) => write!(f, "the server at this address calls itself {announced:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alone => f.write_str("there is no other member to follow"),
+            Self::NobodyServes => f.write_str("every other member has answered and none serves as primary"),
+            Self::SeveralServe(hosts) => write!(f, "more than one member serves: {}", hosts.join(", ")),
+            Self::Unsettled(peers) => {
+                let peers: Vec<String> = peers.iter().map(PeerAnswer::to_string).collect();
+                write!(f, "no primary found in time; {}", peers.join("; "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(host: &str, says: Says) -> PeerAnswer {
+        PeerAnswer { host: host.to_owned(), says }
+    }
+
+    fn follows(host: &str) -> Says {
+        Says::Follows(host.to_owned())
+    }
+
+    fn refused() -> Says {
+        Says::Silent(Silence::Failed(ProbeFailure::Refused))
+    }
+
+    fn follow(host: &str) -> Start {
+        Start::Follow { host: host.to_owned() }
+    }
+
+    fn wait(hosts: &[&str]) -> Start {
+        Start::Wait { peers: hosts.iter().map(|&host| host.to_owned()).collect() }
+    }
+
+    #[test]
+    fn follows_the_one_that_serves() {
+        assert_eq!(decide(&[peer("a", Says::Serves)], false), follow("a"));
+        assert_eq!(decide(&[peer("a", follows("b")), peer("b", Says::Serves)], false), follow("b"));
+    }
+
+    #[test]
+    fn a_silent_peer_does_not_hold_up_following() {
+        for wait_over in [false, true] {
+            assert_eq!(decide(&[peer("a", refused()), peer("b", Says::Serves)], wait_over), follow("b"));
+        }
+    }
+
+    #[test]
+    fn a_peer_not_heard_yet_may_be_a_second_primary() {
+        let asked = [peer("a", Says::NotYet), peer("b", Says::Serves)];
+        assert_eq!(decide(&asked, false), wait(&["a"]));
+        assert_eq!(decide(&asked, true), follow("b"));
+    }
+
+    #[test]
+    fn parks_at_once_when_all_answered_and_none_serves() {
+        let asked = [peer("a", follows("127.0.0.1")), peer("b", follows("a"))];
+        for wait_over in [false, true] {
+            assert_eq!(decide(&asked, wait_over), Start::Park { reason: Reason::NobodyServes });
+        }
+    }
+
+    #[test]
+    fn parks_at_once_without_peers() {
+        assert_eq!(decide(&[], false), Start::Park { reason: Reason::Alone });
+    }
+
+    #[test]
+    fn parks_at_once_when_two_serve() {
+        let asked = [peer("a", Says::Serves), peer("b", Says::Serves), peer("c", Says::NotYet)];
+        let reason = Reason::SeveralServe(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(decide(&asked, false), Start::Park { reason });
+    }
+
+    #[test]
+    fn waits_for_the_silent_then_parks_and_names_them() {
+        let asked = [peer("a", refused()), peer("b", follows("a"))];
+        assert_eq!(decide(&asked, false), wait(&["a"]));
+        let Start::Park { reason } = decide(&asked, true) else { panic!("not parked") };
+        assert_eq!(reason.to_string(), "no primary found in time; a: connection refused");
+    }
+
+    #[test]
+    fn nobody_is_followed_while_a_failover_runs() {
+        let asked = [peer("a", Says::HandsOver), peer("b", Says::Serves)];
+        assert_eq!(decide(&asked, false), wait(&["a"]));
+        assert!(matches!(decide(&asked, true), Start::Park { .. }));
+        assert_eq!(decide(&[peer("a", Says::HandsOver)], false), wait(&["a"]));
+    }
+
+    #[test]
+    fn never_follows_a_name_that_only_another_peer_gave() {
+        let asked = [peer("b", follows("a")), peer("a", refused())];
+        for wait_over in [false, true] {
+            assert!(!matches!(decide(&asked, wait_over), Start::Follow { .. }));
+        }
+    }
+
+    #[test]
+    fn after_the_wait_it_is_decided() {
+        let says = [Says::NotYet, Says::Serves, Says::HandsOver, follows("x"), refused()];
+        for a in &says {
+            for b in &says {
+                let start = decide(&[peer("a", a.clone()), peer("b", b.clone())], true);
+                assert!(!matches!(start, Start::Wait { .. }), "{a} {b}");
+            }
+        }
+    }
+}

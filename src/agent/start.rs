@@ -1,0 +1,244 @@
+//! `agent start`: ask the peers, decide, write redis.conf, become Redis. Each step is one line of the pod's log.
+
+use std::{
+    convert::Infallible,
+    fs,
+    io::{self, Write},
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    path::Path,
+    process::Command,
+    sync::{Arc, atomic::AtomicBool, mpsc::RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use signal_hook::{consts::SIGTERM, flag::register_conditional_shutdown};
+use thiserror::Error;
+
+use crate::{
+    agent::{
+        ask::{ASK_WITHIN, Resolve, ask_all, resolve},
+        config::{Managed, UnsafeDirective, is_dns_name, render},
+        decide::{PeerAnswer, Says, Silence, Start, decide},
+    },
+    names::{AUTH_DIR, CONFIG_DIR, CONFIG_KEY, DATA_DIR, MEMBERS_KEY, PASSWORD_KEY, RECORD_DIR, RUN_DIR},
+    redis::{
+        password::{Password, PasswordError},
+        probe::ProbeFailure,
+    },
+};
+
+/// Names that the server's executable has, in order of preference. Valkey images have both or the second.
+const SERVERS: [&str; 2] = ["redis-server", "valkey-server"];
+
+/// Exit code after SIGTERM, as a shell would report it; never 0, which stands for a Redis that has saved.
+const EXIT_SIGTERM: i32 = 128 + SIGTERM;
+
+/// Where the agent finds what it needs.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Name of this pod
+    #[arg(long)]
+    pub pod: String,
+    /// DNS domain of the set's pods: <headless service>.<namespace>.svc.<cluster domain>
+    #[arg(long)]
+    pub domain: String,
+    /// The user's redis.conf directives, one `name value` a line
+    #[arg(long, default_value_t = format!("{CONFIG_DIR}/{CONFIG_KEY}"))]
+    pub config: String,
+    /// The set's members, one pod name a line
+    #[arg(long, default_value_t = format!("{RECORD_DIR}/{MEMBERS_KEY}"))]
+    pub members: String,
+    /// The password; one newline at its end is ignored
+    #[arg(long, default_value_t = format!("{AUTH_DIR}/{PASSWORD_KEY}"))]
+    pub password_file: String,
+    /// Where the final redis.conf is written; it holds the password, so this should be in memory
+    #[arg(long, default_value_t = RUN_DIR.to_owned())]
+    pub run_dir: String,
+    /// Redis' working directory
+    #[arg(long, default_value_t = DATA_DIR.to_owned())]
+    pub data_dir: String,
+    /// How long to wait for members that do not answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub wait: u64,
+}
+
+/// Why Redis could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// `--pod` and `--domain` make no DNS name.
+    #[error("{0:?} is not a DNS name; check --pod and --domain")]
+    NotAName(String),
+    /// A file cannot be read or written.
+    #[error("{path}: {error}; check that the volume is mounted there")]
+    File {
+        /// Path of the file.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// No password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The user's configuration is not safe.
+    #[error(transparent)]
+    Config(#[from] UnsafeDirective),
+    /// The signal handler could not be set.
+    #[error("cannot handle SIGTERM: {0}")]
+    Signal(io::Error),
+    /// The image has no server.
+    #[error(
+        "found neither redis-server nor valkey-server in PATH; spec.image must be a Redis (6.2 or newer) or Valkey (8 or newer) image"
+    )]
+    NoServer,
+    /// The server could not be executed.
+    #[error("cannot execute {0}: {1}")]
+    Exec(&'static str, io::Error),
+}
+
+/// Runs the whole start; on success this process is Redis.
+pub fn start(options: &Options) -> Result<Infallible, StartError> {
+    // PID 1 has no default signal actions: without this, a pod that is deleted while it waits would sit out its
+    // whole grace period. The handler ends the process; exec takes it away again.
+    register_conditional_shutdown(SIGTERM, EXIT_SIGTERM, Arc::new(AtomicBool::new(true)))
+        .map_err(StartError::Signal)?;
+
+    let mut log = |line: &str| {
+        // Nobody can be told that the log is gone.
+        let _ = writeln!(io::stdout(), "{line}");
+    };
+    let own_host = format!("{}.{}", options.pod, options.domain);
+    if !is_dns_name(&own_host) {
+        return Err(StartError::NotAName(own_host));
+    }
+    let password = Arc::new(Password::read(Path::new(&options.password_file))?);
+    let user_config = fs::read_to_string(&options.config)
+        .map_err(|error| StartError::File { path: options.config.clone(), error })?;
+    // Without a list no peer is known, and that parks; the operator can still reach a parked Redis.
+    let members = fs::read_to_string(&options.members).unwrap_or_else(|error| {
+        log(&format!("cannot read the member list {}: {error}", options.members));
+        String::new()
+    });
+
+    let peers = peers(&members, &options.pod, &options.domain);
+    log(&format!(
+        "this is {own_host}; other members: {}",
+        if peers.is_empty() { "none".into() } else { peers.join(", ") }
+    ));
+    let resolve: Arc<Resolve> = Arc::new(resolve);
+    let start = choose(&peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
+    if let Start::Park { reason } = &start {
+        log(&format!(
+            "parked: {reason}; Redis keeps its data and refuses writes until the operator gives it a role"
+        ));
+    }
+
+    let (host, port) = start.replica_of();
+    let managed = Managed {
+        announce: &own_host,
+        data_dir: &options.data_dir,
+        password: &password,
+        replica_of: (host, port),
+    };
+    let conf = render(&user_config, managed)?;
+    let path = Path::new(&options.run_dir).join(CONFIG_KEY);
+    write_private(&path, conf.as_bytes())
+        .map_err(|error| StartError::File { path: path.display().to_string(), error })?;
+    log(&format!("starting Redis: replicaof {host} {port}"));
+    exec(&path)
+}
+
+/// DNS names of the other members. A line that is no name is nobody's.
+fn peers(members: &str, own_pod: &str, domain: &str) -> Vec<String> {
+    let mut peers: Vec<String> = members
+        .lines()
+        .map(str::trim)
+        .filter(|pod| *pod != own_pod && is_dns_name(pod))
+        .map(|pod| format!("{pod}.{domain}"))
+        .collect();
+    peers.sort();
+    peers.dedup();
+    peers
+}
+
+/// Asks the peers until [`decide`] has decided, at most `wait` long; never returns [`Start::Wait`].
+///
+/// Says each new answer, and once a second whom it waits for.
+pub fn choose(
+    peers: &[String],
+    password: &Arc<Password>,
+    resolve: &Arc<Resolve>,
+    wait: Duration,
+    log: &mut dyn FnMut(&str),
+) -> Start {
+    let began = Instant::now();
+    let answers = ask_all(peers, password, resolve);
+    let mut latest: Vec<PeerAnswer> =
+        peers.iter().map(|host| PeerAnswer { host: host.clone(), says: Says::NotYet }).collect();
+    let mut seconds = 0;
+    loop {
+        let spent = began.elapsed();
+        let undecided = match decide(&latest, spent >= wait) {
+            Start::Wait { peers } => peers,
+            decided => return decided,
+        };
+        let tick = Duration::from_secs(seconds + 1).min(wait);
+        match answers.recv_timeout(tick.saturating_sub(spent)) {
+            Ok((index, answer)) => {
+                if let Some(known) = latest.get_mut(index).filter(|known| **known != answer) {
+                    log(&format!("asked {answer}"));
+                    *known = answer;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                seconds += 1;
+                // A first question that is still open (a lookup that blocks, say) no longer holds up following.
+                for peer in latest.iter_mut().filter(|peer| peer.says == Says::NotYet) {
+                    peer.says = Says::Silent(Silence::Failed(ProbeFailure::Timeout(ASK_WITHIN)));
+                    log(&format!("asked {peer}"));
+                }
+                log(&format!("waiting for {} ({seconds} s of {} s)", undecided.join(", "), wait.as_secs()));
+            }
+            // Cannot be while a peer is left to ask; then nothing more will come.
+            Err(RecvTimeoutError::Disconnected) => return decide(&latest, true),
+        }
+    }
+}
+
+/// Writes a file that only we may read, and renames it into place.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = path.with_extension("part");
+    // Left by a start that was cut short; its mode is not to be trusted.
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?.write_all(bytes)?;
+    fs::rename(&part, path)
+}
+
+/// Becomes the Redis server of the image; returns only if that failed.
+fn exec(config: &Path) -> Result<Infallible, StartError> {
+    for server in SERVERS {
+        let error = Command::new(server).arg(config).exec();
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(StartError::Exec(server, error));
+        }
+    }
+    Err(StartError::NoServer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_the_other_members() {
+        assert_eq!(
+            peers("redis-1\nredis-0 \n\nredis-2\nredis-0\n", "redis-1", "d"),
+            ["redis-0.d", "redis-2.d"]
+        );
+        assert!(peers("redis-1\n", "redis-1", "d").is_empty());
+        assert!(peers("red is\n\"x\n", "redis-1", "d").is_empty());
+    }
+}

@@ -1,0 +1,101 @@
+//! The command line of `redis-operator`.
+
+use std::{fs, net::SocketAddr};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{settings::Settings, telemetry::LogFormat};
+
+/// Kubernetes operator for replicated Redis that says, with evidence, whom every server follows.
+#[derive(Debug, Parser)]
+#[command(name = "redis-operator", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator against the cluster of the current kubeconfig or service account.
+    Run(Run),
+    /// Print the `CustomResourceDefinition` as YAML.
+    Crd,
+}
+
+/// Settings of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Namespace to serve; without it, all namespaces.
+    #[arg(long, env = "WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
+    /// Domain of the cluster's DNS; without it, taken from /etc/resolv.conf, or else cluster.local.
+    #[arg(long, env = "CLUSTER_DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// The operator's own image, from which pods copy the agent.
+    #[arg(long, env = "AGENT_IMAGE")]
+    pub agent_image: String,
+    /// Address that serves /livez, /readyz and /metrics.
+    #[arg(long, env = "LISTEN_ADDRESS", default_value = "[::]:8080")]
+    pub listen: SocketAddr,
+    /// Namespace of the Lease by which one of several operators leads.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub lease_namespace: String,
+    /// Name of this process among the operators that share the Lease.
+    #[arg(long, env = "POD_NAME")]
+    pub identity: String,
+    /// How log lines look.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// Which log lines are written, for example info or info,kube=debug.
+    #[arg(long, env = "LOG_FILTER", default_value = "info,kube_runtime=warn")]
+    pub log_filter: String,
+}
+
+impl Run {
+    /// What every set shares.
+    pub fn settings(&self) -> Settings {
+        let domain = non_empty(self.cluster_domain.as_deref()).map(str::to_owned).or_else(|| {
+            let resolv_conf = fs::read_to_string("/etc/resolv.conf").ok()?;
+            cluster_domain(&resolv_conf)
+        });
+        Settings {
+            cluster_domain: domain.unwrap_or_else(|| "cluster.local".to_owned()),
+            agent_image: self.agent_image.clone(),
+        }
+    }
+
+    /// The one namespace to serve, if it is one.
+    pub fn namespace(&self) -> Option<&str> {
+        non_empty(self.watch_namespace.as_deref())
+    }
+}
+
+/// An environment variable that is set but empty means the same as none.
+fn non_empty(value: Option<&str>) -> Option<&str> {
+    value.filter(|v| !v.is_empty())
+}
+
+/// The kubelet writes `search <ns>.svc.<domain> svc.<domain> <domain> …` into every pod's resolv.conf.
+fn cluster_domain(resolv_conf: &str) -> Option<String> {
+    resolv_conf
+        .lines()
+        .filter_map(|line| line.strip_prefix("search "))
+        .flat_map(str::split_whitespace)
+        .find_map(|domain| domain.strip_prefix("svc."))
+        .map(|domain| domain.trim_end_matches('.').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domain_of_a_pod() {
+        let text =
+            "search demo.svc.k8s.example svc.k8s.example k8s.example corp.example\nnameserver 10.96.0.10\n";
+        assert_eq!(cluster_domain(text).as_deref(), Some("k8s.example"));
+        assert_eq!(cluster_domain("search corp.example\nnameserver 192.0.2.1\n"), None);
+    }
+}

@@ -1,0 +1,300 @@
+//! What to do next about who is primary (`docs/protocol.md`, operator rules 3, 4, 5, 6, 7, 9 and 11).
+//!
+//! Pure, and one decision at a time: the caller acts on it, looks again, and asks again. What these rules do not
+//! cover is a [`Hold`]: nothing is done, and the status says what is missing.
+
+pub mod look;
+pub mod rank;
+pub mod roll;
+pub mod size;
+
+use look::Look;
+use rank::{Candidate, NoWinner, close_histories, rank, winner};
+
+use crate::{
+    api::status::InstanceState,
+    record::{Record, Serving},
+    redis::probe::Answer,
+    topology::Verdict,
+};
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Everything is as it should be, or mends itself.
+    Rest,
+    /// Write this record; nothing else.
+    Note(Record),
+    /// Everything needed for an election was seen once. Look again, then ask [`elect`].
+    LookAgain,
+    /// Park these pods: they are linked to a server that is not the primary, or serve although they must not.
+    Park(Vec<String>),
+    /// Write the record, then promote the pod.
+    Promote {
+        /// The record to write first.
+        record: Record,
+        /// Pod to promote.
+        pod: String,
+    },
+    /// Point these pods at the primary of record.
+    Follow(Vec<String>),
+    /// Do nothing, and say why.
+    Hold(Hold),
+}
+
+/// Why nothing can be done safely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Documented reason (`docs/status.md`).
+    pub reason: HoldReason,
+    /// The member, the missing proof, and what ends the hold.
+    pub message: String,
+}
+
+/// Reasons of holds; each is a heading in `docs/status.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldReason {
+    /// Nobody serves, and not every member answers.
+    MemberSilent,
+    /// Nobody serves, and a member still loads or receives data.
+    MemberLoading,
+    /// Nobody serves, and histories cannot be compared.
+    HistoriesDiffer,
+    /// A server serves that the operator did not promote.
+    UnexpectedPrimary,
+    /// The primary of record serves with older data than another member has.
+    PrimaryOutranked,
+    /// A new set waits for the pods of a deleted one of the same name.
+    FormerPods,
+}
+
+impl HoldReason {
+    /// The reason as it stands in conditions and Events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MemberSilent => "MemberSilent",
+            Self::MemberLoading => "MemberLoading",
+            Self::HistoriesDiffer => "HistoriesDiffer",
+            Self::UnexpectedPrimary => "UnexpectedPrimary",
+            Self::PrimaryOutranked => "PrimaryOutranked",
+            Self::FormerPods => "FormerPods",
+        }
+    }
+}
+
+/// Decides on one look.
+pub fn decide(record: &Record, look: &Look) -> Decision {
+    let serving = look.topology.serving();
+    let primary = serving.iter().find(|v| record.primary.as_deref() == Some(v.pod.as_str()));
+    match (primary, serving.as_slice()) {
+        (Some(primary), _) => primary_serves(primary, record, look),
+        (None, []) => nobody_serves(record, look),
+        (None, [one]) if !record.sure => adopt(one, record, look),
+        (None, strangers) => strangers_serve(strangers, record, look),
+    }
+}
+
+/// Rule 3, first half: the primary of record serves, so everybody else belongs behind it.
+fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
+    let Some(own) = look.member(&primary.pod) else { return Decision::Rest };
+    let now_serving = serving(&own);
+    if record.seen_serving.as_ref().is_none_or(|seen| seen.run_id != now_serving.run_id) {
+        // Seen for the first time after our own promotion, or a process that somebody else promoted by hand.
+        // The second must not become everybody's source of truth over newer data.
+        if record.seen_serving.is_some()
+            && let Some(newer) = look.members().into_iter().find(|c| rank(c, record) > rank(&own, record))
+        {
+            return Decision::Hold(Hold {
+                reason: HoldReason::PrimaryOutranked,
+                message: format!(
+                    "{0} serves, but this process was not promoted by the operator and {1} has newer data; restart \
+                     {0} (it then starts parked, and the newest data is elected)",
+                    own.pod, newer.pod
+                ),
+            });
+        }
+        return Decision::Note(Record { seen_serving: Some(now_serving), sure: true, ..record.clone() });
+    }
+
+    let strangers: Vec<&Verdict> =
+        look.topology.serving().into_iter().filter(|v| v.pod != primary.pod).collect();
+    if !strangers.is_empty() {
+        return strangers_serve(&strangers, record, look);
+    }
+    let astray: Vec<String> = look
+        .topology
+        .instances
+        .iter()
+        .filter(|v| matches!(v.state, InstanceState::Parked | InstanceState::WrongPrimary))
+        .map(|v| v.pod.clone())
+        .collect();
+    if astray.is_empty() { Decision::Rest } else { Decision::Follow(astray) }
+}
+
+/// Rule 3, second half: somebody serves who is not the primary of record.
+fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look) -> Decision {
+    let mut harmless = Vec::new();
+    for stranger in strangers {
+        match look.member(&stranger.pod) {
+            Some(member) if adds_nothing(member.answer, record) => harmless.push(stranger.pod.clone()),
+            _ => {
+                return Decision::Hold(Hold {
+                    reason: HoldReason::UnexpectedPrimary,
+                    message: format!(
+                        "{} serves as primary, but the primary of record is {}; it may hold writes that no other \
+                         member has. Save what you need from it, then restart its pod (it then starts parked)",
+                        stranger.pod,
+                        record.primary.as_deref().unwrap_or("not chosen yet"),
+                    ),
+                });
+            }
+        }
+    }
+    Decision::Park(harmless)
+}
+
+/// Whether parking this server loses nothing: its history was closed by an election, or it was promoted by hand out
+/// of the served history and nothing was written to it since.
+fn adds_nothing(answer: &Answer, record: &Record) -> bool {
+    let own = &answer.info.replication;
+    let left_served_history = record.seen_serving.as_ref().is_some_and(|s| s.replid == own.replid2)
+        && own.offset < own.second_repl_offset;
+    record.closed.contains_key(&own.replid) || left_served_history
+}
+
+/// Rule 9: the record was lost and somebody serves. It is adopted only when all members answer and none has more.
+fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
+    if let Some(hold) = silent_members(record, look) {
+        return Decision::Hold(hold);
+    }
+    let Some(own) = look.member(&one.pod) else { return Decision::Rest };
+    match winner(&look.members(), record) {
+        Ok(best) if best.pod == one.pod => Decision::Note(Record {
+            epoch: record.epoch + 1,
+            primary: Some(one.pod.clone()),
+            start_offset: own.answer.info.replication.offset,
+            seen_serving: Some(serving(&own)),
+            sure: true,
+            ..record.clone()
+        }),
+        Ok(best) => Decision::Hold(Hold {
+            reason: HoldReason::UnexpectedPrimary,
+            message: format!(
+                "the record was lost; {0} serves, but {1} has newer data. Restart {0} (it then starts parked, and \
+                 the newest data is elected)",
+                one.pod, best.pod
+            ),
+        }),
+        Err(why) => Decision::Hold(no_winner(&why)),
+    }
+}
+
+/// Rule 4, first look.
+fn nobody_serves(record: &Record, look: &Look) -> Decision {
+    if let Some(hold) = silent_members(record, look).or_else(|| unsettled_members(look)) {
+        return Decision::Hold(hold);
+    }
+    let linked: Vec<String> = look
+        .members()
+        .iter()
+        .filter(|c| c.answer.info.replication.upstream.as_ref().is_some_and(|u| u.link_up))
+        .map(|c| c.pod.to_owned())
+        .collect();
+    if linked.is_empty() { Decision::LookAgain } else { Decision::Park(linked) }
+}
+
+/// Rule 4, second look, with rules 5 to 7: nobody serves, every member answers, and both looks agree.
+///
+/// Anything that moved between the looks asks for another first look.
+pub fn elect(record: &Record, first: &Look, second: &Look) -> Decision {
+    if !second.topology.serving().is_empty() {
+        return decide(record, second);
+    }
+    match nobody_serves(record, second) {
+        Decision::LookAgain => {}
+        other => return other,
+    }
+    let members = second.members();
+    // Kernel buffers go on delivering after a primary's death (experiment E25): offsets must stand still. The same
+    // comparison proves that each member is the same process in both looks.
+    let moved = members.iter().any(|now| {
+        first.member(now.pod).is_none_or(|before| {
+            let (before, now) = (&before.answer.info, &now.answer.info);
+            before.server.run_id != now.server.run_id || before.replication.offset != now.replication.offset
+        })
+    });
+    if moved {
+        return Decision::LookAgain;
+    }
+    match winner(&members, record) {
+        Ok(best) => Decision::Promote {
+            record: Record {
+                epoch: record.epoch + 1,
+                primary: Some(best.pod.to_owned()),
+                start_offset: best.answer.info.replication.offset,
+                closed: close_histories(&members, &best, record),
+                seen_serving: None,
+                ..record.clone()
+            },
+            pod: best.pod.to_owned(),
+        },
+        Err(why) => Decision::Hold(no_winner(&why)),
+    }
+}
+
+fn no_winner(why: &NoWinner) -> Hold {
+    let message = match why {
+        NoWinner::Unrankable(pods) => format!(
+            "{} restarted with append-only files, so their data cannot be compared with the others'; see \
+             docs/status.md, HistoriesDiffer",
+            pods.join(", ")
+        ),
+        NoWinner::NoCommonDescendant => "the volumes hold data of different histories, and no member's data \
+             contains all others'; see docs/status.md, HistoriesDiffer"
+            .to_owned(),
+    };
+    Hold { reason: HoldReason::HistoriesDiffer, message }
+}
+
+/// Members of record that did not answer in this look.
+fn silent_members(record: &Record, look: &Look) -> Option<Hold> {
+    let silent: Vec<&str> =
+        record.members.iter().map(String::as_str).filter(|pod| look.member(pod).is_none()).collect();
+    (!silent.is_empty()).then(|| Hold {
+        reason: HoldReason::MemberSilent,
+        message: format!(
+            "nobody is known to serve, and a primary is elected only when every member answers; waiting for {}",
+            silent.join(", ")
+        ),
+    })
+}
+
+/// Members whose data is still changing.
+fn unsettled_members(look: &Look) -> Option<Hold> {
+    let busy: Vec<&str> = look
+        .members()
+        .iter()
+        .filter(|c| {
+            let info = &c.answer.info;
+            info.persistence.loading
+                || info.persistence.async_loading
+                || info.replication.upstream.as_ref().is_some_and(|u| u.sync_in_progress)
+        })
+        .map(|c| c.pod)
+        .collect();
+    (!busy.is_empty()).then(|| Hold {
+        reason: HoldReason::MemberLoading,
+        message: format!("nobody serves; waiting for {} to finish loading", busy.join(", ")),
+    })
+}
+
+fn serving(member: &Candidate<'_>) -> Serving {
+    Serving {
+        pod_uid: member.uid.to_owned(),
+        run_id: member.answer.info.server.run_id.clone(),
+        replid: member.answer.info.replication.replid.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+//! The rules of `docs/protocol.md`, one by one. The exhaustive search over them is the model checker's.
+
+use std::collections::BTreeMap;
+
+use super::{look::Look, *};
+use crate::{
+    observed::{NoAnswer, Observed, ObservedPod},
+    redis::{
+        PARKED,
+        info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
+        probe::ProbeFailure,
+    },
+    topology::topology,
+};
+
+const OLD: &str = "replid-old";
+const NEW: &str = "replid-new";
+
+fn host(pod: &str) -> String {
+    format!("{pod}.redis-headless.lab.svc.cluster.local")
+}
+
+/// A server in the making; every test changes what it is about.
+fn server(pod: &str, replid: &str, offset: i64, keys: i64) -> Answer {
+    Answer {
+        info: Info {
+            server: Server {
+                flavour: Flavour::Redis,
+                version: "7.0.15".into(),
+                run_id: format!("run-{pod}"),
+                uptime_seconds: 5,
+            },
+            replication: Replication {
+                upstream: None,
+                replicas: vec![],
+                failover_state: "no-failover".into(),
+                replid: replid.into(),
+                replid2: "0".repeat(40),
+                second_repl_offset: -1,
+                offset,
+                backlog_active: false,
+            },
+            persistence: Persistence { loading: false, async_loading: false, aof_enabled: false },
+            keys: Some(keys),
+        },
+        announced: host(pod),
+    }
+}
+
+fn following(mut answer: Answer, upstream: &str, port: u16, link_up: bool) -> Answer {
+    let offset = answer.info.replication.offset;
+    answer.info.replication.upstream = Some(Upstream {
+        host: upstream.into(),
+        port,
+        link_up,
+        last_io_seconds: if link_up { 1 } else { -1 },
+        sync_in_progress: false,
+        offset,
+    });
+    answer
+}
+
+fn parked(answer: Answer) -> Answer {
+    following(answer, PARKED.0, PARKED.1, false)
+}
+
+fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
+    let pods = answers
+        .into_iter()
+        .map(|(pod, answer)| ObservedPod {
+            name: pod.into(),
+            ordinal: pod.rsplit('-').next().unwrap().parse().unwrap(),
+            uid: format!("uid-{pod}"),
+            ready: true,
+            terminating: false,
+            revision: None,
+            stuck: None,
+            answer: answer.ok_or(NoAnswer::Failed(ProbeFailure::Refused)),
+        })
+        .collect();
+    let observed = Observed { pods };
+    Look { topology: topology(host, record, &observed), observed }
+}
+
+/// A set of three that served history `OLD` under redis-0.
+fn record() -> Record {
+    Record {
+        epoch: 1,
+        primary: Some("redis-0".into()),
+        start_offset: 0,
+        members: vec!["redis-0".into(), "redis-1".into(), "redis-2".into()],
+        closed: BTreeMap::new(),
+        seen_serving: Some(Serving {
+            pod_uid: "uid-redis-0".into(),
+            run_id: "run-redis-0".into(),
+            replid: OLD.into(),
+        }),
+        sure: true,
+    }
+}
+
+fn healthy() -> Vec<(&'static str, Option<Answer>)> {
+    let mut primary = server("redis-0", OLD, 100, 5);
+    let mut answers = vec![];
+    for pod in ["redis-1", "redis-2"] {
+        primary.info.replication.replicas.push(ConnectedReplica {
+            host: host(pod),
+            port: 6379,
+            state: "online".into(),
+            offset: 100,
+            lag_seconds: 0,
+        });
+        answers.push((pod, Some(following(server(pod, OLD, 100, 5), &host("redis-0"), 6379, true))));
+    }
+    answers.insert(0, ("redis-0", Some(primary)));
+    answers
+}
+
+/// All parked, with these offsets in history `OLD`.
+fn all_parked(offsets: [i64; 3]) -> Vec<(&'static str, Option<Answer>)> {
+    let pods = ["redis-0", "redis-1", "redis-2"];
+    pods.into_iter()
+        .zip(offsets)
+        .map(|(pod, offset)| (pod, Some(parked(server(pod, OLD, offset, 5)))))
+        .collect()
+}
+
+fn change(answers: &mut [(&str, Option<Answer>)], pod: &str, edit: impl FnOnce(&mut Answer)) {
+    edit(answers.iter_mut().find(|(name, _)| *name == pod).unwrap().1.as_mut().unwrap());
+}
+
+fn elected(record: &Record, answers: &[(&'static str, Option<Answer>)]) -> Decision {
+    let (first, second) = (look(record, answers.to_vec()), look(record, answers.to_vec()));
+    assert_eq!(decide(record, &first), Decision::LookAgain);
+    elect(record, &first, &second)
+}
+
+fn winner_of(record: &Record, answers: &[(&'static str, Option<Answer>)]) -> (String, Record) {
+    match elected(record, answers) {
+        Decision::Promote { record, pod } => (pod, record),
+        other => panic!("no promotion but {other:?}"),
+    }
+}
+
+fn hold_reason(decision: Decision) -> HoldReason {
+    match decision {
+        Decision::Hold(hold) => hold.reason,
+        other => panic!("no hold but {other:?}"),
+    }
+}
+
+#[test]
+fn a_healthy_set_is_left_alone() {
+    assert_eq!(decide(&record(), &look(&record(), healthy())), Decision::Rest);
+}
+
+#[test]
+fn bootstrap_promotes_the_only_empty_member() {
+    let first = Record::first(vec!["redis-0".into()], true);
+    let (pod, written) = winner_of(&first, &[("redis-0", Some(parked(server("redis-0", NEW, 0, 0))))]);
+    assert_eq!((pod.as_str(), written.epoch, written.primary.as_deref()), ("redis-0", 1, Some("redis-0")));
+    assert!(!written.has_served(), "it has not served yet, so no second member may come");
+}
+
+#[test]
+fn the_promoted_process_is_noted_when_it_serves() {
+    let promoted = Record { seen_serving: None, ..record() };
+    match decide(&promoted, &look(&promoted, healthy())) {
+        Decision::Note(noted) => assert_eq!(noted.seen_serving, record().seen_serving),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn strays_are_pointed_at_the_primary() {
+    let mut answers = healthy();
+    change(&mut answers, "redis-1", |a| *a = parked(a.clone()));
+    change(&mut answers, "redis-2", |a| *a = following(a.clone(), &host("redis-1"), 6379, true));
+    assert_eq!(
+        decide(&record(), &look(&record(), answers)),
+        Decision::Follow(vec!["redis-1".into(), "redis-2".into()])
+    );
+}
+
+#[test]
+fn the_longest_history_wins() {
+    let (pod, written) = winner_of(&record(), &all_parked([100, 120, 110]));
+    assert_eq!(pod, "redis-1");
+    assert_eq!(written.start_offset, 120);
+    assert_eq!(written.closed, BTreeMap::from([(OLD.to_owned(), 120)]));
+    assert_eq!(written.epoch, 2);
+}
+
+#[test]
+fn equal_histories_keep_the_primary_of_record() {
+    let record = Record { primary: Some("redis-2".into()), ..record() };
+    assert_eq!(winner_of(&record, &all_parked([100, 100, 100])).0, "redis-2");
+}
+
+#[test]
+fn a_process_that_ran_on_wins_a_tie() {
+    let mut answers = all_parked([100, 100, 100]);
+    change(&mut answers, "redis-1", |a| a.info.replication.backlog_active = true);
+    assert_eq!(winner_of(&record(), &answers).0, "redis-1");
+}
+
+/// Regression "an empty parked ex-primary beside full replicas" (trap 1): its offset may even be higher.
+#[test]
+fn an_empty_member_never_wins_over_data() {
+    let mut answers = all_parked([9000, 100, 90]);
+    change(&mut answers, "redis-0", |a| a.info.keys = Some(0));
+    assert_eq!(winner_of(&record(), &answers).0, "redis-1");
+}
+
+/// Regression: after an election, a member of the ended history must not outrank the new one, however long it is.
+#[test]
+fn a_closed_history_counts_only_up_to_its_end() {
+    let record = Record { closed: BTreeMap::from([(OLD.to_owned(), 100)]), start_offset: 100, ..record() };
+    let mut answers = all_parked([5000, 100, 100]);
+    for pod in ["redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| {
+            a.info.replication.replid = NEW.into();
+            a.info.replication.offset = 130;
+        });
+    }
+    assert_eq!(winner_of(&record, &answers).0, "redis-1");
+}
+
+/// Regression: a replica has its new replid before it has the backlog, so a new history below the winner's start
+/// ranks as an old one.
+#[test]
+fn a_new_history_below_the_start_ranks_as_old() {
+    let record = Record { start_offset: 100, closed: BTreeMap::from([(OLD.to_owned(), 100)]), ..record() };
+    let mut answers = all_parked([100, 100, 100]);
+    change(&mut answers, "redis-0", |a| {
+        a.info.replication.replid = NEW.into();
+        a.info.replication.offset = 40;
+    });
+    assert_eq!(winner_of(&record, &answers).0, "redis-1");
+}
+
+#[test]
+fn one_silent_member_holds_the_election() {
+    let mut answers = all_parked([100, 120, 110]);
+    answers[2].1 = None;
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberSilent);
+}
+
+/// A member of record whose pod does not even exist may hold the newest data on its volume.
+#[test]
+fn a_missing_pod_holds_the_election() {
+    let mut answers = all_parked([100, 120, 110]);
+    answers.pop();
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberSilent);
+}
+
+/// The server of another set at a reused address has answered, but it is not the member.
+#[test]
+fn a_foreign_server_is_not_a_member() {
+    let mut answers = all_parked([100, 120, 110]);
+    change(&mut answers, "redis-1", |a| a.announced = host("other-1"));
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberSilent);
+}
+
+#[test]
+fn a_terminating_member_is_silent() {
+    let mut first = look(&record(), all_parked([100, 120, 110]));
+    first.observed.pods[1].terminating = true;
+    first.topology = topology(host, &record(), &first.observed);
+    assert_eq!(hold_reason(decide(&record(), &first)), HoldReason::MemberSilent);
+}
+
+#[test]
+fn a_loading_member_holds_the_election() {
+    let mut answers = all_parked([100, 120, 110]);
+    change(&mut answers, "redis-2", |a| a.info.persistence.loading = true);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberLoading);
+}
+
+/// To hasten: members that are still linked to each other (a chain) are parked before the looks.
+#[test]
+fn linked_members_are_parked_first() {
+    let mut answers = all_parked([100, 120, 110]);
+    change(&mut answers, "redis-2", |a| *a = following(a.clone(), &host("redis-1"), 6379, true));
+    assert_eq!(decide(&record(), &look(&record(), answers)), Decision::Park(vec!["redis-2".into()]));
+}
+
+/// Regression "a member emptied (or replaced) between the two looks; the winner restarts between the looks".
+#[test]
+fn a_process_that_changed_between_the_looks_is_looked_at_again() {
+    let record = record();
+    let first = look(&record, all_parked([100, 120, 110]));
+    let mut answers = all_parked([100, 120, 110]);
+    change(&mut answers, "redis-1", |a| a.info.server.run_id = "another".into());
+    assert_eq!(elect(&record, &first, &look(&record, answers)), Decision::LookAgain);
+}
+
+/// Kernel buffers go on delivering after the primary's death (experiment E25).
+#[test]
+fn an_offset_that_moved_between_the_looks_is_looked_at_again() {
+    let record = record();
+    let first = look(&record, all_parked([100, 120, 110]));
+    let second = look(&record, all_parked([100, 120, 130]));
+    assert_eq!(elect(&record, &first, &second), Decision::LookAgain);
+}
+
+/// Regression "one look torn by a FAILOVER that completes between two observations".
+#[test]
+fn somebody_who_serves_in_the_second_look_ends_the_election() {
+    let record = record();
+    let first = look(&record, all_parked([100, 120, 110]));
+    assert_eq!(elect(&record, &first, &look(&record, healthy())), Decision::Rest);
+}
+
+/// Rule 6, and regression "an AOF primary promoted after a restart": its offset begins anew, its data does not.
+#[test]
+fn a_restarted_aof_primary_of_record_wins() {
+    let mut answers = all_parked([0, 120, 110]);
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| a.info.persistence.aof_enabled = true);
+    }
+    change(&mut answers, "redis-0", |a| a.info.replication.replid = "fresh".into());
+    let (pod, written) = winner_of(&record(), &answers);
+    assert_eq!(pod, "redis-0");
+    assert_eq!(written.closed.get(OLD), Some(&120), "the old history is closed, so nobody of it wins later");
+}
+
+#[test]
+fn a_restarted_aof_replica_holds_the_election() {
+    let mut answers = all_parked([100, 0, 110]);
+    change(&mut answers, "redis-1", |a| {
+        a.info.persistence.aof_enabled = true;
+        a.info.replication.replid = "fresh".into();
+    });
+    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer);
+}
+
+#[test]
+fn a_stranger_with_writes_of_its_own_is_held() {
+    let mut answers = healthy();
+    change(&mut answers, "redis-2", |a| {
+        a.info.replication.upstream = None;
+        a.info.replication.replid2 = OLD.into();
+        a.info.replication.replid = NEW.into();
+        a.info.replication.second_repl_offset = 101;
+        a.info.replication.offset = 150;
+    });
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::UnexpectedPrimary);
+}
+
+#[test]
+fn a_stranger_without_writes_of_its_own_is_parked() {
+    let mut answers = healthy();
+    change(&mut answers, "redis-2", |a| {
+        a.info.replication.upstream = None;
+        a.info.replication.replid2 = OLD.into();
+        a.info.replication.replid = NEW.into();
+        a.info.replication.second_repl_offset = 101;
+        a.info.replication.offset = 100;
+    });
+    assert_eq!(decide(&record(), &look(&record(), answers)), Decision::Park(vec!["redis-2".into()]));
+}
+
+/// Trap 1: an empty server that was promoted by hand under the primary's name must not become the truth.
+#[test]
+fn a_primary_promoted_by_hand_with_older_data_is_held() {
+    let mut answers = all_parked([0, 120, 110]);
+    change(&mut answers, "redis-0", |a| {
+        a.info.replication.upstream = None;
+        a.info.keys = Some(0);
+        a.info.server.run_id = "restarted".into();
+        a.info.replication.replid = NEW.into();
+    });
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::PrimaryOutranked);
+}
+
+/// Rule 9: a set re-created over old volumes. Nothing is known, so the winner must contain everybody's data.
+#[test]
+fn without_a_sure_record_the_winner_descends_from_all() {
+    let unsure = Record::first(vec!["redis-0".into(), "redis-1".into(), "redis-2".into()], false);
+    let answers = all_parked([100, 120, 110]);
+    assert_eq!(winner_of(&unsure, &answers).0, "redis-1");
+
+    let mut differ = answers.clone();
+    change(&mut differ, "redis-0", |a| a.info.replication.replid = "elsewhere".into());
+    assert_eq!(hold_reason(elected(&unsure, &differ)), HoldReason::HistoriesDiffer);
+
+    let mut promoted = answers;
+    change(&mut promoted, "redis-2", |a| {
+        a.info.replication.replid = NEW.into();
+        a.info.replication.replid2 = OLD.into();
+        a.info.replication.second_repl_offset = 121;
+        a.info.replication.offset = 300;
+    });
+    assert_eq!(winner_of(&unsure, &promoted).0, "redis-2");
+}
+
+#[test]
+fn without_a_sure_record_a_server_with_the_newest_data_is_adopted() {
+    let unsure = Record::first(vec!["redis-0".into(), "redis-1".into(), "redis-2".into()], false);
+    match decide(&unsure, &look(&unsure, healthy())) {
+        Decision::Note(record) => {
+            assert_eq!(record.primary.as_deref(), Some("redis-0"));
+            assert!(record.sure && record.has_served());
+        }
+        other => panic!("{other:?}"),
+    }
+    let mut behind = healthy();
+    change(&mut behind, "redis-2", |a| a.info.replication.offset = 500);
+    assert_eq!(hold_reason(decide(&unsure, &look(&unsure, behind))), HoldReason::UnexpectedPrimary);
+}

@@ -1,0 +1,58 @@
+//! What can end a stage of a pass, and the word under which metrics and conditions count it.
+
+use thiserror::Error;
+
+use crate::{apply::ApplyError, plan::InvalidSpec, store::StoreError};
+
+/// The stage that failed, with its own error.
+#[derive(Debug, Error)]
+pub enum StageError {
+    /// The spec cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] InvalidSpec),
+    /// The record or the password could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A child could not be applied.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A decision could not be carried out.
+    #[error(transparent)]
+    Act(#[from] crate::act::ActError),
+    /// The record vanished within a pass.
+    #[error("the role record vanished; it is rebuilt in the next pass")]
+    NoRecord,
+    /// The pass took longer than its deadline.
+    #[error("the pass did not end within {0:?}; the API server or the network is too slow")]
+    Deadline(std::time::Duration),
+}
+
+impl StageError {
+    /// A documented word for conditions (`docs/status.md`) and for the metric `redis_operator_errors`.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Plan(_) => "InvalidSpec",
+            Self::Store(StoreError::Foreign { .. }) => "NameTaken",
+            Self::Store(StoreError::Unreadable { .. }) | Self::NoRecord => "RecordUnreadable",
+            Self::Apply(error) => error.category(),
+            Self::Store(_) => "ApiError",
+            Self::Act(_) => "ActFailed",
+            Self::Deadline(_) => "DeadlineExceeded",
+        }
+    }
+}
+
+/// The whole chain of an error in one line: each cause once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // kube 5 already repeats its source in its own text.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

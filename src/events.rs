@@ -1,0 +1,68 @@
+//! Kubernetes Events: on transitions of the status, and only then. The catalogue is in `docs/events.md`.
+//!
+//! Pure; publishing is the controller's.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::{Event, EventType};
+
+use crate::api::RedisReplicaSetStatus;
+
+/// What happened between two statuses of a set.
+pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> Vec<Event> {
+    let mut events = Vec::new();
+    let old = |type_: &str| before.and_then(|s| find(&s.conditions, type_));
+    let was_ready = old("Ready").is_some_and(|c| c.status == "True");
+    if let Some(ready) = find(&after.conditions, "Ready") {
+        if ready.status == "True" && !was_ready {
+            events.push(event(EventType::Normal, "Ready", "Verify", &ready.message));
+        } else if ready.status != "True" && was_ready {
+            events.push(event(
+                EventType::Warning,
+                "NotReady",
+                "Verify",
+                &format!("{}: {}", ready.reason, ready.message),
+            ));
+        }
+    }
+    let old_epoch = before.and_then(|s| s.primary.as_ref()).map(|p| p.epoch);
+    // The first primary is part of becoming Ready; a later one is news.
+    if let (Some(old_epoch), Some(primary)) = (old_epoch, &after.primary)
+        && primary.epoch > old_epoch
+    {
+        let note = format!("{} is the primary from epoch {} on", primary.pod, primary.epoch);
+        events.push(event(EventType::Normal, "PrimaryChanged", "Promote", &note));
+    }
+    for type_ in ["Degraded", "SpecValid"] {
+        let Some(now) = find(&after.conditions, type_) else { continue };
+        let bad = if type_ == "Degraded" { "True" } else { "False" };
+        let news =
+            now.status == bad && old(type_).is_none_or(|was| was.status != bad || was.reason != now.reason);
+        if news {
+            events.push(event(EventType::Warning, &now.reason, type_, &now.message));
+        }
+    }
+    // An invalid spec makes both conditions speak of the same thing.
+    events.dedup_by(|a, b| a.reason == b.reason);
+    events
+}
+
+fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Notes may have 1 kB at most (Kubernetes API, events.k8s.io/v1).
+const MAX_NOTE: usize = 1000;
+
+fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
+    let mut end = note.len().min(MAX_NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    Event {
+        type_,
+        reason: reason.to_owned(),
+        note: note.get(..end).map(str::to_owned),
+        action: action.to_owned(),
+        secondary: None,
+    }
+}

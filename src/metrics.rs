@@ -1,0 +1,261 @@
+//! Figures for Prometheus. The catalogue with meanings and alerts is `docs/metrics.md`.
+
+use std::{
+    sync::{PoisonError, RwLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    api::{RedisReplicaSetStatus, status::InstanceState},
+    decide::look::Look,
+    names::SetName,
+    observed::{NoAnswer, Observed},
+    redis::probe::ProbeFailure,
+};
+
+/// Upper bounds of the duration buckets, in seconds: a pass takes milliseconds, and 30 s at most.
+const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CategoryLabel {
+    category: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallLabels {
+    verb: String,
+    code: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SetLabels {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PodLabels {
+    namespace: String,
+    name: String,
+    pod: String,
+}
+
+/// The process' figures.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: RwLock<Registry>,
+    reconcile_seconds: Histogram,
+    errors: Family<CategoryLabel, Counter>,
+    probes: Family<ResultLabel, Counter>,
+    api_calls: Family<CallLabels, Counter>,
+    ready: Family<SetLabels, Gauge>,
+    synced: Family<SetLabels, Gauge>,
+    lag_bytes: Family<PodLabels, Gauge>,
+    last_probe: Family<SetLabels, Gauge<f64, AtomicU64>>,
+    leader: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("redis_operator");
+        let reconcile_seconds = Histogram::new(BUCKETS);
+        let (errors, probes, api_calls) = (Family::default(), Family::default(), Family::default());
+        let (ready, synced, lag_bytes, last_probe) =
+            (Family::default(), Family::default(), Family::default(), Family::default());
+        let leader = Gauge::default();
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time that one pass over one set took",
+            Unit::Seconds,
+            reconcile_seconds.clone(),
+        );
+        registry.register("errors", "Passes that ended early, by category", errors.clone());
+        registry.register("probes", "Redis servers asked, by what came of it", probes.clone());
+        registry.register("api_calls", "Calls to the API server, by verb and HTTP code", api_calls.clone());
+        registry.register("set_ready", "1 while the set's Ready condition is True", ready.clone());
+        registry.register("set_synced_replicas", "Replicas verified in sync", synced.clone());
+        registry.register(
+            "replica_lag_bytes",
+            "Bytes that a replica is behind its primary",
+            lag_bytes.clone(),
+        );
+        registry.register(
+            "set_last_look_timestamp_seconds",
+            "When the set's servers were asked last, in seconds since 1970",
+            last_probe.clone(),
+        );
+        registry.register("leader", "1 in the process that holds the Lease", leader.clone());
+        Self {
+            registry: RwLock::new(registry),
+            reconcile_seconds,
+            errors,
+            probes,
+            api_calls,
+            ready,
+            synced,
+            lag_bytes,
+            last_probe,
+            leader,
+        }
+    }
+}
+
+impl Metrics {
+    /// All figures in the `OpenMetrics` text format.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry.read().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(text)
+    }
+
+    /// One pass took this long.
+    pub fn observe_pass(&self, took: Duration) {
+        self.reconcile_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A pass ended early.
+    pub fn count_error(&self, category: &str) {
+        self.errors.get_or_create(&CategoryLabel { category: category.to_owned() }).inc();
+    }
+
+    /// A call to the API server was answered, or failed (`code` is then `error`).
+    pub fn count_api_call(&self, verb: &str, code: String) {
+        self.api_calls.get_or_create(&CallLabels { verb: verb.to_owned(), code }).inc();
+    }
+
+    /// This process holds the Lease, or does not.
+    pub fn set_leader(&self, leading: bool) {
+        self.leader.set(i64::from(leading));
+    }
+
+    /// Servers were asked.
+    pub fn count_probes(&self, observed: &Observed) {
+        for pod in &observed.pods {
+            let result = match &pod.answer {
+                Ok(_) => "ok",
+                Err(NoAnswer::NotStarted | NoAnswer::NoPassword) => continue,
+                Err(NoAnswer::Failed(failure)) => result_of(failure),
+            };
+            self.probes.get_or_create(&ResultLabel { result }).inc();
+        }
+    }
+
+    /// What a pass found out about a set.
+    pub fn observe_set(
+        &self,
+        set: &SetName,
+        status: &RedisReplicaSetStatus,
+        look: Option<&Look>,
+        now: jiff::Timestamp,
+    ) {
+        let labels = SetLabels { namespace: set.namespace.clone(), name: set.name.clone() };
+        let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        self.ready.get_or_create(&labels).set(i64::from(ready));
+        self.synced.get_or_create(&labels).set(i64::from(status.synced_replicas));
+        let Some(look) = look else { return };
+        self.last_probe.get_or_create(&labels).set(now.as_duration().as_secs_f64());
+        let offset = |pod: &str| {
+            let pod = look.observed.pods.iter().find(|p| p.name == pod)?;
+            Some(pod.answer.as_ref().ok()?.info.replication.offset)
+        };
+        let Some(head) = status.primary.as_ref().and_then(|p| offset(&p.pod)) else { return };
+        for instance in &status.instances {
+            let labels = PodLabels {
+                namespace: set.namespace.clone(),
+                name: set.name.clone(),
+                pod: instance.pod.clone(),
+            };
+            // Offsets compare only within one history, so only a replica in sync has a lag.
+            match offset(&instance.pod) {
+                Some(own) if instance.state == InstanceState::InSync => {
+                    self.lag_bytes.get_or_create(&labels).set((head - own).max(0));
+                }
+                _ => {
+                    self.lag_bytes.remove(&labels);
+                }
+            }
+        }
+    }
+
+    /// A set is gone.
+    pub fn forget(&self, set: &SetName, pods: impl Iterator<Item = String>) {
+        let labels = SetLabels { namespace: set.namespace.clone(), name: set.name.clone() };
+        self.ready.remove(&labels);
+        self.synced.remove(&labels);
+        self.last_probe.remove(&labels);
+        for pod in pods {
+            self.lag_bytes.remove(&PodLabels {
+                namespace: set.namespace.clone(),
+                name: set.name.clone(),
+                pod,
+            });
+        }
+    }
+}
+
+fn result_of(failure: &ProbeFailure) -> &'static str {
+    match failure {
+        ProbeFailure::Refused => "refused",
+        ProbeFailure::Timeout(_) => "timeout",
+        ProbeFailure::Connection(_) => "connection",
+        ProbeFailure::Auth(_) => "auth",
+        ProbeFailure::Loading => "loading",
+        ProbeFailure::Busy => "busy",
+        ProbeFailure::Reply(_) => "error-reply",
+        ProbeFailure::Malformed(_) => "malformed",
+    }
+}
+
+/// A client whose calls are counted by verb and code.
+#[derive(Clone, Debug)]
+pub struct Counted<S> {
+    inner: S,
+    metrics: std::sync::Arc<Metrics>,
+}
+
+impl<S> Counted<S> {
+    /// Counts the calls that go through `inner`.
+    pub fn new(inner: S, metrics: std::sync::Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+impl<S, Req, Res> tower::Service<http::Request<Req>> for Counted<S>
+where
+    S: tower::Service<http::Request<Req>, Response = http::Response<Res>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+    Res: 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = futures::future::BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Req>) -> Self::Future {
+        let is_watch = request.uri().query().is_some_and(|q| q.contains("watch=true"));
+        let verb = if is_watch { "WATCH".to_owned() } else { request.method().to_string() };
+        let (metrics, answer) = (std::sync::Arc::clone(&self.metrics), self.inner.call(request));
+        Box::pin(async move {
+            let answer = answer.await;
+            let code =
+                answer.as_ref().map_or_else(|_| "error".to_owned(), |r| r.status().as_u16().to_string());
+            metrics.count_api_call(&verb, code);
+            answer
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! Looking: the pods of a set as the watch shows them, and every Redis asked anew.
+//!
+//! What fails is part of the look, never an error that ends the pass.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::{ResourceExt, runtime::reflector::Store};
+
+use crate::{
+    names::{REDIS_CONTAINER, REDIS_PORT, SetName},
+    observed::{NoAnswer, Observed, ObservedPod},
+    plan::Plan,
+    redis::{
+        connection::Connection,
+        password::Password,
+        probe::{Answer, Target, probe},
+    },
+};
+
+/// Time that one Redis has to answer everything: connection, password, INFO. A healthy one needs milliseconds; one
+/// that is busy with a script stays silent for 5 s, and its state is unknown either way.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How many servers of one set are asked at the same time; a set has at most nine.
+const PROBES_AT_ONCE: usize = 9;
+
+/// The connections over which a look was taken, by pod name. An act goes over these and no others, so that it
+/// reaches the process that was seen.
+pub type Connections = BTreeMap<String, Connection>;
+
+/// Looks at all pods of a set.
+pub async fn observe(pods: &Store<Pod>, plan: &Plan, password: Option<&Password>) -> (Observed, Connections) {
+    let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = pods
+        .state()
+        .into_iter()
+        .filter(|pod| belongs(pod, &plan.set))
+        .filter_map(|pod| Some((plan.set.ordinal(&pod.name_any())?, pod)))
+        .collect();
+    mine.sort_by_key(|(ordinal, _)| *ordinal);
+
+    let asked = stream::iter(mine.into_iter().map(|(ordinal, pod)| {
+        let target = target(plan, ordinal, &pod, password);
+        async move {
+            let answer = match target {
+                Ok(target) => match probe(&target, PROBE_DEADLINE).await {
+                    Ok(answered) => Ok(answered),
+                    Err(failure) => Err(not_started(&pod).unwrap_or(NoAnswer::Failed(failure))),
+                },
+                Err(why) => Err(why),
+            };
+            (ordinal, pod, answer)
+        }
+    }))
+    .buffered(PROBES_AT_ONCE)
+    .collect::<Vec<_>>()
+    .await;
+
+    let mut observed = Observed::default();
+    let mut connections = Connections::new();
+    for (ordinal, pod, answer) in asked {
+        let answer = answer.map(|(answer, connection)| {
+            connections.insert(pod.name_any(), connection);
+            answer
+        });
+        observed.pods.push(observed_pod(ordinal, &pod, answer));
+    }
+    (observed, connections)
+}
+
+/// Whether a pod is one of the set's, by namespace and name; the watch shows only pods with the operator's labels.
+pub fn belongs(pod: &Pod, set: &SetName) -> bool {
+    pod.namespace().as_deref() == Some(&set.namespace) && set.ordinal(&pod.name_any()).is_some()
+}
+
+/// Whom to ask for a pod, or why nobody can be asked.
+pub fn target(plan: &Plan, ordinal: i32, pod: &Pod, password: Option<&Password>) -> Result<Target, NoAnswer> {
+    let address = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).and_then(|ip| ip.parse().ok());
+    let Some(address) = address else { return Err(NoAnswer::NotStarted) };
+    let Some(password) = password else { return Err(NoAnswer::NoPassword) };
+    Ok(Target {
+        host: plan.set.fqdn(ordinal, &plan.cluster_domain),
+        address,
+        port: REDIS_PORT,
+        password: password.clone(),
+    })
+}
+
+/// The kubelet's word for it, where nobody answers because no Redis runs.
+fn not_started(pod: &Pod) -> Option<NoAnswer> {
+    let running = redis_status(pod).and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some());
+    (!running).then_some(NoAnswer::NotStarted)
+}
+
+fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>) -> ObservedPod {
+    let status = pod.status.as_ref();
+    ObservedPod {
+        name: pod.name_any(),
+        ordinal,
+        uid: pod.uid().unwrap_or_default(),
+        ready: status
+            .and_then(|s| s.conditions.as_ref())
+            .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        revision: pod.labels().get("controller-revision-hash").cloned(),
+        stuck: stuck(pod),
+        answer,
+    }
+}
+
+/// Waiting reasons that the kubelet leaves by itself, in the course of an ordinary start.
+const ORDINARY_WAITS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// Why a pod cannot start, or keeps failing.
+fn stuck(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let unschedulable = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False")
+        .map(|c| (c.reason.clone(), c.message.clone()));
+    let containers = || {
+        status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten()
+            .filter_map(|c| c.state.as_ref())
+    };
+    let waiting = containers()
+        .filter_map(|state| state.waiting.as_ref())
+        .map(|w| (w.reason.clone(), w.message.clone()))
+        .find(|(reason, _)| reason.as_deref().is_some_and(|r| !ORDINARY_WAITS.contains(&r)));
+    let failed = containers()
+        .filter_map(|state| state.terminated.as_ref())
+        .find(|t| t.exit_code != 0)
+        .map(|t| (t.reason.clone(), Some(format!("exit code {}", t.exit_code))));
+    let (reason, message) = waiting.or(failed).or(unschedulable)?;
+    let reason = reason.unwrap_or_else(|| "Waiting".to_owned());
+    Some(match message {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason,
+    })
+}
+
+fn redis_status(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|c| c.name == REDIS_CONTAINER)
+}

@@ -1,0 +1,320 @@
+//! One pass over one set: the picture in the crate's documentation, as code.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use tracing::{info, warn};
+
+use crate::{
+    act,
+    api::{RedisReplicaSet, RedisReplicaSetStatus},
+    apply::{self, Live},
+    context::Context,
+    decide::{
+        Decision, Hold, HoldReason, decide, elect,
+        look::Look,
+        roll::{Roll, Template, roll},
+        size::{Size, size},
+    },
+    desired::{Stage, desired},
+    error::{StageError, chain},
+    events,
+    monitor::Watched,
+    names::SetName,
+    observe::{belongs, observe, target},
+    plan::{Plan, Storage, plan},
+    record::Record,
+    redis::password::Password,
+    status::{Learned, derive, patch::patch},
+    store::{self, Stored},
+    topology::topology,
+};
+
+/// A pass that takes longer is given up; what it learned until then still reaches the status.
+const PASS_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Looks and acts of one pass. An election needs five: look, park, look, look again, see the winner serve.
+const ROUNDS: usize = 8;
+
+/// Between the two looks of an election: kernel buffers of a dead primary's connections are drained by then.
+const ELECTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a pass has learned so far.
+#[derive(Default)]
+struct Pass {
+    plan: Option<Plan>,
+    stored: Option<Stored>,
+    password: Option<Password>,
+    password_missing: bool,
+    look: Option<Look>,
+    hold: Option<Hold>,
+    size: Option<Size>,
+    roll: Option<Roll>,
+}
+
+/// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
+pub async fn reconcile(
+    set: &RedisReplicaSet,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<(RedisReplicaSetStatus, bool), kube::Error> {
+    let name = SetName::new(
+        set.metadata.namespace.clone().unwrap_or_default(),
+        set.metadata.name.clone().unwrap_or_default(),
+    );
+    let mut pass = Pass::default();
+    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx))).await;
+    let failure = match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error),
+        Err(_) => Some(StageError::Deadline(PASS_DEADLINE)),
+    };
+    let failure = failure.map(|error| (error.category(), chain(&error)));
+    if let Some((category, text)) = &failure {
+        ctx.metrics.count_error(category);
+        warn!(category, error = text, "pass ended early");
+    }
+    watch_servers(&pass, set, ctx);
+
+    let learned = Learned {
+        set: &name,
+        generation: set.metadata.generation,
+        wanted: set.spec.replicas,
+        plan: pass.plan.as_ref(),
+        record: pass.stored.as_ref().map(|s| &s.record),
+        look: pass.look.as_ref(),
+        hold: pass.hold.as_ref(),
+        size: pass.size.as_ref(),
+        roll: pass.roll.as_ref(),
+        password_missing: pass.password_missing,
+        failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
+    };
+    let status = publish(set, ctx, &learned, now).await?;
+    ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
+    Ok((status, failure.is_some()))
+}
+
+/// Writes the status if its meaning changed, and the Events of the change.
+pub async fn publish(
+    set: &RedisReplicaSet,
+    ctx: &Context,
+    learned: &Learned<'_>,
+    now: Timestamp,
+) -> Result<RedisReplicaSetStatus, kube::Error> {
+    let before = ctx.memory.current_status(set);
+    let status = derive(before.as_ref(), learned, now);
+    if !patch(&ctx.client, learned.set, before.as_ref(), &status).await? {
+        return Ok(status);
+    }
+    ctx.memory.wrote_status(set, status.clone());
+    for event in events::transitions(before.as_ref(), &status) {
+        info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
+        // An Event is a courtesy: failing to send one must not end a pass.
+        if let Err(error) = ctx.recorder.publish(&event, &kube::Resource::object_ref(set, &())).await {
+            warn!(error = chain(&error), "cannot publish an Event");
+        }
+    }
+    Ok(status)
+}
+
+async fn stages(pass: &mut Pass, set: &RedisReplicaSet, ctx: &Context) -> Result<(), StageError> {
+    let plan = plan(set, &ctx.settings)?;
+    pass.plan = Some(plan.clone());
+    let live = apply::fetch(&ctx.client, &plan.set).await?;
+    let Some(stored) = record(pass, ctx, &plan, &live).await? else { return Ok(()) };
+    pass.stored = Some(stored);
+    password(pass, ctx, &plan, &live).await?;
+    settle(pass, ctx, &plan).await?;
+    if plan.paused {
+        return Ok(());
+    }
+    let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
+    replace_outdated(pass, ctx, &plan, &applied).await
+}
+
+/// The record, made first where there is none yet. `None`: nothing may be begun yet.
+async fn record(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    live: &Live,
+) -> Result<Option<Stored>, StageError> {
+    if let Some(stored) = store::read_record(&ctx.client, plan).await? {
+        return Ok(Some(stored));
+    }
+    let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
+    if live.stateful_set.is_none() && !pods.is_empty() {
+        // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
+        pass.hold = Some(Hold {
+            reason: HoldReason::FormerPods,
+            message: "waiting for the pods of a former set of this name to end".to_owned(),
+        });
+        return Ok(None);
+    }
+    if plan.paused {
+        return Ok(None);
+    }
+    let volumes = store::data_volumes(&ctx.client, plan).await?;
+    let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
+    let former = volumes.max(running);
+    let members = (0..former.max(1)).map(|ordinal| plan.set.pod(ordinal)).collect();
+    let first = Record::first(members, former == 0);
+    info!(members = ?first.members, sure = first.sure, "beginning the role record");
+    Ok(Some(store::create_record(&ctx.client, plan, &first).await?))
+}
+
+/// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value.
+async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> Result<(), StageError> {
+    pass.password = store::read_password(&ctx.client, plan).await?;
+    if pass.password.is_none() && live.stateful_set.is_none() && !plan.paused {
+        store::create_password(&ctx.client, plan).await?;
+        pass.password = store::read_password(&ctx.client, plan).await?;
+    }
+    pass.password_missing = pass.password.is_none();
+    Ok(())
+}
+
+/// Look, decide, act; until nothing is left to do in this pass.
+async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<(), StageError> {
+    let mut first_look: Option<Look> = None;
+    for _ in 0..ROUNDS {
+        let Some(stored) = pass.stored.clone() else { return Ok(()) };
+        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref()).await;
+        ctx.metrics.count_probes(&observed);
+        let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
+        let look = Look { topology: topology(host_of, &stored.record, &observed), observed };
+        let decision = match first_look.take() {
+            Some(first) => elect(&stored.record, &first, &look),
+            None => decide(&stored.record, &look),
+        };
+        pass.look = Some(look.clone());
+        pass.hold = None;
+        if plan.paused {
+            return Ok(());
+        }
+        match decision {
+            Decision::Rest => return Ok(()),
+            Decision::Hold(hold) => {
+                pass.hold = Some(hold);
+                return Ok(());
+            }
+            Decision::LookAgain => {
+                first_look = Some(look);
+                tokio::time::sleep(ELECTION_PAUSE).await;
+            }
+            Decision::Note(record) => write(pass, ctx, plan, &stored, record).await?,
+            Decision::Park(pods) => act::park(&mut connections, &pods).await?,
+            Decision::Promote { record, pod } => {
+                let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
+                write(pass, ctx, plan, &stored, record).await?;
+                act::promote(&mut connections, &pod, &why).await?;
+            }
+            Decision::Follow(pods) => {
+                let primary = stored.record.primary.as_deref().and_then(|p| plan.set.ordinal(p));
+                let Some(ordinal) = primary else { return Ok(()) };
+                act::follow(&mut connections, &pods, &plan.fqdn(ordinal)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The record gets the members before the `StatefulSet` gets the size.
+async fn resize_and_apply(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    live: Live,
+) -> Result<apply::Applied, StageError> {
+    let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
+    let look = pass.look.clone().unwrap_or_default();
+    let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
+    let size = size(&plan.set, plan.replicas, running, &stored.record, &look);
+    let (replicas, members) = (size.replicas, size.members.clone());
+    pass.size = Some(size);
+    if members != stored.record.members {
+        write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
+    }
+    let applied =
+        Box::pin(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live)).await?;
+    for write in &applied.writes {
+        info!(object = %write.object, why = ?write.why, "applied");
+    }
+    Ok(applied)
+}
+
+/// The next step of a roll, if one is due.
+async fn replace_outdated(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    applied: &apply::Applied,
+) -> Result<(), StageError> {
+    let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
+    let stateful_set = &applied.stateful_set;
+    let status = stateful_set.status.as_ref();
+    let is_seen = status.and_then(|s| s.observed_generation) >= stateful_set.metadata.generation;
+    let template = Template {
+        revision: status.filter(|_| is_seen).and_then(|s| s.update_revision.clone()),
+        replicas: stateful_set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0),
+        ephemeral: matches!(plan.storage, Storage::Ephemeral),
+    };
+    let next = if look.observed.pods.is_empty() {
+        Roll::Done
+    } else {
+        roll(&plan.set, &template, &stored.record, look)
+    };
+    if let Roll::Replace { pod, uid, why } = &next {
+        act::delete_pod(&ctx.client, plan, pod, uid, why).await?;
+    }
+    pass.roll = Some(next);
+    Ok(())
+}
+
+async fn write(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    before: &Stored,
+    record: Record,
+) -> Result<(), StageError> {
+    info!(
+        epoch = record.epoch,
+        primary = record.primary.as_deref().unwrap_or_default(),
+        "writing the role record"
+    );
+    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record).await?);
+    Ok(())
+}
+
+/// Holds a connection to every server that this pass could address.
+fn watch_servers(pass: &Pass, set: &RedisReplicaSet, ctx: &Context) {
+    let (Some(plan), Some(look)) = (&pass.plan, &pass.look) else { return };
+    let watched = ctx
+        .pods
+        .state()
+        .iter()
+        .filter(|pod| belongs(pod, &plan.set))
+        .filter_map(|pod| watched(plan, pod, pass.password.as_ref(), look))
+        .collect();
+    ctx.monitor.watch(&ObjectRef::from_obj(set), watched);
+}
+
+fn watched(
+    plan: &Plan,
+    pod: &Arc<k8s_openapi::api::core::v1::Pod>,
+    password: Option<&Password>,
+    look: &Look,
+) -> Option<Watched> {
+    let ordinal = plan.set.ordinal(pod.metadata.name.as_deref()?)?;
+    let uid = pod.metadata.uid.clone()?;
+    let known = look
+        .observed
+        .pods
+        .iter()
+        .find(|p| p.uid == uid)
+        .and_then(|p| p.answer.as_ref().ok())
+        .map(|answer| answer.info.replication.clone());
+    Some(Watched { uid, target: target(plan, ordinal, pod, password).ok()?, known })
+}

@@ -1,0 +1,150 @@
+//! One connection to one Redis. The only place that names the `redis` crate.
+//!
+//! A connection never reconnects: an act has to reach the very process that the observation came from
+//! (`docs/protocol.md`, "Ideas"), and a process that ended takes its connections along.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, RedisFuture, aio::MultiplexedConnection, cmd, io::AsyncDNSResolver,
+};
+
+use crate::redis::{
+    info::{self, Info, Replication},
+    probe::{ProbeFailure, Target},
+};
+
+/// An authenticated connection to one Redis process. Each method is bounded by the deadline that the connection
+/// was opened with; after a time-out nobody knows whether the server has carried the command out.
+#[derive(Debug)]
+pub struct Connection {
+    inner: MultiplexedConnection,
+    deadline: Duration,
+}
+
+impl Connection {
+    /// Connects and authenticates, within `deadline`.
+    pub(super) async fn open(target: &Target, deadline: Duration) -> Result<Self, ProbeFailure> {
+        let mut connection = Self {
+            inner: within(deadline, connect(target)).await?.map_err(|error| classify(&error, ""))?,
+            deadline,
+        };
+        // AUTH is sent here, not by the crate: it calls every error reply to AUTH a wrong password, also "max
+        // number of clients reached".
+        connection.run("AUTH", cmd("AUTH").arg(target.password.as_bytes())).await?;
+        Ok(connection)
+    }
+
+    /// `INFO`, all that the operator reads: server, persistence, replication and keyspace. The plain form, since
+    /// Redis 6.2 takes one section name at most; one answer is also one moment, four would not be.
+    pub async fn info(&mut self) -> Result<Info, ProbeFailure> {
+        let text: String = self.query("INFO", &cmd("INFO")).await?;
+        info::parse(&text).map_err(|error| ProbeFailure::Malformed(error.to_string()))
+    }
+
+    /// `INFO replication`, for the second look before an act and for its confirmation after.
+    pub async fn info_replication(&mut self) -> Result<Replication, ProbeFailure> {
+        let text: String = self.query("INFO", cmd("INFO").arg("replication")).await?;
+        info::parse_replication(&text).map_err(|error| ProbeFailure::Malformed(error.to_string()))
+    }
+
+    /// `replica-announce-ip` as configured; empty if it is not.
+    pub(super) async fn announced(&mut self) -> Result<String, ProbeFailure> {
+        const NAME: &str = "replica-announce-ip";
+        let answer: Vec<String> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg(NAME)).await?;
+        match <[String; 2]>::try_from(answer) {
+            Ok([name, value]) if name == NAME => Ok(value),
+            _ => Err(ProbeFailure::Malformed(format!("CONFIG GET {NAME} did not return it"))),
+        }
+    }
+
+    /// `REPLICAOF host port`. The answer says that the server will try; INFO says whether it follows. The same
+    /// host and port again changes nothing (experiment E6).
+    pub async fn replicaof(&mut self, host: &str, port: u16) -> Result<(), ProbeFailure> {
+        self.run("REPLICAOF", cmd("REPLICAOF").arg(host).arg(port)).await
+    }
+
+    /// `REPLICAOF NO ONE`: the server serves as primary from now on.
+    pub async fn replicaof_no_one(&mut self) -> Result<(), ProbeFailure> {
+        self.run("REPLICAOF", cmd("REPLICAOF").arg("NO").arg("ONE")).await
+    }
+
+    async fn run(&mut self, name: &str, command: &Cmd) -> Result<(), ProbeFailure> {
+        self.query(name, command).await
+    }
+
+    async fn query<T: FromRedisValue>(&mut self, name: &str, command: &Cmd) -> Result<T, ProbeFailure> {
+        within(self.deadline, command.query_async(&mut self.inner))
+            .await?
+            .map_err(|error| classify(&error, name))
+    }
+}
+
+async fn connect(target: &Target) -> Result<MultiplexedConnection, RedisError> {
+    // The lib name is not sent: a user with few rights need not have CLIENT SETINFO.
+    let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let address = ConnectionAddr::Tcp(target.host.clone(), target.port);
+    let client = Client::open(address.into_connection_info()?.set_redis_settings(settings))?;
+    // The crate's own time-outs are off: one deadline a call, set by `within`, is easier to reason about.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_dns_resolver(KnownAddress(target.address));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Resolves every name to the address that the API server gave: the pod that is meant is the pod that is asked,
+/// whatever the cluster's DNS still says.
+struct KnownAddress(IpAddr);
+
+impl AsyncDNSResolver for KnownAddress {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        _host: &'b str,
+        port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        let address = SocketAddr::new(self.0, port);
+        Box::pin(async move {
+            let addresses: Box<dyn Iterator<Item = SocketAddr> + Send> = Box::new(std::iter::once(address));
+            Ok(addresses)
+        })
+    }
+}
+
+/// Bounds a future by the deadline.
+pub(super) async fn within<T>(
+    deadline: Duration,
+    future: impl Future<Output = T>,
+) -> Result<T, ProbeFailure> {
+    tokio::time::timeout(deadline, future).await.map_err(|_| ProbeFailure::Timeout(deadline))
+}
+
+/// What an error of the crate means. By code word, never by text: Redis and Valkey word theirs differently.
+fn classify(error: &RedisError, command: &str) -> ProbeFailure {
+    match error.kind() {
+        ErrorKind::Io if error.is_connection_refusal() => ProbeFailure::Refused,
+        // The operating system's words ("Connection reset by peer"), not the server's.
+        ErrorKind::Io => ProbeFailure::Connection(error.to_string()),
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
+            ProbeFailure::Malformed("no valid reply in the Redis protocol".to_owned())
+        }
+        kind => match error.code().map(code_word) {
+            Some(code @ ("NOAUTH" | "WRONGPASS")) => ProbeFailure::Auth(code.to_owned()),
+            Some("LOADING") => ProbeFailure::Loading,
+            Some("BUSY") => ProbeFailure::Busy,
+            Some(code) => ProbeFailure::Reply(format!("{code} to {command}")),
+            None => ProbeFailure::Connection(format!("{kind:?}")),
+        },
+    }
+}
+
+/// A code word as Redis uses them, or a stand-in: what a foreign server writes there must not reach a status.
+fn code_word(code: &str) -> &str {
+    const LONGEST: usize = 32;
+    let is_code = !code.is_empty() && code.len() <= LONGEST && code.bytes().all(|b| b.is_ascii_uppercase());
+    if is_code { code } else { "an unknown code" }
+}

@@ -1,0 +1,182 @@
+//! `redis-operator run`: from settings to a running operator, and its clean end.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    client::ClientBuilder,
+    runtime::{
+        events::{Recorder, Reporter},
+        reflector,
+    },
+};
+use thiserror::Error;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::sleep,
+};
+use tracing::{info, warn};
+
+use crate::{
+    api::RedisReplicaSet,
+    cli::Run,
+    context::{Context, Memory},
+    controller::{self, Wiring},
+    error::chain,
+    http::{self, Phase},
+    lease::{LeaderElection, Lost},
+    metrics::Metrics,
+    monitor::Monitor,
+};
+
+/// Between looks for our kind on the API server.
+const KIND_RETRY: Duration = Duration::from_secs(2);
+
+/// Time that running passes have to end at shutdown; the pod's grace period is longer.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// Why the operator ended other than by a signal.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// No cluster is configured.
+    #[error("cannot find a cluster: set KUBECONFIG, or run in a pod with a service account")]
+    NoCluster(#[source] kube::Error),
+    /// No kubeconfig and no service account.
+    #[error("cannot read the cluster's configuration")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The address of `--listen` cannot be served.
+    #[error("cannot serve health and metrics on {0}")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] std::io::Error),
+    /// Another operator leads now.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+/// Runs until a signal ends it, or until the Lease is lost.
+pub async fn run(settings: Run) -> Result<(), RunError> {
+    let metrics = Arc::new(Metrics::default());
+    let client = client(Arc::clone(&metrics)).await?;
+    let (phase, phase_seen) = watch::channel(Phase::WaitingForKind);
+    let (stop, stopping) = watch::channel(false);
+    let mut signalled = Box::pin(signalled()?);
+
+    let listening = http::serve(settings.listen, Arc::clone(&metrics), phase_seen, stopped(stopping.clone()));
+    let listen = settings.listen;
+    let mut listening = tokio::spawn(listening);
+
+    let mut election = LeaderElection::new(
+        client.clone(),
+        &settings.lease_namespace,
+        settings.identity.clone(),
+        controller::now,
+    );
+    let lead = async {
+        wait_for_kind(&client, settings.namespace()).await;
+        phase.send_replace(Phase::Standby);
+        election.acquire().await;
+    };
+    tokio::select! {
+        () = &mut signalled => {
+            stop.send_replace(true);
+            return Ok(());
+        }
+        ended = &mut listening => return Err(cannot_listen(listen, ended)),
+        () = lead => {}
+    }
+    phase.send_replace(Phase::Leading);
+    metrics.set_leader(true);
+
+    let (trigger, triggers) = controller::triggers();
+    let (pods, writer) = reflector::store();
+    let context = Arc::new(Context {
+        client: client.clone(),
+        settings: settings.settings(),
+        pods,
+        recorder: recorder(client.clone(), settings.identity.clone()),
+        metrics: Arc::clone(&metrics),
+        monitor: Monitor::new(trigger),
+        memory: Memory::default(),
+    });
+    info!(settings = ?context.settings, namespace = settings.namespace().unwrap_or("(all)"), "running");
+    let wiring = Wiring {
+        client: client.clone(),
+        namespace: settings.namespace().map(str::to_owned),
+        triggers,
+        pods: writer,
+    };
+    let mut passes = tokio::spawn(controller::run(wiring, context, stopped(stopping)));
+
+    let outcome = tokio::select! {
+        () = &mut signalled => Ok(()),
+        lost = election.keep() => Err(RunError::from(lost)),
+        ended = &mut listening => Err(cannot_listen(listen, ended)),
+        // The watches never end by themselves.
+        _ = &mut passes => Ok(()),
+    };
+    info!("stopping: running passes may end");
+    stop.send_replace(true);
+    if tokio::time::timeout(SHUTDOWN_GRACE, passes).await.is_err() {
+        warn!("passes did not end in time; what they began is found again by the next operator");
+    }
+    if outcome.is_ok() {
+        election.release().await;
+    }
+    outcome
+}
+
+async fn client(metrics: Arc<Metrics>) -> Result<Client, RunError> {
+    let config = Config::infer().await?;
+    let counted =
+        tower::layer::layer_fn(move |inner| crate::metrics::Counted::new(inner, Arc::clone(&metrics)));
+    Ok(ClientBuilder::try_from(config).map_err(RunError::NoCluster)?.with_layer(&counted).build())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one Recorder of the process")]
+fn recorder(client: Client, instance: String) -> Recorder {
+    Recorder::new(client, Reporter { controller: "redis-operator".to_owned(), instance: Some(instance) })
+}
+
+/// The CRD may be installed after the operator: wait for it rather than fail.
+async fn wait_for_kind(client: &Client, namespace: Option<&str>) {
+    let sets: Api<RedisReplicaSet> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    while let Err(error) = sets.list_metadata(&ListParams::default().limit(1)).await {
+        warn!(error = chain(&error), "the API server does not serve redisreplicasets.replication.redis yet");
+        sleep(KIND_RETRY).await;
+    }
+}
+
+fn signalled() -> Result<impl Future<Output = ()>, RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the end as well.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn cannot_listen(
+    address: std::net::SocketAddr,
+    ended: Result<std::io::Result<()>, tokio::task::JoinError>,
+) -> RunError {
+    let source = match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => std::io::Error::other("the server ended"),
+        Err(panicked) => std::io::Error::other(panicked),
+    };
+    RunError::Listen(address, source)
+}

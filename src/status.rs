@@ -1,0 +1,118 @@
+//! From what a pass learned to `status`: pure, total, and the only place where conditions are decided.
+//!
+//! Every pass ends here, failed ones included. What was not learned is `Unknown`, never the previous `True`.
+
+mod conditions;
+mod instances;
+pub mod patch;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        RedisReplicaSet,
+        status::{InstanceState, Primary, RedisReplicaSetStatus, Summary},
+    },
+    decide::{Hold, look::Look, roll::Roll, size::Size},
+    desired::labels,
+    names::SetName,
+    plan::Plan,
+    record::Record,
+};
+
+/// What one pass learned. `None` means: not learned in this pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Learned<'a> {
+    /// The set.
+    pub set: &'a SetName,
+    /// `metadata.generation` of the spec that the pass worked on.
+    pub generation: Option<i64>,
+    /// `spec.replicas`.
+    pub wanted: i32,
+    /// The plan, unless the spec is invalid.
+    pub plan: Option<&'a Plan>,
+    /// The role record at the end of the pass.
+    pub record: Option<&'a Record>,
+    /// The last look.
+    pub look: Option<&'a Look>,
+    /// Why nothing can be done safely.
+    pub hold: Option<&'a Hold>,
+    /// How many pods there shall be now.
+    pub size: Option<&'a Size>,
+    /// What the roll waits for.
+    pub roll: Option<&'a Roll>,
+    /// The Secret with the password is missing.
+    pub password_missing: bool,
+    /// Category and text of the error that ended the pass early.
+    pub failure: Option<(&'static str, &'a str)>,
+}
+
+impl<'a> Learned<'a> {
+    /// A pass that ended before it learned anything.
+    pub fn nothing(set: &'a SetName, resource: &RedisReplicaSet, failure: (&'static str, &'a str)) -> Self {
+        Self {
+            set,
+            generation: resource.metadata.generation,
+            wanted: resource.spec.replicas,
+            plan: None,
+            record: None,
+            look: None,
+            hold: None,
+            size: None,
+            roll: None,
+            password_missing: false,
+            failure: Some(failure),
+        }
+    }
+}
+
+/// The status after a pass.
+pub fn derive(
+    before: Option<&RedisReplicaSetStatus>,
+    learned: &Learned<'_>,
+    now: Timestamp,
+) -> RedisReplicaSetStatus {
+    let no_instances = Vec::new();
+    let before_instances = before.map_or(&no_instances, |s| &s.instances);
+    let instances = match learned.look {
+        Some(look) => instances::instances(before_instances, look, now),
+        None => instances::not_asked(before_instances, now),
+    };
+    let count = |states: &[InstanceState]| {
+        i32::try_from(instances.iter().filter(|i| states.contains(&i.state)).count()).unwrap_or(i32::MAX)
+    };
+    let verified = count(&[InstanceState::Primary, InstanceState::InSync]);
+    let synced = count(&[InstanceState::InSync]);
+    // What the record said is still true where it was not read in this pass.
+    let primary = match learned.record {
+        Some(record) => record.primary.clone().map(|pod| Primary { pod, epoch: record.epoch }),
+        None => before.and_then(|s| s.primary.clone()),
+    };
+    let master_host = match (learned.plan, &primary) {
+        (Some(plan), Some(primary)) => {
+            learned.set.ordinal(&primary.pod).map(|o| learned.set.fqdn(o, &plan.cluster_domain))
+        }
+        _ => before.and_then(|s| s.master_host.clone()),
+    };
+    RedisReplicaSetStatus {
+        observed_generation: learned.generation,
+        selector: Some(labels::selector_text(learned.set)),
+        replicas: i32::try_from(instances.len()).unwrap_or(i32::MAX),
+        ready_replicas: verified,
+        synced_replicas: synced,
+        summary: Summary {
+            replicas: format!("{verified}/{}", learned.wanted),
+            synced: format!("{synced}/{}", (learned.wanted - 1).max(0)),
+        },
+        conditions: conditions::conditions(
+            before.map_or(&[], |s| &s.conditions),
+            learned,
+            &instances,
+            primary.as_ref(),
+            now,
+        ),
+        primary,
+        master_host,
+        instances,
+    }
+}

@@ -1,0 +1,308 @@
+//! `status.conditions`: six, always all present, each `True`, `False` or `Unknown` with a documented reason
+//! (`docs/status.md`).
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::{
+    api::status::{InstanceState, InstanceStatus, Primary},
+    decide::roll::Roll,
+    status::Learned,
+};
+
+/// The longest message that the Kubernetes API accepts in a condition is 32768; a column wants far less.
+const MAX_MESSAGE: usize = 1024;
+
+/// One condition before it is compared with the one before.
+struct Finding {
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+impl Finding {
+    fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: "True", reason, message: message.into() }
+    }
+    fn no(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: "False", reason, message: message.into() }
+    }
+    fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: "Unknown", reason, message: message.into() }
+    }
+}
+
+/// All conditions, in the order in which `kubectl describe` shows them.
+pub fn conditions(
+    before: &[Condition],
+    learned: &Learned<'_>,
+    instances: &[InstanceStatus],
+    primary: Option<&Primary>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let spec_valid = spec_valid(learned);
+    let available = available(learned, instances, primary);
+    let replicated = replicated(learned, instances, &available);
+    let progressing = progressing(learned, &available, &replicated);
+    let degraded = degraded(learned, instances);
+    let ready = ready(learned, &[&spec_valid, &degraded, &available, &replicated], &progressing);
+    [
+        ("Ready", ready),
+        ("Available", available),
+        ("Replicated", replicated),
+        ("Progressing", progressing),
+        ("Degraded", degraded),
+        ("SpecValid", spec_valid),
+    ]
+    .into_iter()
+    .map(|(type_, finding)| condition(before, type_, finding, learned.generation, now))
+    .collect()
+}
+
+/// Whether the spec can be carried out.
+fn spec_valid(learned: &Learned<'_>) -> Finding {
+    match learned.failure {
+        Some((reason @ ("InvalidSpec" | "ImmutableField" | "NameTaken"), text)) => Finding::no(reason, text),
+        _ if learned.plan.is_none() => {
+            Finding::unknown("NotChecked", "the spec was not read in the last pass")
+        }
+        _ => Finding::yes("Valid", "every field can be carried out"),
+    }
+}
+
+/// Whether a primary serves writes.
+fn available(learned: &Learned<'_>, instances: &[InstanceStatus], primary: Option<&Primary>) -> Finding {
+    if learned.look.is_none() {
+        return not_asked(learned);
+    }
+    let Some(primary) = primary else {
+        return match learned.hold {
+            Some(hold) => Finding::no("NoPrimary", &*hold.message),
+            None => Finding::no("NoPrimary", "no primary was chosen yet"),
+        };
+    };
+    let rivals: Vec<&str> = in_state(instances, &[InstanceState::UnexpectedPrimary]);
+    match instances.iter().find(|i| i.pod == primary.pod) {
+        Some(i) if i.state == InstanceState::Primary && rivals.is_empty() => {
+            Finding::yes("PrimaryServes", format!("{} serves", primary.pod))
+        }
+        Some(i) if i.state == InstanceState::Primary => Finding::yes(
+            "SeveralServe",
+            format!(
+                "{} serves, and so does {}, which is not the primary of record",
+                primary.pod,
+                rivals.join(", ")
+            ),
+        ),
+        Some(i) if is_silent(i.state) => Finding::unknown(
+            "PrimarySilent",
+            format!(
+                "{} is the primary of record; {}",
+                primary.pod,
+                i.message.as_deref().unwrap_or("no answer")
+            ),
+        ),
+        found => {
+            let state =
+                found.map_or("its pod does not exist".to_owned(), |i| format!("its state is {:?}", i.state));
+            let why = learned.hold.map(|h| format!("; {}", h.message)).unwrap_or_default();
+            Finding::no("NoPrimary", format!("{} is the primary of record, but {state}{why}", primary.pod))
+        }
+    }
+}
+
+/// Whether every wanted replica is verified.
+fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &Finding) -> Finding {
+    if learned.look.is_none() {
+        return not_asked(learned);
+    }
+    let wanted = usize::try_from(learned.wanted - 1).unwrap_or(0);
+    let synced = in_state(instances, &[InstanceState::InSync]).len();
+    let astray: Vec<String> = instances
+        .iter()
+        .filter(|i| !matches!(i.state, InstanceState::InSync | InstanceState::Primary))
+        .map(|i| {
+            format!(
+                "{} {:?}{}",
+                i.pod,
+                i.state,
+                i.message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
+            )
+        })
+        .collect();
+    if astray.is_empty() && synced == wanted && available.status == "True" {
+        return if wanted == 0 {
+            Finding::yes("SingleServer", "no replica is wanted: the data has one copy")
+        } else {
+            Finding::yes("AllInSync", format!("{synced} of {wanted} replicas verified in sync"))
+        };
+    }
+    let message = if astray.is_empty() {
+        format!("{synced} of {wanted} replicas verified in sync")
+    } else {
+        format!("{synced} of {wanted} replicas verified in sync; {}", astray.join(", "))
+    };
+    let all_astray_silent = instances
+        .iter()
+        .filter(|i| !matches!(i.state, InstanceState::InSync | InstanceState::Primary))
+        .all(|i| is_silent(i.state));
+    if !astray.is_empty() && all_astray_silent {
+        Finding::unknown("ReplicasSilent", message)
+    } else {
+        Finding::no("ReplicasNotInSync", message)
+    }
+}
+
+/// Whether the operator is on its way to the wanted state.
+fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding) -> Finding {
+    let settled = available.status == "True" && replicated.status == "True";
+    match (learned.plan, learned.roll, learned.size) {
+        (Some(plan), _, _) if plan.paused => {
+            Finding::no("Paused", "spec.paused is set: the operator watches and changes nothing")
+        }
+        _ if learned.failure.is_some() => {
+            Finding::no("PassFailed", "the last pass ended early; it is tried again")
+        }
+        (_, Some(Roll::Replace { pod, why, .. }), _) => {
+            Finding::yes("RollingOut", format!("replacing {pod}: {why}"))
+        }
+        (_, Some(Roll::Wait(what)), _) => Finding::yes("RollingOut", what),
+        (_, _, Some(size)) if size.blocked.is_some() => {
+            Finding::no("ScaleDownHeld", size.blocked.clone().unwrap_or_default())
+        }
+        _ if learned.hold.is_some() && !is_bootstrapping(learned) => {
+            Finding::no("Held", learned.hold.map(|h| h.message.clone()).unwrap_or_default())
+        }
+        _ if is_bootstrapping(learned) => Finding::yes("Bootstrapping", "starting the first member"),
+        _ if settled => Finding::no("Settled", "nothing is left to do"),
+        _ => Finding::yes("Converging", "waiting for the servers to become what is wanted"),
+    }
+}
+
+/// Whether something needs a person's eyes.
+fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus]) -> Finding {
+    let wrong = in_state(
+        instances,
+        &[InstanceState::UnexpectedPrimary, InstanceState::Foreign, InstanceState::AuthFailed],
+    );
+    let stuck: Vec<String> = learned
+        .look
+        .iter()
+        .flat_map(|look| &look.observed.pods)
+        .filter_map(|p| p.stuck.as_ref().map(|why| format!("{}: {why}", p.name)))
+        .collect();
+    if learned.password_missing {
+        let secret = learned.set.auth_secret();
+        Finding::yes(
+            "SecretMissing",
+            format!(
+                "Secret {secret} or its key password is gone, so no server can be asked. Running pods still have it: \
+                 kubectl -n {} exec {} -c redis -- cat /etc/redis-operator/auth/password prints it; create the Secret \
+                 again with that value",
+                learned.set.namespace,
+                learned.set.pod(0)
+            ),
+        )
+    } else if let Some((reason, text)) = learned.failure {
+        Finding::yes(reason, text)
+    } else if let Some(hold) = learned.hold.filter(|_| !is_bootstrapping(learned)) {
+        Finding::yes(hold.reason.as_str(), &*hold.message)
+    } else if !stuck.is_empty() {
+        Finding::yes("PodStuck", stuck.join("; "))
+    } else if !wrong.is_empty() {
+        let words: Vec<String> = instances
+            .iter()
+            .filter(|i| wrong.contains(&i.pod.as_str()))
+            .map(|i| format!("{} {:?}: {}", i.pod, i.state, i.message.as_deref().unwrap_or_default()))
+            .collect();
+        Finding::yes("ServerAstray", words.join("; "))
+    } else if learned.look.is_none() {
+        not_asked(learned)
+    } else {
+        Finding::no("AsWanted", "nothing needs a person")
+    }
+}
+
+/// The summary: what keeps the set from being what the spec wants, most important first.
+fn ready(learned: &Learned<'_>, causes: &[&Finding; 4], progressing: &Finding) -> Finding {
+    let [spec_valid, degraded, available, replicated] = causes;
+    if spec_valid.status == "False" {
+        return Finding::no(spec_valid.reason, &*spec_valid.message);
+    }
+    if degraded.status == "True" {
+        // Where the servers could not be asked, nothing is known to be wrong with them.
+        return if available.status == "Unknown" {
+            Finding::unknown(degraded.reason, &*degraded.message)
+        } else {
+            Finding::no(degraded.reason, &*degraded.message)
+        };
+    }
+    for cause in [available, replicated] {
+        match cause.status {
+            "True" => {}
+            // While something is under way, its reason says more than the symptom.
+            "False" if progressing.status == "True" && progressing.reason != "Converging" => {
+                return Finding::no(
+                    progressing.reason,
+                    format!("{}; {}", progressing.message, cause.message),
+                );
+            }
+            "False" => return Finding::no(cause.reason, &*cause.message),
+            _ => return Finding::unknown(cause.reason, &*cause.message),
+        }
+    }
+    if progressing.reason == "RollingOut" || progressing.reason == "ScaleDownHeld" {
+        return Finding::no(progressing.reason, &*progressing.message);
+    }
+    let primary = learned.record.and_then(|r| r.primary.as_deref()).unwrap_or_default();
+    Finding::yes("Verified", format!("{primary} serves; {}", replicated.message))
+}
+
+fn not_asked(learned: &Learned<'_>) -> Finding {
+    match learned.failure {
+        Some((reason, text)) => Finding::unknown(reason, text),
+        None => Finding::unknown("NotAsked", "the servers were not asked in the last pass"),
+    }
+}
+
+/// A new set before its first primary.
+fn is_bootstrapping(learned: &Learned<'_>) -> bool {
+    learned.record.is_none_or(|r| r.epoch == 0 && r.sure)
+}
+
+/// States that say nothing about the server, good or bad.
+fn is_silent(state: InstanceState) -> bool {
+    matches!(state, InstanceState::Unreachable | InstanceState::Busy | InstanceState::AuthFailed)
+}
+
+fn in_state<'a>(instances: &'a [InstanceStatus], states: &[InstanceState]) -> Vec<&'a str> {
+    instances.iter().filter(|i| states.contains(&i.state)).map(|i| i.pod.as_str()).collect()
+}
+
+fn condition(
+    before: &[Condition],
+    type_: &str,
+    finding: Finding,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let unchanged_since = before
+        .iter()
+        .find(|old| old.type_ == type_ && old.status == finding.status)
+        .map(|old| old.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: finding.status.to_owned(),
+        reason: finding.reason.to_owned(),
+        message: truncate(finding.message),
+        observed_generation: generation,
+        last_transition_time: unchanged_since.unwrap_or(Time(now)),
+    }
+}
+
+fn truncate(message: String) -> String {
+    if message.chars().count() <= MAX_MESSAGE {
+        return message;
+    }
+    message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect()
+}

@@ -1,0 +1,33 @@
+//! Writing `status`: one server-side apply, and only when the meaning changed.
+
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::{
+    api::{RedisReplicaSet, RedisReplicaSetStatus},
+    names::{STATUS_MANAGER, SetName},
+};
+
+/// Applies the status unless it is what stands there already. Returns whether a call was made.
+pub async fn patch(
+    client: &Client,
+    set: &SetName,
+    before: Option<&RedisReplicaSetStatus>,
+    status: &RedisReplicaSetStatus,
+) -> Result<bool, kube::Error> {
+    if before == Some(status) {
+        return Ok(false);
+    }
+    let api: Api<RedisReplicaSet> = Api::namespaced(client.clone(), &set.namespace);
+    // The whole status each time: with server-side apply, what is left out is removed.
+    let body = json!({
+        "apiVersion": "replication.redis/v1alpha1",
+        "kind": "RedisReplicaSet",
+        "status": status,
+    });
+    api.patch_status(&set.name, &PatchParams::apply(STATUS_MANAGER).force(), &Patch::Apply(&body)).await?;
+    Ok(true)
+}

@@ -1,0 +1,479 @@
+//! The agent as it runs in a pod, with real Redis servers (`tests/support/pods.rs`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are test code too"
+)]
+
+#[path = "support/pods.rs"]
+mod pods;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    process::Command,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use pods::{AGENT, Container, DOMAIN, Network, PASSWORD, Pod, fqdn, kill, mode, said, wait_until};
+use redis_operator::agent::{
+    ask::Resolve,
+    decide::{Reason, Start},
+    start::choose,
+};
+use redis_operator::redis::password::Password;
+
+/// "At once": far below any wait, with room for a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// A primary: started alone, promoted as the operator would.
+fn primary(pod: &Pod) -> Container {
+    let container = pod.start_and_wait(&[]);
+    pod.promote();
+    container
+}
+
+#[test]
+fn a_set_comes_up_step_by_step() {
+    let network = Network::new();
+    let first = network.pod(0);
+    let container = first.start_and_wait(&[]);
+    assert_eq!(
+        container.steps(),
+        [
+            format!("this is {}; other members: none", fqdn(0)),
+            "parked: there is no other member to follow; Redis keeps its data and refuses writes until the operator \
+             gives it a role"
+                .to_owned(),
+            "starting Redis: replicaof 127.0.0.1 1".to_owned(),
+        ]
+    );
+    assert!(first.redis("SET key value").starts_with("READONLY"));
+    first.promote();
+    assert_eq!(first.redis("SET key value"), "OK");
+
+    let second = network.pod(1);
+    second.members(&[0, 1]);
+    let container = second.start_and_wait(&[]);
+    assert_eq!(
+        container.steps(),
+        [
+            format!("this is {}; other members: {}", fqdn(1), fqdn(0)),
+            format!("asked {}: serves as primary", fqdn(0)),
+            format!("starting Redis: replicaof {} 6379", fqdn(0)),
+        ]
+    );
+    wait_until("the link is up", || second.info("master_link_status") == "up");
+    assert_eq!(second.info("master_host"), fqdn(0));
+    assert_eq!(second.redis("GET key"), "value");
+    assert!(second.redis("SET key other").starts_with("READONLY"));
+    let listed = first.info("slave0");
+    assert!(listed.starts_with(&format!("ip={},port=6379,", fqdn(1))), "{listed}");
+}
+
+#[test]
+fn redis_takes_the_agents_place_and_the_password_stays_hidden() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    let container = pod.start_and_wait(&[]);
+    let process = |file: &str| fs::read(format!("/proc/{}/{file}", container.pid())).unwrap();
+    assert_eq!(process("comm"), b"redis-server\n");
+    let shows = |bytes: &[u8]| bytes.windows(PASSWORD.len()).any(|window| window == PASSWORD);
+    assert!(!shows(&process("cmdline")) && !shows(&process("environ")) && !shows(container.log().as_bytes()));
+    let conf = pod.path("run/redis.conf");
+    assert_eq!(mode(&conf), 0o600);
+    assert!(shows(&fs::read(&conf).unwrap()));
+    assert_eq!(fs::read_dir(pod.path("run")).unwrap().count(), 1, "nothing else is left there");
+}
+
+#[test]
+fn waits_until_the_name_resolves_and_the_primary_answers() {
+    let network = Network::new();
+    let (first, second) = (network.unpublished_pod(0), network.pod(1));
+    second.members(&[0, 1]);
+    let container = second.start(&["--wait", "20"]);
+    container.logged(&format!("asked {}: name does not resolve yet", fqdn(0)));
+    container.logged(&format!("waiting for {} (1 s of 20 s)", fqdn(0)));
+    network.publish(0);
+    container.logged(&format!("asked {}: connection refused", fqdn(0)));
+    let _primary = primary(&first);
+    container.logged(&format!("asked {}: serves as primary", fqdn(0)));
+    container.logged(&format!("starting Redis: replicaof {} 6379", fqdn(0)));
+}
+
+#[test]
+fn parks_at_once_when_all_answer_and_none_serves() {
+    let network = Network::new();
+    let pods = [0, 1, 2].map(|ordinal| network.pod(ordinal));
+    let _primary = primary(&pods[0]);
+    let parked = pods[1].start_and_wait(&[]);
+    assert_eq!(pods[1].redis(&format!("REPLICAOF {} 6379", fqdn(0))), "OK");
+    assert_eq!(pods[0].redis("REPLICAOF 127.0.0.1 1"), "OK");
+    pods[2].members(&[0, 1, 2]);
+    let container = pods[2].start(&[]);
+    let took = container.logged("starting Redis: replicaof 127.0.0.1 1");
+    println!("parked after {took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
+    let log = container.log();
+    for line in [
+        format!("asked {}: is parked, does not serve", fqdn(0)),
+        format!("asked {}: follows {}, does not serve", fqdn(1), fqdn(0)),
+        "parked: every other member has answered and none serves as primary;".to_owned(),
+    ] {
+        assert!(log.contains(&line), "{line}\n{log}");
+    }
+    drop(parked);
+}
+
+#[test]
+fn parks_after_the_wait_when_a_peer_is_silent() {
+    let network = Network::new();
+    let pods = [0, 1, 2].map(|ordinal| network.pod(ordinal));
+    let frozen = primary(&pods[0]);
+    frozen.signal("STOP");
+    let _parked = pods[1].start_and_wait(&[]);
+    pods[2].members(&[0, 1, 2]);
+    let container = pods[2].start(&["--wait", "3"]);
+    let took = container.logged("starting Redis: replicaof 127.0.0.1 1");
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(3) + AT_ONCE, "{took:?}");
+    container.logged(&format!("parked: no primary found in time; {}: no answer within 1s;", fqdn(0)));
+}
+
+#[test]
+fn a_silent_peer_does_not_hold_up_following() {
+    let network = Network::new();
+    let pods = [0, 1, 2].map(|ordinal| network.pod(ordinal));
+    let _primary = primary(&pods[0]);
+    let frozen = pods[1].start_and_wait(&[]);
+    frozen.signal("STOP");
+    pods[2].members(&[0, 1, 2]);
+    let container = pods[2].start(&["--wait", "30"]);
+    let took = container.logged(&format!("starting Redis: replicaof {} 6379", fqdn(0)));
+    assert!(took < Duration::from_secs(1) + AT_ONCE, "{took:?}");
+}
+
+#[test]
+fn parks_when_two_serve() {
+    let network = Network::new();
+    let pods = [0, 1, 2].map(|ordinal| network.pod(ordinal));
+    let _primaries = [primary(&pods[0]), primary(&pods[1])];
+    pods[2].members(&[0, 1, 2]);
+    let container = pods[2].start(&[]);
+    container.logged(&format!("parked: more than one member serves: {}, {};", fqdn(0), fqdn(1)));
+    container.logged("starting Redis: replicaof 127.0.0.1 1");
+}
+
+#[test]
+fn does_not_follow_a_stranger_behind_a_peers_name() {
+    let network = Network::new();
+    let (other, pod) = (network.pod(0), network.pod(1));
+    let _primary = primary(&other);
+    assert_eq!(other.redis("CONFIG SET replica-announce-ip db-0.elsewhere"), "OK");
+    pod.members(&[0, 1]);
+    let container = pod.start(&["--wait", "1"]);
+    container
+        .logged(&format!("asked {}: the server at this address calls itself \"db-0.elsewhere\"", fqdn(0)));
+    container.logged("starting Redis: replicaof 127.0.0.1 1");
+}
+
+#[test]
+fn says_that_a_peer_refuses_the_password() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let _primary = primary(&first);
+    second.members(&[0, 1]);
+    second.write("password", b"another");
+    let container = second.start(&["--wait", "1"]);
+    container.logged(&format!("asked {}: password refused: WRONGPASS", fqdn(0)));
+    container.logged("starting Redis: replicaof 127.0.0.1 1");
+    assert!(!container.log().contains("another"));
+}
+
+#[test]
+fn a_restarted_server_is_parked_keeps_its_data_and_harms_nobody() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let mut container = primary(&first);
+    assert_eq!(first.redis("SET old value"), "OK");
+    container.signal("TERM");
+    assert_eq!(container.ended().0.code(), Some(0));
+    let _second = primary(&second);
+    assert_eq!(second.redis("SET own value"), "OK");
+
+    // The member list still names nobody else: stale lists can only park.
+    let _first = first.start_and_wait(&[]);
+    assert_eq!(first.redis("GET old"), "value");
+    assert!(first.redis("SET new value").starts_with("READONLY"));
+    // Whoever dials it is turned away and keeps what it has.
+    assert_eq!(second.redis(&format!("REPLICAOF {} 6379", fqdn(0))), "OK");
+    wait_until("the parked server has turned the other away", || {
+        first.info("cmdstat_psync").contains("failed_calls=") && second.info("master_link_status") == "down"
+    });
+    assert_eq!((second.redis("GET own"), second.redis("DBSIZE")), ("value".to_owned(), "1".to_owned()));
+}
+
+#[test]
+fn every_byte_of_a_password_reaches_redis_and_its_replicas() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let bytes: Vec<u8> = (0..=u8::MAX).collect();
+    // Also the quotes at both ends, and a newline that is not the last byte.
+    let password = [b"\"'\n #".as_slice(), &bytes, b"\\'\""].concat();
+    first.write("password", &password);
+    second.write("password", &password);
+    let _primary = primary(&first);
+    second.members(&[0, 1]);
+    let _replica = second.start_and_wait(&[]);
+    wait_until("the link is up", || second.info("master_link_status") == "up");
+    assert_eq!(second.probe("readiness"), (true, "answers +PONG".to_owned()));
+}
+
+#[test]
+fn ends_soon_after_sigterm_as_pid_1() {
+    let network = Network::new();
+    let pod = network.unpublished_pod(1);
+    pod.members(&[0, 1]);
+    // Signals from outside reach PID 1 of a namespace only if it handles them: as in a container.
+    let mut command = pod.command("unshare");
+    command.args(["--pid", "--fork", "--kill-child", AGENT]).args(pod.start_args(&["--wait", "600"]));
+    let mut container = Container::spawn(command);
+    container.logged("waiting for");
+    let children = format!("/proc/{0}/task/{0}/children", container.pid());
+    let agent: u32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let began = Instant::now();
+    kill(agent, "TERM");
+    let (status, _) = container.ended();
+    println!("ended {:?} after SIGTERM", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(status.code(), Some(143));
+}
+
+#[test]
+fn refuses_to_start_with_a_clear_reason() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    let refused = |why: &str| {
+        let mut container = pod.start(&[]);
+        let (status, _) = container.ended();
+        assert_eq!(status.code(), Some(1));
+        container.logged(why);
+    };
+    pod.write("password", b"\n");
+    refused("is empty: Redis would run without a password");
+    fs::remove_file(pod.path("password")).unwrap();
+    refused("cannot read the password file");
+    pod.write("password", PASSWORD);
+    pod.write("redis.conf", b"user default on nopass ~* &* +@all\n");
+    refused("line 1 of the configuration: user would undo what the operator sets");
+    fs::remove_file(pod.path("redis.conf")).unwrap();
+    refused("redis.conf: No such file or directory (os error 2); check that the volume is mounted there");
+}
+
+#[test]
+fn takes_valkey_where_there_is_no_redis_and_else_names_the_image() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    let bin = pod.path("bin");
+    let start = || {
+        let mut command = pod.command(AGENT);
+        command.args(pod.start_args(&[])).env("PATH", &bin);
+        // The programs that lead into the namespace are found by the test's own PATH.
+        let (setpriv, nsenter) = ("/usr/bin/setpriv", "/usr/bin/nsenter");
+        let mut absolute = Command::new(setpriv);
+        absolute.args(command.get_args().map(|arg| if arg == "nsenter" { nsenter.as_ref() } else { arg }));
+        absolute.env("PATH", &bin);
+        Container::spawn(absolute)
+    };
+    let mut container = start();
+    assert_eq!(container.ended().0.code(), Some(1));
+    container.logged("found neither redis-server nor valkey-server in PATH; spec.image must be");
+
+    fs::write(bin.join("valkey-server"), "#!/bin/sh\necho valkey with $1\n").unwrap();
+    fs::set_permissions(bin.join("valkey-server"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let container = start();
+    container.logged(&format!("valkey with {}", pod.path("run/redis.conf").display()));
+}
+
+#[test]
+fn installs_itself() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let install = || Command::new(AGENT).arg("install").arg(dir.path()).output().unwrap();
+    let installed = dir.path().join("agent");
+    // Twice: an init container may run again while the first copy is in use.
+    for _ in 0..2 {
+        assert!(install().status.success());
+        assert_eq!(mode(&installed), 0o755);
+        assert!(fs::read(&installed).unwrap() == fs::read(AGENT).unwrap());
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
+
+    let output = Command::new(AGENT).args(["install", "/nonexistent"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("cannot install the agent as /nonexistent/agent"), "{}", said(&output));
+}
+
+#[test]
+fn help_names_every_flag_and_its_default() {
+    let output = Command::new(AGENT).args(["start", "--help"]).output().unwrap();
+    let help = said(&output);
+    for text in [
+        "--pod",
+        "--domain",
+        "/etc/redis-operator/config/redis.conf",
+        "/etc/redis-operator/record/members",
+        "/etc/redis-operator/auth/password",
+        "/run/redis-operator",
+        "/data",
+        "default: 10",
+    ] {
+        assert!(help.contains(text), "{text}\n{help}");
+    }
+}
+
+#[test]
+fn probes_of_a_healthy_a_parked_and_a_stopped_server() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    for check in ["startup", "liveness", "readiness"] {
+        assert_eq!(pod.probe(check), (false, "connection refused".to_owned()));
+    }
+    let mut container = pod.start_and_wait(&[]);
+    for check in ["startup", "readiness"] {
+        assert_eq!(pod.probe(check), (true, "answers +PONG".to_owned()), "parked");
+    }
+    let (alive, seen) = pod.probe("liveness");
+    assert!(alive && seen.starts_with("answers -NOAUTH"), "{seen}");
+    // -MASTERDOWN: nothing to read here, but nothing that a restart would mend.
+    assert_eq!(pod.redis("CONFIG SET replica-serve-stale-data no"), "OK");
+    let (ready, seen) = pod.probe("readiness");
+    assert!(ready && seen.starts_with("answers -MASTERDOWN"), "{seen}");
+
+    container.signal("STOP");
+    for (check, seconds) in [("liveness", 5), ("readiness", 2), ("startup", 2)] {
+        let began = Instant::now();
+        assert_eq!(pod.probe(check), (false, format!("no answer within {seconds}s")));
+        let took = began.elapsed();
+        println!("{check} of a stopped server: {took:?}");
+        assert!(took >= Duration::from_secs(seconds) && took < Duration::from_secs(seconds + 1), "{took:?}");
+    }
+    container.kill();
+}
+
+#[test]
+fn probes_of_a_loading_server() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    let mut container = primary(&pod);
+    assert_eq!(pod.redis("DEBUG POPULATE 2000"), "OK");
+    assert_eq!(pod.redis("SAVE"), "OK");
+    container.kill();
+    // 2000 keys at 5 ms each; replies every 1 KiB that is loaded.
+    pod.write("redis.conf", b"key-load-delay 5000\nloading-process-events-interval-bytes 1024\n");
+    let _loading = pod.start_and_wait(&[]);
+    for check in ["startup", "readiness"] {
+        let (ready, seen) = pod.probe(check);
+        assert!(!ready && seen.starts_with("loads its dataset: -LOADING"), "{seen}");
+    }
+    assert!(pod.probe("liveness").0);
+    // A peer that loads its dataset has answered: it does not serve.
+    let other = network.pod(1);
+    other.members(&[0, 1]);
+    let container = other.start(&["--wait", "600"]);
+    container.logged(&format!("asked {}: is parked, does not serve", fqdn(0)));
+    container.logged("starting Redis: replicaof 127.0.0.1 1");
+}
+
+#[test]
+fn probes_of_a_busy_server() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    pod.write("redis.conf", b"busy-reply-threshold 100\n");
+    let _primary = primary(&pod);
+    let script = thread::scope(|scope| {
+        let script = scope.spawn(|| pod.redis("EVAL \"while true do end\" 0"));
+        wait_until("the server is busy", || pod.probe("readiness").1.contains("-BUSY"));
+        let seen = [pod.probe("readiness"), pod.probe("startup"), pod.probe("liveness")];
+        pod.redis("SCRIPT KILL");
+        script.join().unwrap();
+        seen
+    });
+    for (passed, seen) in &script {
+        assert!(passed, "{seen}");
+    }
+    assert!(script[0].1.starts_with("answers -BUSY"), "{}", script[0].1);
+}
+
+#[test]
+fn probes_where_the_password_has_changed_or_no_client_is_accepted() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    let _primary = primary(&pod);
+    pod.write("password", b"the next one");
+    assert_eq!(pod.probe("readiness"), (true, "answers, but refuses the mounted password".to_owned()));
+    pod.write("password", PASSWORD);
+    assert_eq!(pod.redis("CONFIG SET maxclients 1"), "OK");
+    let mut holder = pod
+        .command("redis-cli")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    use std::io::Write as _;
+    holder.stdin.as_mut().unwrap().write_all(b"PING\n").unwrap();
+    wait_until("the only place is taken", || pod.probe("liveness").1.contains("max number of clients"));
+    for check in ["liveness", "readiness"] {
+        assert_eq!(pod.probe(check), (true, "answers -ERR max number of clients reached".to_owned()));
+    }
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+}
+
+#[test]
+fn an_http_server_is_no_redis() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 64]);
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    let output = Command::new(AGENT).args(["probe", "liveness", "--port", &port]).output().unwrap();
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said(&output), "not an answer of a Redis server: no valid reply in the Redis protocol");
+}
+
+#[test]
+fn a_lookup_that_blocks_holds_up_neither_parking_nor_the_other_peers() {
+    // Longer than the test: as a DNS server that never answers.
+    let resolve: Arc<Resolve> = Arc::new(|host: &str| -> std::io::Result<Vec<SocketAddr>> {
+        if host.starts_with("blocked") {
+            thread::sleep(Duration::from_secs(60));
+        }
+        Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))])
+    });
+    let peers = [format!("blocked.{DOMAIN}"), format!("refused.{DOMAIN}")];
+    let password = Arc::new(Password::from_bytes(PASSWORD).unwrap());
+    let began = Instant::now();
+    let mut log = Vec::new();
+    let start =
+        choose(&peers, &password, &resolve, Duration::from_secs(2), &mut |line| log.push(line.to_owned()));
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(2) + AT_ONCE, "{took:?}");
+    let Start::Park { reason: reason @ Reason::Unsettled(_) } = start else { panic!("{start:?}") };
+    assert_eq!(
+        reason.to_string(),
+        format!(
+            "no primary found in time; {}: no answer within 1s; {}: connection refused",
+            peers[0], peers[1]
+        )
+    );
+    assert!(log.contains(&format!("waiting for {}, {} (1 s of 2 s)", peers[0], peers[1])), "{log:#?}");
+}

@@ -1,0 +1,2 @@
+//! Benchmark on the real cluster.
+fn main() {}

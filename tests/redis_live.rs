@@ -1,0 +1,383 @@
+//! The probe and the topology against real redis-server processes, each state brought about for real.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a step that fails is the test's failure"
+)]
+
+#[path = "support/answers.rs"]
+mod answers;
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use answers::{pod, record};
+use redis_operator::{
+    api::status::InstanceState::{
+        self, AuthFailed, Busy, Foreign, InSync, Lagging, LinkDown, Loading, Parked, Primary, Syncing,
+        Unconfirmed, UnexpectedPrimary, Unreachable, WrongPrimary,
+    },
+    names::REDIS_PORT,
+    observed::{NoAnswer, Observed},
+    redis::{
+        PARKED,
+        password::Password,
+        probe::{Answer, ProbeFailure, Target, probe},
+    },
+    topology::{Topology, topology},
+};
+use redis_server::{PATIENCE, RedisServer, free_address};
+
+/// Deadline of one probe: short, since some of these servers never answer.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// What one look at a set saw, and what it adds up to. The first server is the primary of record.
+struct Look {
+    answers: Vec<Result<Answer, ProbeFailure>>,
+    topology: Topology,
+}
+
+async fn look(targets: &[Target]) -> Look {
+    let mut answers = Vec::new();
+    for target in targets {
+        answers.push(probe(target, DEADLINE).await.map(|(answer, _)| answer));
+    }
+    let pods = answers
+        .iter()
+        .cloned()
+        .zip(0..)
+        .map(|(answer, n)| pod(n, answer.map_err(NoAnswer::Failed)))
+        .collect();
+    let host_of = |pod: &str| {
+        let ordinal: usize = pod.strip_prefix("redis-").unwrap().parse().unwrap();
+        targets[ordinal].host.clone()
+    };
+    let topology = topology(host_of, &record("redis-0"), &Observed { pods });
+    Look { answers, topology }
+}
+
+/// Looks until the servers are in these states.
+async fn wait_for(servers: &[&RedisServer], wanted: &[InstanceState]) -> Look {
+    let targets: Vec<Target> = servers.iter().map(|server| server.target()).collect();
+    wait_for_targets(&targets, wanted).await
+}
+
+async fn wait_for_targets(targets: &[Target], wanted: &[InstanceState]) -> Look {
+    let start = Instant::now();
+    loop {
+        let look = look(targets).await;
+        let states: Vec<InstanceState> = look.topology.instances.iter().map(|found| found.state).collect();
+        if states == wanted {
+            return look;
+        }
+        assert!(start.elapsed() < PATIENCE, "wanted {wanted:?}: {:#?}\n{:#?}", look.topology, look.answers);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The faults of a pod in one text.
+fn faults(look: &Look, ordinal: usize) -> String {
+    look.topology.instances[ordinal].faults.join("; ")
+}
+
+#[tokio::test]
+async fn a_healthy_pair() {
+    let primary = RedisServer::start(&[]);
+    let () = primary.command(&["SET", "a", "1"]);
+    let replica = primary.start_replica(&[]);
+    let look = wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    assert!(look.topology.all_in_sync(2) && !look.topology.all_in_sync(3));
+    assert_eq!(look.topology.in_sync_count(), 1);
+    for answer in look.answers {
+        let answer = answer.unwrap();
+        assert_eq!(answer.info.keys, Some(1));
+        assert_eq!(answer.info.server.run_id.len(), 40);
+        assert!(!answer.info.persistence.aof_enabled);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_loads() {
+    let mut primary = RedisServer::start(&["rdbcompression no"]);
+    let () = primary.command(&["DEBUG", "POPULATE", "2000", "key", "100"]);
+    let () = primary.command(&["SAVE"]);
+    // 2 ms a key; events are served every KiB.
+    primary.restart(&["key-load-delay 2000", "loading-process-events-interval-bytes 1024"]);
+    let look = wait_for(&[&primary], &[Loading]).await;
+    assert!(look.answers[0].as_ref().unwrap().info.persistence.loading);
+    assert_eq!(faults(&look, 0), "loads its dataset");
+    wait_for(&[&primary], &[Primary]).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_syncs() {
+    // 1 ms a key: the copy takes about four seconds.
+    let primary = RedisServer::start(&["rdb-key-save-delay 1000"]);
+    let () = primary.command(&["DEBUG", "POPULATE", "4000"]);
+    let replica = primary.start_replica(&[]);
+    let look = wait_for(&[&primary, &replica], &[Primary, Syncing]).await;
+    assert!(faults(&look, 1).contains("full copy"), "{}", faults(&look, 1));
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+}
+
+#[tokio::test]
+async fn a_dead_primary() {
+    let mut primary = RedisServer::start(&[]);
+    let replica = primary.start_replica(&[]);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    let (_, mut held) = probe(&primary.target(), DEADLINE).await.unwrap();
+    primary.kill();
+    let look = wait_for(&[&primary, &replica], &[Unreachable, LinkDown]).await;
+    assert_eq!(look.answers[0], Err(ProbeFailure::Refused));
+    assert_eq!(
+        faults(&look, 1),
+        "the link to its primary is down; redis-0 did not answer, so it confirms nothing"
+    );
+
+    // The held connection led to the process that ended, and never leads to another.
+    primary.restart(&[]);
+    assert!(matches!(held.info().await, Err(ProbeFailure::Connection(_))));
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_of_a_replica() {
+    let primary = RedisServer::start(&[]);
+    let replica = primary.start_replica(&["masterauth wrong"]);
+    let look = wait_for(&[&primary, &replica], &[Primary, LinkDown]).await;
+    assert!(faults(&look, 1).contains("redis-0 does not list it"), "{}", faults(&look, 1));
+}
+
+#[tokio::test]
+async fn a_wrong_password_of_ours() {
+    let server = RedisServer::start(&[]);
+    let target = Target { password: Password::from_bytes(b"wrong").unwrap(), ..server.target() };
+    let look = wait_for_targets(&[target], &[AuthFailed]).await;
+    assert_eq!(look.answers[0], Err(ProbeFailure::Auth("WRONGPASS".to_owned())));
+}
+
+#[tokio::test]
+async fn error_replies_that_are_no_wrong_password() {
+    let server = RedisServer::start(&[]);
+    let () = server.command(&["ACL", "SETUSER", "default", "-info"]);
+    let look = wait_for(&[&server], &[Unreachable]).await;
+    assert_eq!(look.answers[0], Err(ProbeFailure::Reply("NOPERM to INFO".to_owned())));
+
+    let open = RedisServer::start(&["requirepass \"\""]);
+    let look = wait_for(&[&open], &[Unreachable]).await;
+    assert_eq!(look.answers[0], Err(ProbeFailure::Reply("ERR to AUTH".to_owned())));
+
+    // "max number of clients reached" comes before our first word; the server may close before we read it.
+    let full = RedisServer::start(&[]);
+    let mut client = full.client();
+    let () = redis::cmd("CONFIG").arg(&["SET", "maxclients", "1"]).query(&mut client).unwrap();
+    let look = wait_for(&[&full], &[Unreachable]).await;
+    assert!(
+        matches!(&look.answers[0], Err(ProbeFailure::Reply(_) | ProbeFailure::Connection(_))),
+        "{:?}",
+        look.answers
+    );
+}
+
+#[tokio::test]
+async fn a_circle() {
+    let primary = RedisServer::start(&[]);
+    let replica = primary.start_replica(&[]);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    let (_, mut connection) = probe(&primary.target(), DEADLINE).await.unwrap();
+    connection.replicaof(&replica.address.to_string(), REDIS_PORT).await.unwrap();
+    let start = Instant::now();
+    loop {
+        let targets = [primary.target(), replica.target()];
+        let look = look(&targets).await;
+        assert_eq!(look.topology.in_sync_count(), 0);
+        assert!(look.topology.serving().is_empty());
+        assert_eq!(look.topology.instances[0].state, WrongPrimary);
+        // Its link may be down, or up with nobody to confirm it.
+        assert!(matches!(look.topology.instances[1].state, WrongPrimary | LinkDown));
+        if (0..2).all(|ordinal| faults(&look, ordinal).contains("in a circle, without a primary")) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{:#?}", look.topology);
+    }
+}
+
+#[tokio::test]
+async fn a_chain() {
+    let primary = RedisServer::start(&[]);
+    let middle = primary.start_replica(&[]);
+    let last = middle.start_replica(&[]);
+    let look = wait_for(&[&primary, &middle, &last], &[Primary, InSync, WrongPrimary]).await;
+    let (wanted, follows) = (primary.address, middle.address);
+    assert!(
+        faults(&look, 2)
+            .starts_with(&format!("follows {follows}:6379 (redis-1 is a replica too); wanted {wanted}:6379")),
+        "{}",
+        faults(&look, 2)
+    );
+}
+
+#[tokio::test]
+async fn two_primaries() {
+    let primary = RedisServer::start(&[]);
+    let other = RedisServer::start(&[]);
+    let replica = primary.start_replica(&[]);
+    let look = wait_for(&[&primary, &other, &replica], &[Primary, UnexpectedPrimary, InSync]).await;
+    assert_eq!(look.topology.serving().len(), 2);
+    assert_eq!(faults(&look, 0), "redis-1 serves as primary too");
+    assert!(!look.topology.all_in_sync(1));
+}
+
+#[tokio::test]
+async fn a_silent_primary() {
+    let primary = RedisServer::start(&[]);
+    let replica = primary.start_replica(&[]);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    let (_, mut held) = probe(&primary.target(), DEADLINE).await.unwrap();
+    primary.freeze();
+    let look = wait_for(&[&primary, &replica], &[Unreachable, Unconfirmed]).await;
+    assert_eq!(look.answers[0], Err(ProbeFailure::Timeout(DEADLINE)));
+    // The trap: the replica's own words are still those of a good one.
+    let replica = look.answers[1].as_ref().unwrap().info.replication.upstream.clone().unwrap();
+    assert!(replica.link_up && !replica.sync_in_progress);
+    assert_eq!(held.info().await, Err(ProbeFailure::Timeout(DEADLINE)));
+    assert_eq!(held.replicaof_no_one().await, Err(ProbeFailure::Timeout(DEADLINE)));
+}
+
+#[tokio::test]
+async fn a_busy_server() {
+    let server = RedisServer::start(&["busy-reply-threshold 50"]);
+    let mut client = server.client();
+    let script = redis::cmd("EVAL").arg("while true do end").arg(0).get_packed_command();
+    client.send_packed_command(&script).unwrap();
+    let look = wait_for(&[&server], &[Busy]).await;
+    assert_eq!(look.answers[0], Err(ProbeFailure::Busy));
+}
+
+#[tokio::test]
+async fn nobody_and_strangers() {
+    let target = |address: std::net::Ipv4Addr| Target {
+        host: address.to_string(),
+        address: address.into(),
+        port: REDIS_PORT,
+        password: Password::from_bytes(b"secret").unwrap(),
+    };
+    let seen = wait_for_targets(&[target(free_address())], &[Unreachable]).await;
+    assert_eq!(seen.answers[0], Err(ProbeFailure::Refused));
+
+    let another_redis = RedisServer::start(&["replica-announce-ip redis-0.elsewhere"]);
+    let seen = wait_for(&[&another_redis], &[Foreign]).await;
+    assert!(seen.topology.serving().is_empty(), "what a stranger serves is not ours");
+    assert!(faults(&seen, 0).contains("announces redis-0.elsewhere, wanted 127."), "{}", faults(&seen, 0));
+
+    let malformed = |words: &str| ProbeFailure::Malformed(words.to_owned());
+    let strangers = [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", malformed("no valid reply in the Redis protocol"), Foreign),
+        // Talks the protocol, but has no INFO of a Redis.
+        ("+OK\r\n", malformed("INFO has no section Server"), Foreign),
+        // Nothing that it sends may reach a status.
+        (
+            "-secret is what you said\r\n",
+            ProbeFailure::Reply("an unknown code to AUTH".to_owned()),
+            Unreachable,
+        ),
+        ("", ProbeFailure::Connection("broken pipe".to_owned()), Unreachable),
+    ];
+    for (says, failure, state) in strangers {
+        let address = free_address();
+        let listener = TcpListener::bind((address, REDIS_PORT)).unwrap();
+        let stranger = tokio::task::spawn_blocking(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut heard = [0; 1024];
+            // Says the same to everything until the other side has heard enough; to say nothing is to hang up.
+            while stream.read(&mut heard).is_ok_and(|length| length > 0) && !says.is_empty() {
+                let _ = stream.write_all(says.as_bytes());
+            }
+        });
+        let seen = look(&[target(address)]).await;
+        assert_eq!(seen.answers[0], Err(failure), "{says:?}");
+        assert_eq!(seen.topology.instances[0].state, state, "{says:?}");
+        stranger.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn acts_over_the_connection_of_the_observation() {
+    let primary = RedisServer::start(&[]);
+    let pod = RedisServer::start(&[&format!("replicaof {} {}", PARKED.0, PARKED.1)]);
+    wait_for(&[&primary, &pod], &[Primary, Parked]).await;
+    let (_, mut connection) = probe(&pod.target(), DEADLINE).await.unwrap();
+
+    connection.replicaof(&primary.address.to_string(), REDIS_PORT).await.unwrap();
+    wait_for(&[&primary, &pod], &[Primary, InSync]).await;
+    connection.replicaof(&primary.address.to_string(), REDIS_PORT).await.expect("the same again is no error");
+
+    connection.replicaof_no_one().await.unwrap();
+    assert_eq!(connection.info_replication().await.unwrap().upstream, None);
+    wait_for(&[&primary, &pod], &[Primary, UnexpectedPrimary]).await;
+
+    connection.replicaof(PARKED.0, PARKED.1).await.unwrap();
+    let parked = connection.info().await.unwrap().replication.upstream.unwrap();
+    assert_eq!((parked.host.as_str(), parked.port), PARKED);
+}
+
+/// Says to the test inside the namespace where it must not be.
+const OUTER_NAMESPACE: &str = "REDIS_LIVE_OUTER_NAMESPACE";
+
+fn network_namespace() -> String {
+    std::fs::read_link("/proc/self/ns/net").unwrap().display().to_string()
+}
+
+/// Packets are dropped in a network namespace of the test's own, so this test runs itself again inside one.
+#[test]
+fn black_holes() {
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--net", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "black_holes_in_the_namespace", "--ignored", "--nocapture"])
+        .env(OUTER_NAMESPACE, network_namespace())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{errors}");
+}
+
+#[tokio::test]
+#[ignore = "black_holes starts it, in a network namespace"]
+async fn black_holes_in_the_namespace() {
+    let outer = std::env::var(OUTER_NAMESPACE).expect("black_holes starts this test");
+    assert_ne!(outer, network_namespace(), "would drop packets of the machine");
+    let run = |command: &str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{command}");
+    };
+    run("ip link set lo up");
+    let primary = RedisServer::start(&[]);
+    let address = free_address();
+    // Replication comes from an address of its own: it can be cut while we still reach both ends.
+    let replica = primary.start_replica(&[&format!("bind-source-addr {address}")]);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+
+    run(&format!("iptables -A INPUT -s {address} -j DROP"));
+    run(&format!("iptables -A INPUT -d {address} -j DROP"));
+    let look = wait_for(&[&primary, &replica], &[Primary, Lagging]).await;
+    // The trap: both ends still call the link good.
+    let ours = look.answers[1].as_ref().unwrap().info.replication.upstream.clone().unwrap();
+    assert!(ours.link_up);
+    assert_eq!(look.answers[0].as_ref().unwrap().info.replication.replicas[0].state, "online");
+
+    run(&format!("iptables -A INPUT -d {} -j DROP", primary.address));
+    let look = wait_for(&[&primary, &replica], &[Unreachable, Unconfirmed]).await;
+    assert_eq!(look.answers[0], Err(ProbeFailure::Timeout(DEADLINE)));
+}
