@@ -141,7 +141,7 @@ impl ControlPlane {
 fn tool(variable: &str) -> PathBuf {
     let path = env::var_os(variable).map_or_else(|| {
         panic!(
-            "{variable} must hold the path of that program: `make tools` builds it, and `make test` sets the variable"
+            "{variable} must hold the path of that program: `make tools` builds it, and `make test-local` sets the variable"
         )
     }, PathBuf::from);
     assert!(path.is_file(), "{variable}={}: no such file; `make tools` builds it", path.display());
