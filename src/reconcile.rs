@@ -68,7 +68,7 @@ pub async fn reconcile(
         set.metadata.name.clone().unwrap_or_default(),
     );
     let mut pass = Pass::default();
-    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx))).await;
+    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx, now))).await;
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -125,7 +125,12 @@ pub async fn publish(
     Ok(status)
 }
 
-async fn stages(pass: &mut Pass, set: &RedisReplicaSet, ctx: &Context) -> Result<(), StageError> {
+async fn stages(
+    pass: &mut Pass,
+    set: &RedisReplicaSet,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<(), StageError> {
     let plan = plan(set, &ctx.settings)?;
     pass.plan = Some(plan.clone());
     let live = apply::fetch(&ctx.client, &plan.set).await?;
@@ -133,7 +138,7 @@ async fn stages(pass: &mut Pass, set: &RedisReplicaSet, ctx: &Context) -> Result
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
-    settle(pass, ctx, &plan, running).await?;
+    settle(pass, ctx, &plan, running, now).await?;
     if plan.paused {
         return Ok(());
     }
@@ -184,11 +189,17 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
 }
 
 /// Look, decide, act; until nothing is left to do in this pass.
-async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan, running: Option<i32>) -> Result<(), StageError> {
+async fn settle(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    running: Option<i32>,
+    now: Timestamp,
+) -> Result<(), StageError> {
     let mut first_look: Option<Look> = None;
     for _ in 0..ROUNDS {
         let Some(stored) = pass.stored.clone() else { return Ok(()) };
-        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref()).await;
+        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
         ctx.metrics.count_probes(&observed);
         let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
         let look = Look { topology: topology(host_of, &stored.record, &observed), observed };
