@@ -16,13 +16,14 @@ use crate::{
         look::Look,
         roll::{Roll, Template, roll},
         size::{Size, size},
+        unlinked,
     },
     desired::{Stage, desired},
     error::{StageError, chain},
     events,
     monitor::Watched,
     names::SetName,
-    observe::{belongs, observe, target},
+    observe::{Connections, belongs, observe, target},
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
@@ -39,6 +40,9 @@ const ROUNDS: usize = 8;
 
 /// Between the two looks of an election: kernel buffers of a dead primary's connections are drained by then.
 const ELECTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// A link that comes up by itself does so within a second; DNS answers for pods are at most 5 s old.
+const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Mere progress of a start or a roll reaches the status at most this often: each step of each pod would be a write.
 /// Short enough for who watches, and `requeue` looks more often than this until the set is as wanted.
@@ -213,7 +217,11 @@ async fn settle(
             return Ok(());
         }
         match decision {
-            Decision::Rest => return Ok(()),
+            Decision::Rest => {
+                let stalled = ctx.memory.stalled(&plan.set, unlinked(&stored.record, &look), LINK_PATIENCE);
+                act::park(&mut connections, &stalled).await?;
+                return follow(&mut connections, plan, &stored.record, &stalled).await;
+            }
             Decision::Hold(hold) => {
                 pass.hold = Some(hold);
                 return Ok(());
@@ -233,14 +241,23 @@ async fn settle(
                 write(pass, ctx, plan, &stored, record).await?;
                 act::promote(&mut connections, &pod, &why).await?;
             }
-            Decision::Follow(pods) => {
-                let primary = stored.record.primary.as_deref().and_then(|p| plan.set.ordinal(p));
-                let Some(ordinal) = primary else { return Ok(()) };
-                act::follow(&mut connections, &pods, &plan.fqdn(ordinal)).await?;
-            }
+            Decision::Follow(pods) => follow(&mut connections, plan, &stored.record, &pods).await?,
         }
     }
     Ok(())
+}
+
+async fn follow(
+    connections: &mut Connections,
+    plan: &Plan,
+    record: &Record,
+    pods: &[String],
+) -> Result<(), StageError> {
+    let primary = record.primary.as_deref().and_then(|pod| plan.set.ordinal(pod));
+    match primary {
+        Some(ordinal) => Ok(act::follow(connections, pods, &plan.fqdn(ordinal)).await?),
+        None => Ok(()),
+    }
 }
 
 /// The record gets the members before the `StatefulSet` gets the size.

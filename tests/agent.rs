@@ -463,8 +463,9 @@ fn a_lookup_that_blocks_holds_up_neither_parking_nor_the_other_peers() {
     let password = Arc::new(Password::from_bytes(PASSWORD).unwrap());
     let began = Instant::now();
     let mut log = Vec::new();
-    let start =
-        choose(&peers, &password, &resolve, Duration::from_secs(2), &mut |line| log.push(line.to_owned()));
+    let start = choose("me", &peers, &password, &resolve, Duration::from_secs(2), &mut |line| {
+        log.push(line.to_owned())
+    });
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(2) + AT_ONCE, "{took:?}");
     let Start::Park { reason: reason @ Reason::Unsettled(_) } = start else { panic!("{start:?}") };
