@@ -33,7 +33,7 @@ lint: ## Formatting, clippy and shellcheck.
 .PHONY: test-local
 test-local: tools ## Tests that need no cluster: units, properties, real redis-servers, a real kube-apiserver.
 	KUBE_APISERVER=$$($(CLUSTER) tools --path kube-apiserver) ETCD=$$($(CLUSTER) tools --path etcd) \
-	KUBECTL=$(KUBECTL) HELM=$(HELM) cargo test --workspace
+	KUBECTL=$(KUBECTL) HELM=$(HELM) cargo test --workspace --no-fail-fast
 
 .PHONY: test-cluster
 test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.
