@@ -12,7 +12,7 @@ use crate::image::catalogue::{self, Image};
 use crate::image::load;
 use crate::layout::Layout;
 use crate::topology::Node;
-use crate::{down, lock, network, node, relay, status, tools, up};
+use crate::{demo, down, lock, network, node, relay, status, tools, up};
 
 /// A real three-node Kubernetes cluster on one Linux machine.
 #[derive(Parser)]
@@ -46,6 +46,8 @@ enum Verb {
     Status,
     /// Print the path of the kubeconfig.
     Kubeconfig,
+    /// Bring up a cluster, the operator and a verified sample, or remove them.
+    Demo(demo::Options),
     /// Stop, start, cut off or enter a node.
     #[command(subcommand)]
     Node(NodeVerb),
@@ -122,6 +124,7 @@ pub fn run() -> Result<ExitCode> {
         }
         Verb::Status => std::io::stdout().write_all(status::report()?.as_bytes())?,
         Verb::Kubeconfig => println!("{}", existing()?.kubeconfig().display()),
+        Verb::Demo(options) => demo::run(&options)?,
         Verb::Node(verb) => return run_node(verb),
         Verb::Image(verb) => run_image(&verb)?,
         Verb::Relay { target } => relay::serve(target)?,
