@@ -103,10 +103,11 @@ enum ImageVerb {
 /// Does what the command line says.
 pub fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
-    let layout = match (&cli.state_dir, Layout::existing()?) {
-        (Some(dir), _) => Layout::new(dir)?,
-        (None, Some(existing)) => existing,
-        (None, None) => Layout::new(Path::new("target/cluster"))?,
+    // Only where it is used: without root nobody sees whether there is a cluster.
+    let layout = || match (&cli.state_dir, Layout::existing()?) {
+        (Some(dir), _) => Layout::new(dir),
+        (None, Some(existing)) => Ok(existing),
+        (None, None) => Layout::new(Path::new("target/cluster")),
     };
     match cli.verb {
         Verb::Tools { path: Some(name) } => println!("{}", tools::path(&name)?.display()),
@@ -116,15 +117,15 @@ pub fn run() -> Result<ExitCode> {
         }
         Verb::Up { api_port } => {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;
-            up::up(&layout, api_port)?;
+            up::up(&layout()?, api_port)?;
         }
         Verb::Down => {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;
-            down::down(&layout)?;
+            down::down(&layout()?)?;
         }
         Verb::Status => std::io::stdout().write_all(status::report()?.as_bytes())?,
         Verb::Kubeconfig => println!("{}", existing()?.kubeconfig().display()),
-        Verb::Demo(options) => demo::run(&options)?,
+        Verb::Demo(options) => demo::run(&options, cli.state_dir.as_deref())?,
         Verb::Node(verb) => return run_node(verb),
         Verb::Image(verb) => run_image(&verb)?,
         Verb::Relay { target } => relay::serve(target)?,

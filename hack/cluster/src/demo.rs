@@ -12,7 +12,7 @@ mod report;
 mod set;
 mod steps;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -57,26 +57,30 @@ struct Ready {
     lab: bool,
 }
 
-/// Brings the demo up, or removes it.
-pub fn run(options: &Options) -> Result<()> {
+/// Brings the demo up, or removes it. `state_dir` is that of this program's cluster, where one was named.
+pub fn run(options: &Options, state_dir: Option<&Path>) -> Result<()> {
     let files = Files::here()?;
-    let (result, again) =
-        if options.down { (down(&files), "make demo-down") } else { (up(&files, options), "make demo") };
-    result.map_err(|error| {
-        anyhow!(
+    let (result, again) = if options.down {
+        (down(&files), "make demo-down")
+    } else {
+        (up(&files, options, state_dir), "make demo")
+    };
+    result.map_err(|error| match files.place() {
+        Ok(None) => error,
+        _ => anyhow!(
             "{error:#}\nlog:  {}\nnext: when the cause is gone, `{again}` goes on from here; `make demo-down` removes \
              what is there",
             files.log().display()
-        )
+        ),
     })
 }
 
-fn up(files: &Files, options: &Options) -> Result<()> {
+fn up(files: &Files, options: &Options, state_dir: Option<&Path>) -> Result<()> {
     let started = Instant::now();
     let place = Place::choose(options.cluster, files.place()?)?;
     println!("demo on {place}; log: {}", files.log().display());
     let mut steps = Steps::new(files.log())?;
-    let ready = place.up(files, options, &mut steps)?;
+    let ready = place.up(files, options, state_dir, &mut steps)?;
     install::operator(&ready, &mut steps)?;
     let set = set::up(&ready, files, &mut steps)?;
     if ready.lab {
@@ -92,7 +96,7 @@ fn up(files: &Files, options: &Options) -> Result<()> {
 fn down(files: &Files) -> Result<()> {
     let Some(place) = files.place()? else {
         println!("no demo was made from here (there is no {})", files.dir().display());
-        if let Some(layout) = Layout::existing()? {
+        if let Ok(Some(layout)) = Layout::existing() {
             println!(
                 "a cluster of this program exists, with its state in {}; `make down` removes it",
                 layout.state().display()

@@ -18,7 +18,7 @@ use crate::tools;
 const TOOLS: [&str; 4] = ["kubectl", "coredns", "local-path-provisioner", "helm"];
 
 /// Brings it up.
-pub fn up(files: &Files, options: &Options, steps: &mut Steps) -> Result<Ready> {
+pub fn up(files: &Files, options: &Options, state_dir: Option<&Path>, steps: &mut Steps) -> Result<Ready> {
     if !rustix::process::geteuid().is_root() {
         bail!(
             "a cluster without a container engine needs root: sudo -E make demo. Others are kind (with Docker and kind \
@@ -36,7 +36,11 @@ pub fn up(files: &Files, options: &Options, steps: &mut Steps) -> Result<Ready> 
         })?;
     }
     steps.step("three nodes, each in a network namespace of its own, with DNS and storage", |step| {
-        step.command(&mut this_program(&["up"])?)
+        let mut up = this_program(&["up"])?;
+        if let Some(dir) = state_dir {
+            up.arg("--state-dir").arg(dir);
+        }
+        step.command(&mut up)
     })?;
     let layout = Layout::existing()?.context("the cluster was removed by somebody else meanwhile")?;
     let kubeconfig = layout.kubeconfig();

@@ -1,6 +1,7 @@
 //! Where the demo runs: three kinds of cluster, with the same result.
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -44,9 +45,15 @@ impl Place {
     }
 
     /// Brings up the cluster and the images; the kubeconfig is in its place then.
-    pub fn up(self, files: &Files, options: &Options, steps: &mut Steps) -> Result<Ready> {
+    pub fn up(
+        self,
+        files: &Files,
+        options: &Options,
+        state_dir: Option<&Path>,
+        steps: &mut Steps,
+    ) -> Result<Ready> {
         match self {
-            Self::Own => own::up(files, options, steps),
+            Self::Own => own::up(files, options, state_dir, steps),
             Self::Kind => kind::up(files, options, steps),
             Self::Current => current::up(files, options, steps),
         }
