@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -13,6 +14,8 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+
+use tokio::time::Instant;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
@@ -39,6 +42,15 @@ pub struct Context {
     pub memory: Memory,
 }
 
+/// A status that this process wrote.
+#[derive(Debug)]
+struct Written {
+    /// Version of the cached object at that time: while the cache still has it, the status is newer than the cache.
+    over_version: Option<String>,
+    status: RedisReplicaSetStatus,
+    at: Instant,
+}
+
 /// What the process remembers of each set between passes. Losing it costs nothing but a needless call.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -47,9 +59,7 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Remembered {
-    /// Version of the cached object when the status was written, and the status: until the watch catches up, this
-    /// is what stands in the cluster.
-    written: Option<(Option<String>, RedisReplicaSetStatus)>,
+    written: Option<Written>,
     /// Passes that failed in a row.
     failures: u32,
 }
@@ -59,7 +69,7 @@ impl Memory {
     pub fn current_status(&self, set: &RedisReplicaSet) -> Option<RedisReplicaSetStatus> {
         let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         match sets.get(&ObjectRef::from_obj(set)).and_then(|r| r.written.as_ref()) {
-            Some((version, status)) if *version == set.resource_version() => Some(status.clone()),
+            Some(written) if written.over_version == set.resource_version() => Some(written.status.clone()),
             _ => set.status.clone(),
         }
     }
@@ -67,7 +77,15 @@ impl Memory {
     /// Remembers a status that was just written.
     pub fn wrote_status(&self, set: &RedisReplicaSet, status: RedisReplicaSetStatus) {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        sets.entry(ObjectRef::from_obj(set)).or_default().written = Some((set.resource_version(), status));
+        sets.entry(ObjectRef::from_obj(set)).or_default().written =
+            Some(Written { over_version: set.resource_version(), status, at: Instant::now() });
+    }
+
+    /// Whether this process wrote the status less than `interval` ago.
+    pub fn wrote_within(&self, set: &RedisReplicaSet, interval: Duration) -> bool {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = sets.get(&ObjectRef::from_obj(set)).and_then(|r| r.written.as_ref());
+        written.is_some_and(|written| written.at.elapsed() < interval)
     }
 
     /// Counts a failed pass; returns how many failed in a row. A success starts anew.

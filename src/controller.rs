@@ -100,7 +100,7 @@ pub async fn run(
             match result {
                 Ok(_) => {}
                 Err(controller::Error::ObjectNotFound(set)) => {
-                    forget(&ctx, set.namespace.as_deref(), &set.name)
+                    forget(&ctx, set.namespace.as_deref(), &set.name);
                 }
                 Err(error) => warn!(error = chain(&error), "a watch or a pass failed; it is tried again"),
             }

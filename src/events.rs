@@ -5,7 +5,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 
-use crate::api::RedisReplicaSetStatus;
+use crate::{api::RedisReplicaSetStatus, hash};
 
 /// What happened between two statuses of a set.
 pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> Vec<Event> {
@@ -62,7 +62,9 @@ fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
         type_,
         reason: reason.to_owned(),
         note: note.get(..end).map(str::to_owned),
-        action: action.to_owned(),
+        // The publisher joins Events of the same reason and action and keeps the first one's note (kube 5), so what
+        // tells them apart has to be in the action. `kubectl` does not show it.
+        action: format!("{action}-{}", hash::sha256(note.as_bytes()).get(..8).unwrap_or_default()),
         secondary: None,
     }
 }

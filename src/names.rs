@@ -92,7 +92,7 @@ impl SetName {
     /// The ordinal of a pod of this set, or `None` where the name is not one of ours.
     pub fn ordinal(&self, pod: &str) -> Option<i32> {
         let ordinal: i32 = pod.strip_prefix(&self.name)?.strip_prefix('-')?.parse().ok()?;
-        (self.pod(ordinal) == pod).then_some(ordinal)
+        (ordinal >= 0 && self.pod(ordinal) == pod).then_some(ordinal)
     }
 
     /// The domain under which the headless Service publishes the pods.

@@ -26,7 +26,7 @@ use crate::{
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
-    status::{Learned, derive, patch::patch},
+    status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
     topology::topology,
 };
@@ -39,6 +39,10 @@ const ROUNDS: usize = 8;
 
 /// Between the two looks of an election: kernel buffers of a dead primary's connections are drained by then.
 const ELECTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// Mere progress of a start or a roll reaches the status at most this often: each step of each pod would be a write.
+/// Short enough for who watches, and `requeue` looks more often than this until the set is as wanted.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What a pass has learned so far.
 #[derive(Default)]
@@ -64,7 +68,7 @@ pub async fn reconcile(
         set.metadata.name.clone().unwrap_or_default(),
     );
     let mut pass = Pass::default();
-    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx))).await;
+    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx, now))).await;
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -104,6 +108,9 @@ pub async fn publish(
 ) -> Result<RedisReplicaSetStatus, kube::Error> {
     let before = ctx.memory.current_status(set);
     let status = derive(before.as_ref(), learned, now);
+    if is_mere_progress(before.as_ref(), &status) && ctx.memory.wrote_within(set, PROGRESS_INTERVAL) {
+        return Ok(before.unwrap_or(status));
+    }
     if !patch(&ctx.client, learned.set, before.as_ref(), &status).await? {
         return Ok(status);
     }
@@ -118,14 +125,20 @@ pub async fn publish(
     Ok(status)
 }
 
-async fn stages(pass: &mut Pass, set: &RedisReplicaSet, ctx: &Context) -> Result<(), StageError> {
+async fn stages(
+    pass: &mut Pass,
+    set: &RedisReplicaSet,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<(), StageError> {
     let plan = plan(set, &ctx.settings)?;
     pass.plan = Some(plan.clone());
     let live = apply::fetch(&ctx.client, &plan.set).await?;
     let Some(stored) = record(pass, ctx, &plan, &live).await? else { return Ok(()) };
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
-    settle(pass, ctx, &plan).await?;
+    let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
+    settle(pass, ctx, &plan, running, now).await?;
     if plan.paused {
         return Ok(());
     }
@@ -176,11 +189,17 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
 }
 
 /// Look, decide, act; until nothing is left to do in this pass.
-async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<(), StageError> {
+async fn settle(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    running: Option<i32>,
+    now: Timestamp,
+) -> Result<(), StageError> {
     let mut first_look: Option<Look> = None;
     for _ in 0..ROUNDS {
         let Some(stored) = pass.stored.clone() else { return Ok(()) };
-        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref()).await;
+        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
         ctx.metrics.count_probes(&observed);
         let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
         let look = Look { topology: topology(host_of, &stored.record, &observed), observed };
@@ -203,7 +222,11 @@ async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<(), Stage
                 first_look = Some(look);
                 tokio::time::sleep(ELECTION_PAUSE).await;
             }
-            Decision::Note(record) => write(pass, ctx, plan, &stored, record).await?,
+            Decision::Note(record) => {
+                // Who serves and who may join now, in one write.
+                let members = size(&plan.set, plan.replicas, running, &record, &look).members;
+                write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
+            }
             Decision::Park(pods) => act::park(&mut connections, &pods).await?,
             Decision::Promote { record, pod } => {
                 let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);

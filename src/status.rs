@@ -47,6 +47,22 @@ pub struct Learned<'a> {
     pub failure: Option<(&'static str, &'a str)>,
 }
 
+/// Whether a change of the status tells only how far a set has come that is on its way anyway: no condition turned,
+/// the primary and the spec are the same, no verified server was lost, and it is not there yet.
+pub fn is_mere_progress(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
+    let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String)> {
+        status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone())).collect()
+    };
+    let is_ready = after.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    before.is_some_and(|before| {
+        !is_ready
+            && turned(before) == turned(after)
+            && before.observed_generation == after.observed_generation
+            && before.primary == after.primary
+            && before.ready_replicas <= after.ready_replicas
+    })
+}
+
 impl<'a> Learned<'a> {
     /// A pass that ended before it learned anything.
     pub fn nothing(set: &'a SetName, resource: &RedisReplicaSet, failure: (&'static str, &'a str)) -> Self {

@@ -13,6 +13,7 @@ mod pods;
 
 use std::{
     fs,
+    io::Write as _,
     net::SocketAddr,
     process::Command,
     sync::Arc,
@@ -424,7 +425,6 @@ fn probes_where_the_password_has_changed_or_no_client_is_accepted() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    use std::io::Write as _;
     holder.stdin.as_mut().unwrap().write_all(b"PING\n").unwrap();
     wait_until("the only place is taken", || pod.probe("liveness").1.contains("max number of clients"));
     for check in ["liveness", "readiness"] {

@@ -58,8 +58,9 @@ pub struct Options {
     /// Redis' working directory
     #[arg(long, default_value_t = DATA_DIR.to_owned())]
     pub data_dir: String,
-    /// How long to wait for members that do not answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    /// How long to wait for members that do not answer; a Redis that parks is pointed at the primary by the operator
+    /// within a second, and pods that start in order each wait for those that are not there yet
+    #[arg(long, value_name = "SECONDS", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub wait: u64,
 }
 

@@ -1,2 +1,1 @@
 //! Tests on the real cluster.
-
