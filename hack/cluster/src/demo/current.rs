@@ -29,6 +29,8 @@ pub fn up(files: &Files, options: &Options, steps: &mut Steps) -> Result<Ready> 
             let view = ["config", "view", "--raw", "--minify", "--flatten"];
             make_dir(files.dir())?;
             write(&files.kubeconfig(), output(&mut command(kube.program(), view))?)?;
+            let namespace = ["config", "set-context", "--current", "--namespace", NAMESPACE];
+            step.command(&mut kube.kubectl(namespace))?;
         }
         let context = output(&mut kube.kubectl(["config", "current-context"]))?;
         step.say(&format!("context {}", context.trim()));

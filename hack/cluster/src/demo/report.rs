@@ -25,7 +25,7 @@ pub fn next(files: &Files, kubectl: &str, lab: bool) -> String {
     let info = "REDISCLI_AUTH=$(cat /etc/redis-operator/auth/password) redis-cli info replication";
     let mut lines = vec![
         format!("export KUBECONFIG={}", files.kubeconfig().display()),
-        format!("{kubectl} -n {NAMESPACE} get rrs,pods -o wide"),
+        format!("{kubectl} get rrs,pods -o wide"),
         format!("{kubectl} describe rrs redis"),
         format!("{kubectl} exec redis-1 -c redis -- sh -c '{info}'"),
         format!("{kubectl} scale rrs redis --replicas 4 && {kubectl} get rrs redis --watch"),
