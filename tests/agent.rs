@@ -13,6 +13,7 @@ mod pods;
 
 use std::{
     fs,
+    io::Write as _,
     net::SocketAddr,
     process::Command,
     sync::Arc,
@@ -424,7 +425,6 @@ fn probes_where_the_password_has_changed_or_no_client_is_accepted() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    use std::io::Write as _;
     holder.stdin.as_mut().unwrap().write_all(b"PING\n").unwrap();
     wait_until("the only place is taken", || pod.probe("liveness").1.contains("max number of clients"));
     for check in ["liveness", "readiness"] {
@@ -463,8 +463,9 @@ fn a_lookup_that_blocks_holds_up_neither_parking_nor_the_other_peers() {
     let password = Arc::new(Password::from_bytes(PASSWORD).unwrap());
     let began = Instant::now();
     let mut log = Vec::new();
-    let start =
-        choose(&peers, &password, &resolve, Duration::from_secs(2), &mut |line| log.push(line.to_owned()));
+    let start = choose("me", &peers, &password, &resolve, Duration::from_secs(2), &mut |line| {
+        log.push(line.to_owned())
+    });
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(2) + AT_ONCE, "{took:?}");
     let Start::Park { reason: reason @ Reason::Unsettled(_) } = start else { panic!("{start:?}") };
