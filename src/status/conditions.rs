@@ -62,7 +62,9 @@ pub fn conditions(
 /// Whether the spec can be carried out.
 fn spec_valid(learned: &Learned<'_>) -> Finding {
     match learned.failure {
-        Some((reason @ ("InvalidSpec" | "ImmutableField" | "NameTaken"), text)) => Finding::no(reason, text),
+        Some((reason @ ("InvalidSpec" | "ImmutableFieldChanged" | "NameTaken"), text)) => {
+            Finding::no(reason, text)
+        }
         _ if learned.plan.is_none() => {
             Finding::unknown("NotChecked", "the spec was not read in the last pass")
         }
