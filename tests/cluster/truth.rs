@@ -1,0 +1,1 @@
+//! Whether the status tells the truth, and how soon.
