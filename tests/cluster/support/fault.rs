@@ -1,13 +1,13 @@
 //! Faults that no Redis command can bring about.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Instant};
 
 use super::{Set, node_exec};
 
-/// Sends a signal to the Redis process of a pod.
+/// Sends a signal to the Redis process of a pod; returns when.
 ///
 /// The nodes share this machine's process table, and each process' cgroup names the UID of its pod.
-pub fn signal_redis(set: &Set, pod: &str, signal: &str) {
+pub fn signal_redis(set: &Set, pod: &str, signal: &str) -> Instant {
     let uid = set.pod_field(pod, "/metadata/uid");
     let found: Vec<u32> = fs::read_dir("/proc")
         .unwrap()
@@ -15,8 +15,10 @@ pub fn signal_redis(set: &Set, pod: &str, signal: &str) {
         .filter(|process| belongs(*process, &uid))
         .collect();
     let [process] = found.as_slice() else { panic!("processes of redis in {pod} ({uid}): {found:?}") };
+    let now = Instant::now();
     let status = Command::new("kill").args([signal, &process.to_string()]).status().unwrap();
     assert!(status.success(), "kill {signal} {process}");
+    now
 }
 
 fn belongs(process: u32, pod_uid: &str) -> bool {
@@ -25,8 +27,8 @@ fn belongs(process: u32, pod_uid: &str) -> bool {
 }
 
 /// `kill -9` of the Redis process of a pod.
-pub fn kill_redis(set: &Set, pod: &str) {
-    signal_redis(set, pod, "-KILL");
+pub fn kill_redis(set: &Set, pod: &str) -> Instant {
+    signal_redis(set, pod, "-KILL")
 }
 
 /// A pod whose packets are dropped, both ways; undone when dropped.
