@@ -40,7 +40,7 @@ fn pod_addresses(selector: &str) -> BTreeSet<String> {
     pods.iter().map(|pod| text(pod, "/status/podIP")).collect()
 }
 
-/// The pods of the multitool DaemonSet, with their nodes.
+/// The pods of the multitool `DaemonSet`, with their nodes.
 fn multitools() -> Vec<(String, String)> {
     let pods = list(NAMESPACE, &["pods", "-l", "app=multitool"]);
     pods.iter().map(|pod| (text(pod, "/metadata/name"), text(pod, "/spec/nodeName"))).collect()
@@ -56,7 +56,7 @@ fn dig(query: &[&str]) -> BTreeSet<String> {
     dig_from(&multitools()[0].0, query)
 }
 
-/// CoreDNS answers from its cache for some seconds after a change.
+/// The cluster's DNS answers from its cache for some seconds after a change.
 fn wait_for_answer(query: &[&str], wanted: &BTreeSet<String>) {
     let mut last = BTreeSet::new();
     let pod = multitools()[0].0.clone();
@@ -107,7 +107,7 @@ fn l02_pods_come_in_order_and_go_in_reverse() {
 
     let selector = "app.kubernetes.io/instance=redis";
     let watch: Watch<Value> = Watch::new(NAMESPACE, &["pods", "-l", selector]);
-    set.patch(json!({"replicas": 1}));
+    set.patch(&json!({"replicas": 1}));
     wait_until("one pod is left", || (set.pods().len() == 1).then_some(()));
     set.wait_ready();
     let gone: Vec<String> = watch
@@ -117,7 +117,7 @@ fn l02_pods_come_in_order_and_go_in_reverse() {
         .map(|event| text(&event.object, "/metadata/name"))
         .collect();
     assert_eq!(gone, ["redis-2", "redis-1"]);
-    set.patch(json!({"replicas": 3}));
+    set.patch(&json!({"replicas": 3}));
     set.wait_ready();
 }
 

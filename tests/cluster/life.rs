@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Namespace, Says, Set, Watch, field, get, get_opt, is_ready, kubectl, kubectl_in, kubectl_refused,
-    kubectl_with, list, text, wait_until,
+    kubectl_with, list, text,
 };
 
 /// Bar for a bad image that was reverted (and for no other wait).
@@ -48,7 +48,7 @@ fn create_get_describe_explain_wait() {
         assert!(wide.contains(text), "no {text} in {wide}");
     }
 
-    let described = wait_until("describe shows the Ready event", || {
+    let described = set.until("describe shows the Ready event", || {
         let described = kubectl_in(&set.namespace, &["describe", "rrs", "redis"]);
         let events = described.split_once("\nEvents:")?.1.to_owned();
         events.contains("redis-operator").then_some(events)
@@ -82,7 +82,7 @@ fn scale_by_spec_and_by_kubectl_scale() {
     for replicas in [5, 2, 3] {
         let (count, resource) = (format!("--replicas={replicas}"), format!("rrs/{}", set.name));
         match replicas {
-            5 => set.patch(json!({ "replicas": replicas })),
+            5 => set.patch(&json!({ "replicas": replicas })),
             _ => _ = kubectl_in(&set.namespace, &["scale", &resource, &count]),
         }
         let took = set.wait_ready();
@@ -102,7 +102,7 @@ fn scale_by_spec_and_by_kubectl_scale() {
     }
 }
 
-/// A StatefulSet never replaces a pod that cannot start; the operator does, and nobody deletes a pod by hand.
+/// A `StatefulSet` never replaces a pod that cannot start; the operator does, and nobody deletes a pod by hand.
 #[test]
 fn a_bad_image_stops_at_one_pod_and_its_revert_heals() {
     let (_namespace, set) = fresh("life-image");
@@ -110,7 +110,7 @@ fn a_bad_image_stops_at_one_pod_and_its_revert_heals() {
     set.write_keys(100);
     let bad = "localhost/redis:no-such-tag";
     let began = Instant::now();
-    set.patch(json!({ "image": bad }));
+    set.patch(&json!({ "image": bad }));
     let (status, took) = set.wait("the status says that a pod is stuck", began, |status| {
         status.is("Ready", "False") && status.why("Degraded").starts_with("PodStuck: ")
     });
@@ -265,7 +265,7 @@ fn deleted_and_created_again_over_its_volumes_it_has_every_key() {
     println!("apply to Ready, volumes: {:.1} s", took.as_secs_f64());
     set.write_keys(100);
     kubectl_in(&set.namespace, &["delete", "rrs", "redis"]);
-    wait_until("the pods are gone", || set.pods().is_empty().then_some(()));
+    set.until("the pods are gone", || set.pods().is_empty().then_some(()));
     assert_eq!(list(&set.namespace, &["pvc"]).len(), 3, "volumes are kept");
 
     // At once, as `kubectl replace --force` would: the former pods may still be ending.
@@ -276,11 +276,19 @@ fn deleted_and_created_again_over_its_volumes_it_has_every_key() {
     }
     set.write_keys(200);
     kubectl_in(&set.namespace, &["delete", "rrs", "redis", "--wait=false"]);
-    wait_until("the set is gone", || get_opt(&set.namespace, &["rrs", "redis"]).is_none().then_some(()));
+    set.until("the set is gone", || get_opt(&set.namespace, &["rrs", "redis"]).is_none().then_some(()));
     set.up(json!({"storage": volumes()}));
     for pod in 0..3 {
         set.assert_keys(&set.pod(pod), 200);
     }
+}
+
+/// Waits until the operator has repaired what the test broke just now.
+fn repaired(set: &Set, what: &str, mut is_repaired: impl FnMut() -> bool) {
+    let began = Instant::now();
+    set.until(what, || is_repaired().then_some(()));
+    println!("{what}: {:.1} s", began.elapsed().as_secs_f64());
+    assert!(began.elapsed() <= REPAIRED_WITHIN, "{what}: took {:?}", began.elapsed());
 }
 
 #[test]
@@ -294,42 +302,26 @@ fn drift_is_repaired_and_what_others_added_stays() {
     let uids = || -> Vec<String> { set.pods().iter().map(|pod| text(pod, "/metadata/uid")).collect() };
     let pods_before = uids();
 
-    let repaired = |what: &str, is_repaired: &mut dyn FnMut() -> bool| {
-        let began = Instant::now();
-        wait_until(what, || is_repaired().then_some(()));
-        println!("{what}: {:.1} s", began.elapsed().as_secs_f64());
-        assert!(began.elapsed() <= REPAIRED_WITHIN, "{what}: took {:?}", began.elapsed());
-    };
-
     let budget = text(&get(ns, &["pdb", "redis"]), "/metadata/uid");
     kubectl_in(ns, &["delete", "pdb", "redis"]);
-    repaired("the deleted PodDisruptionBudget is back", &mut || {
+    repaired(&set, "the deleted PodDisruptionBudget is back", || {
         get_opt(ns, &["pdb", "redis"]).is_some_and(|new| text(&new, "/metadata/uid") != budget)
     });
 
-    let ports = r#"[{"op": "replace", "path": "/spec/ports/0/port", "value": 7777}]"#;
-    kubectl_in(ns, &["patch", "service", "redis-headless", "--type=json", "-p", ports]);
-    repaired("the headless Service has its port again", &mut || {
-        let found = get(ns, &["service", "redis-headless"]);
-        let ports: Vec<&Value> =
-            found["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["port"]).collect();
-        ports == [&json!(6379)]
-    });
-
     kubectl_in(ns, &["label", "service", "redis-headless", "app.kubernetes.io/managed-by-"]);
-    repaired("the removed label is back", &mut || {
+    repaired(&set, "the removed label is back", || {
         let found = get(ns, &["service", "redis-headless"]);
         found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "redis-operator"
     });
 
     kubectl_in(ns, &["scale", "statefulset", "redis", "--replicas=2"]);
-    repaired("the StatefulSet has its size again", &mut || {
+    repaired(&set, "the StatefulSet has its size again", || {
         get(ns, &["statefulset", "redis"])["spec"]["replicas"] == 3
     });
     set.wait_ready();
 
     kubectl_in(ns, &["delete", "service", "redis-headless"]);
-    repaired("the deleted headless Service is back", &mut || {
+    repaired(&set, "the deleted headless Service is back", || {
         get_opt(ns, &["service", "redis-headless"]).is_some()
     });
     // The new Service has none of what was put onto the old one; the others do.
@@ -337,6 +329,29 @@ fn drift_is_repaired_and_what_others_added_stays() {
     assert_eq!(get(ns, &["rrs", "redis"])["metadata"]["annotations"]["example.com/note"], "ours");
     set.wait_ready();
     assert_eq!(uids()[..2], pods_before[..2], "no repair restarts a pod");
+}
+
+/// Each of these edits leaves an object that the operator's own apply has to be merged with.
+#[test]
+fn an_edited_port_of_the_headless_service_is_repaired() {
+    let (_namespace, set) = fresh("life-drift-port");
+    set.up(json!({"replicas": 2}));
+    let ns = set.namespace.as_str();
+    let ports = || -> Vec<(Value, Value)> {
+        let found = get(ns, &["service", "redis-headless"]);
+        let ports = found["spec"]["ports"].as_array().cloned().unwrap_or_default();
+        ports.iter().map(|port| (port["name"].clone(), port["port"].clone())).collect()
+    };
+    for (what, patch) in [
+        ("another name", r#"[{"op": "replace", "path": "/spec/ports/0/name", "value": "other"}]"#),
+        ("another number", r#"[{"op": "replace", "path": "/spec/ports/0/port", "value": 7777}]"#),
+    ] {
+        kubectl_in(ns, &["patch", "service", "redis-headless", "--type=json", "-p", patch]);
+        repaired(&set, &format!("a port with {what} is repaired"), || {
+            ports() == [(json!("redis"), json!(6379))]
+        });
+    }
+    set.wait_ready();
 }
 
 #[test]
@@ -399,7 +414,7 @@ fn a_secret_that_was_there_before_is_used_and_left_alone() {
     let after = get(&set.namespace, &["secret", "redis-auth"]);
     assert_eq!(after, before, "nothing of it was changed");
     kubectl_in(&set.namespace, &["delete", "rrs", "redis"]);
-    wait_until("the pods are gone", || set.pods().is_empty().then_some(()));
+    set.until("the pods are gone", || set.pods().is_empty().then_some(()));
     assert!(get_opt(&set.namespace, &["secret", "redis-auth"]).is_some(), "it belongs to the person");
 }
 
@@ -442,7 +457,7 @@ fn two_sets_of_one_name_do_not_touch_each_other() {
     second.wait("the other is stuck", Instant::now(), |s| s.why("Degraded").starts_with("PodStuck"));
     assert!(is_ready(&first.get()));
     kubectl_in(&second.namespace, &["delete", "rrs", "redis"]);
-    wait_until("the other's pods are gone", || second.pods().is_empty().then_some(()));
+    second.until("the other's pods are gone", || second.pods().is_empty().then_some(()));
     assert_eq!(first.pods().len(), 2);
     assert!(is_ready(&first.get()));
 }

@@ -14,7 +14,7 @@ use redis_operator::api::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    BlackHole, Namespace, Says, Set, field, is_ready, kill_redis, kubectl_in, signal_redis, text, wait_until,
+    BlackHole, Namespace, Says, Set, field, is_ready, kill_redis, kubectl_in, signal_redis, text,
 };
 
 /// Bars of the project (`docs/figures.md`); each is for the 99th percentile, so a single run must keep them.
@@ -23,7 +23,7 @@ const ASTRAY_WITHIN: Duration = Duration::from_secs(6);
 const SILENT_WITHIN: Duration = Duration::from_secs(15);
 
 /// A set of three named `redis` with 100 keys, in a fresh namespace.
-fn fresh(namespace: &str, storage: Value) -> (Namespace, Set) {
+fn fresh(namespace: &str, storage: &Value) -> (Namespace, Set) {
     let namespace = Namespace::new(namespace);
     let set = Set::new(&namespace.0, "redis");
     set.up(json!({ "storage": storage }));
@@ -75,16 +75,14 @@ fn said_or_mended(
     fault();
     let mut said = None;
     loop {
-        let statuses = watch.seen().into_iter().filter_map(|event| event.object.status);
-        for status in statuses.filter(|status| named(status)) {
+        let mended = is_mended().then(|| began.elapsed());
+        for status in watch.seen().into_iter().filter_map(|event| event.object.status).filter(&named) {
             said.get_or_insert((began.elapsed(), status.why("Ready")));
         }
         if let Some((took, why)) = &said {
             println!("{what} was named: {:.2} s: {why}", seconds(*took));
-            break;
         }
-        if is_mended() {
-            println!("{what} was mended before it was named: {:.2} s", seconds(began.elapsed()));
+        if said.is_some() || mended.is_some() {
             break;
         }
         assert!(
@@ -94,7 +92,7 @@ fn said_or_mended(
         );
     }
     assert!(began.elapsed() <= ASTRAY_WITHIN, "{what}: took {:?}", began.elapsed());
-    wait_until(&format!("{what} is mended"), || is_mended().then_some(()));
+    set.until(&format!("{what} is mended"), || is_mended().then_some(()));
     println!("{what} is mended: {:.2} s", seconds(began.elapsed()));
 }
 
@@ -120,7 +118,7 @@ fn restarts(set: &Set, pod: &str) -> u64 {
 
 #[test]
 fn a_replica_pointed_elsewhere() {
-    let (_namespace, set) = fresh("truth-elsewhere", ephemeral());
+    let (_namespace, set) = fresh("truth-elsewhere", &ephemeral());
     said_or_mended(
         &set,
         "a replica that follows a stranger",
@@ -133,7 +131,7 @@ fn a_replica_pointed_elsewhere() {
 
 #[test]
 fn a_chain() {
-    let (_namespace, set) = fresh("truth-chain", ephemeral());
+    let (_namespace, set) = fresh("truth-chain", &ephemeral());
     let command = format!("REPLICAOF {} 6379", set.fqdn(1));
     said_or_mended(
         &set,
@@ -147,7 +145,7 @@ fn a_chain() {
 
 #[test]
 fn a_circle_of_two_replicas() {
-    let (_namespace, set) = fresh("truth-circle", ephemeral());
+    let (_namespace, set) = fresh("truth-circle", &ephemeral());
     said_or_mended(
         &set,
         "two replicas of each other",
@@ -164,7 +162,7 @@ fn a_circle_of_two_replicas() {
 
 #[test]
 fn a_circle_with_the_primary_in_it() {
-    let (_namespace, set) = fresh("truth-circle-primary", ephemeral());
+    let (_namespace, set) = fresh("truth-circle-primary", &ephemeral());
     let began = Instant::now();
     let command = format!("REPLICAOF {} 6379", set.fqdn(1));
     said_or_mended(
@@ -179,7 +177,7 @@ fn a_circle_with_the_primary_in_it() {
 
 #[test]
 fn two_primaries() {
-    let (_namespace, set) = fresh("truth-two", ephemeral());
+    let (_namespace, set) = fresh("truth-two", &ephemeral());
     let began = Instant::now();
     let answers = set.redis("redis-1", "REPLICAOF NO ONE\nSET only:here 1");
     assert_eq!(answers, "OK\nOK");
@@ -203,7 +201,7 @@ fn two_primaries() {
 
 #[test]
 fn a_second_primary_without_a_write() {
-    let (_namespace, set) = fresh("truth-two-idle", ephemeral());
+    let (_namespace, set) = fresh("truth-two-idle", &ephemeral());
     said_or_mended(
         &set,
         "a second primary without a write",
@@ -215,10 +213,10 @@ fn a_second_primary_without_a_write() {
 }
 
 /// Kills the primary's process: the pod stays, and its container comes back within a second or so.
-fn the_primarys_process_is_killed(namespace: &str, storage: Value) {
+fn the_primarys_process_is_killed(namespace: &str, storage: &Value) {
     let (_namespace, set) = fresh(namespace, storage);
     let watch = set.watch();
-    wait_until("the watch has begun", || (!watch.seen().is_empty()).then_some(()));
+    set.until("the watch has begun", || (!watch.seen().is_empty()).then_some(()));
     let began = kill_redis(&set, "redis-0");
     let took = loop {
         let event = watch.next(began + Duration::from_secs(10)).expect("the API server went away");
@@ -236,18 +234,18 @@ fn the_primarys_process_is_killed(namespace: &str, storage: Value) {
 
 #[test]
 fn the_primarys_process_is_killed_with_volumes() {
-    the_primarys_process_is_killed("truth-kill-volumes", volumes());
+    the_primarys_process_is_killed("truth-kill-volumes", &volumes());
 }
 
 /// What the primary had in memory is gone: an empty server comes back, and must not wipe the others.
 #[test]
 fn the_primarys_process_is_killed_with_ephemeral_storage() {
-    the_primarys_process_is_killed("truth-kill-ephemeral", ephemeral());
+    the_primarys_process_is_killed("truth-kill-ephemeral", &ephemeral());
 }
 
 #[test]
 fn a_replicas_process_is_killed() {
-    let (_namespace, set) = fresh("truth-kill-replica", ephemeral());
+    let (_namespace, set) = fresh("truth-kill-replica", &ephemeral());
     let began = kill_redis(&set, "redis-2");
     says(&set, "a killed replica", began, ASTRAY_WITHIN, |status| !is(status, "redis-2", InSync));
     assert!(set.status().is("Available", "True"));
@@ -257,7 +255,7 @@ fn a_replicas_process_is_killed() {
 
 #[test]
 fn a_replica_in_a_black_hole() {
-    let (_namespace, set) = fresh("truth-hole-replica", ephemeral());
+    let (_namespace, set) = fresh("truth-hole-replica", &ephemeral());
     let began = Instant::now();
     let hole = BlackHole::around(&set, "redis-2");
     let status = says(&set, "a replica in a black hole", began, SILENT_WITHIN, |status| {
@@ -270,7 +268,7 @@ fn a_replica_in_a_black_hole() {
 
 #[test]
 fn the_primary_in_a_black_hole() {
-    let (_namespace, set) = fresh("truth-hole-primary", ephemeral());
+    let (_namespace, set) = fresh("truth-hole-primary", &ephemeral());
     let began = Instant::now();
     let hole = BlackHole::around(&set, "redis-0");
     let status = says(&set, "the primary in a black hole", began, SILENT_WITHIN, |status| {
@@ -278,7 +276,7 @@ fn the_primary_in_a_black_hole() {
     });
     assert_eq!(status.primary.unwrap().epoch, 1);
     // It may still serve somebody: nobody is promoted beside it. Both replicas notice that their link is down.
-    wait_until("a replica's link is down", || {
+    set.until("a replica's link is down", || {
         let info = set.info("redis-1");
         (field(&info, "master_link_status") == "down" || field(&info, "master_last_io_seconds_ago") > "15")
             .then_some(())
@@ -294,7 +292,7 @@ fn the_primary_in_a_black_hole() {
 
 #[test]
 fn a_frozen_server() {
-    let (_namespace, set) = fresh("truth-frozen", ephemeral());
+    let (_namespace, set) = fresh("truth-frozen", &ephemeral());
     let began = signal_redis(&set, "redis-1", "-STOP");
     says(&set, "a frozen replica", began, SILENT_WITHIN, |status| {
         is(status, "redis-1", Unreachable) && !status.is("Ready", "True")
@@ -306,7 +304,7 @@ fn a_frozen_server() {
 
 #[test]
 fn a_server_that_runs_a_script_is_busy_and_not_restarted() {
-    let (_namespace, set) = fresh("truth-busy", ephemeral());
+    let (_namespace, set) = fresh("truth-busy", &ephemeral());
     let began = Instant::now();
     std::thread::scope(|scope| {
         let script = scope.spawn(|| set.redis("redis-1", "EVAL \"while true do end\" 0"));
@@ -323,7 +321,7 @@ fn a_server_that_runs_a_script_is_busy_and_not_restarted() {
 
 #[test]
 fn a_server_with_another_password() {
-    let (_namespace, set) = fresh("truth-password", ephemeral());
+    let (_namespace, set) = fresh("truth-password", &ephemeral());
     let began = Instant::now();
     assert_eq!(set.redis("redis-1", "CONFIG SET requirepass another"), "OK");
     let (status, took) = set.wait("the status says AuthFailed", began, |status| {
@@ -340,7 +338,7 @@ fn a_server_with_another_password() {
 
 #[test]
 fn a_link_that_cannot_come_back() {
-    let (_namespace, set) = fresh("truth-link", ephemeral());
+    let (_namespace, set) = fresh("truth-link", &ephemeral());
     let began = Instant::now();
     assert_eq!(set.redis("redis-2", "CONFIG SET masterauth another"), "OK");
     set.redis("redis-0", "CLIENT KILL TYPE replica");
@@ -355,7 +353,7 @@ fn a_link_that_cannot_come_back() {
 
 #[test]
 fn a_server_that_calls_itself_otherwise() {
-    let (_namespace, set) = fresh("truth-foreign", ephemeral());
+    let (_namespace, set) = fresh("truth-foreign", &ephemeral());
     let began = Instant::now();
     assert_eq!(set.redis("redis-2", "CONFIG SET replica-announce-ip stranger.example"), "OK");
     set.redis("redis-0", "CLIENT KILL TYPE replica");
@@ -369,7 +367,7 @@ fn a_server_that_calls_itself_otherwise() {
 
 #[test]
 fn a_deleted_replica_comes_back_verified() {
-    let (_namespace, set) = fresh("truth-pod-replica", ephemeral());
+    let (_namespace, set) = fresh("truth-pod-replica", &ephemeral());
     let began = Instant::now();
     let uid = set.pod_field("redis-1", "/metadata/uid");
     kubectl_in(&set.namespace, &["delete", "pod", "redis-1", "--wait=false"]);
@@ -381,7 +379,7 @@ fn a_deleted_replica_comes_back_verified() {
 #[test]
 fn the_primarys_pod_is_deleted() {
     for (namespace, storage) in [("truth-pod-volumes", volumes()), ("truth-pod-ephemeral", ephemeral())] {
-        let (_namespace, set) = fresh(namespace, storage);
+        let (_namespace, set) = fresh(namespace, &storage);
         let began = Instant::now();
         kubectl_in(&set.namespace, &["delete", "pod", "redis-0", "--wait=false"]);
         says(&set, "a deleted primary", began, ASTRAY_WITHIN, |status| !status.is("Ready", "True"));
@@ -393,7 +391,7 @@ fn the_primarys_pod_is_deleted() {
 
 #[test]
 fn all_pods_are_deleted_at_once() {
-    let (_namespace, set) = fresh("truth-all-pods", volumes());
+    let (_namespace, set) = fresh("truth-all-pods", &volumes());
     let began = Instant::now();
     kubectl_in(&set.namespace, &["delete", "pods", "-l", "app.kubernetes.io/instance=redis", "--wait=false"]);
     says(&set, "all pods deleted", began, ASTRAY_WITHIN, |status| !status.is("Ready", "True"));
@@ -402,7 +400,7 @@ fn all_pods_are_deleted_at_once() {
 
 #[test]
 fn all_processes_are_killed_at_once() {
-    let (_namespace, set) = fresh("truth-all-killed", volumes());
+    let (_namespace, set) = fresh("truth-all-killed", &volumes());
     // What is on no disk would be lost with all processes.
     for pod in 0..3 {
         assert_eq!(set.redis(&set.pod(pod), "SAVE"), "OK");
@@ -418,7 +416,7 @@ fn all_processes_are_killed_at_once() {
 /// The operator's own restart changes nothing that is true.
 #[test]
 fn an_operator_that_restarts_withdraws_nothing_true() {
-    let (_namespace, set) = fresh("truth-operator", ephemeral());
+    let (_namespace, set) = fresh("truth-operator", &ephemeral());
     let watch = set.watch();
     let operator = "redis-operator-system";
     let lease = crate::support::list(operator, &["leases"]);
@@ -426,7 +424,7 @@ fn an_operator_that_restarts_withdraws_nothing_true() {
         lease.iter().map(|lease| text(lease, "/spec/holderIdentity")).find(|id| !id.is_empty()).unwrap();
     kubectl_in(operator, &["delete", "pod", &leader]);
     let began = Instant::now();
-    wait_until("another operator leads", || {
+    set.until("another operator leads", || {
         let leases = crate::support::list(operator, &["leases"]);
         leases
             .iter()

@@ -6,7 +6,10 @@ use redis_operator::api::{RedisReplicaSet, RedisReplicaSetStatus, status::Instan
 use serde_json::{Value, json};
 
 use super::{
-    PATIENCE, Watch, cluster::OPERATOR_NAMESPACE, get, kubectl_in, kubectl_with, list, text, wait::WatchEnded,
+    PATIENCE, Watch,
+    cluster::OPERATOR_NAMESPACE,
+    get, kubectl_in, kubectl_with, list, text,
+    wait::{WatchEnded, ask_until},
 };
 
 /// The Redis image that every local cluster has.
@@ -51,7 +54,7 @@ impl Set {
     }
 
     /// `kubectl patch --type=merge` of the spec.
-    pub fn patch(&self, spec: Value) {
+    pub fn patch(&self, spec: &Value) {
         let patch = json!({ "spec": spec }).to_string();
         kubectl_in(&self.namespace, &["patch", "rrs", &self.name, "--type=merge", "-p", &patch]);
     }
@@ -107,6 +110,11 @@ impl Set {
             std::thread::sleep(Duration::from_millis(500));
             assert!(Instant::now() < until, "not within {limit:?}: {what}\n{}", self.diagnosis());
         }
+    }
+
+    /// Asks again and again until there is an answer; panics like [`Self::wait`].
+    pub fn until<T>(&self, what: &str, ask: impl FnMut() -> Option<T>) -> T {
+        ask_until(ask).unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}\n{}", self.diagnosis()))
     }
 
     /// Waits until Ready speaks of the latest spec and is True; returns how long that took.

@@ -15,15 +15,20 @@ use super::command;
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks again and again until there is an answer; panics when patience is over.
-pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    ask_until(ask).unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// Asks again and again until there is an answer, or patience is over.
+pub fn ask_until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
-    loop {
+    while began.elapsed() < PATIENCE {
         if let Some(answer) = ask() {
-            return answer;
+            return Some(answer);
         }
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         sleep(Duration::from_millis(200));
     }
+    None
 }
 
 /// What the API server says of one object or one kind in a namespace, as it happens.
