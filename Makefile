@@ -28,7 +28,7 @@ test: lint test-local test-cluster ## All tests, with all set-up done by itself.
 .PHONY: lint
 lint: ## Formatting, clippy and shellcheck.
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --workspace --all-targets --features redis-operator/cluster-tests -- --deny warnings
 	shellcheck .ci/run $$(git ls-files '*.sh')
 
 .PHONY: test-local

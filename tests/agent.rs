@@ -467,7 +467,7 @@ fn a_lookup_that_blocks_holds_up_neither_parking_nor_the_other_peers() {
     let began = Instant::now();
     let mut log = Vec::new();
     let start = choose("me", &peers, &password, &resolve, Duration::from_secs(2), &mut |line| {
-        log.push(line.to_owned())
+        log.push(line.to_owned());
     });
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(2) + AT_ONCE, "{took:?}");
