@@ -19,6 +19,7 @@
     reason = "a step that fails is the test's failure"
 )]
 
+mod install;
 mod lab;
 mod life;
 mod support;

@@ -15,7 +15,7 @@ pub fn ready() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if get_opt(OPERATOR_NAMESPACE, &["deployment", "redis-operator"]).is_none() {
-            install();
+            install(&[]);
         }
         kubectl(&[
             "-n",
@@ -30,7 +30,7 @@ pub fn ready() {
 }
 
 /// As the chart's README says, with the image that the cluster has.
-fn install() {
+pub fn install(more: &[&str]) {
     let namespace = format!(
         "apiVersion: v1
 kind: Namespace
@@ -41,15 +41,22 @@ metadata:
 "
     );
     kubectl_with(&["apply", "-f", "-"], &namespace).unwrap();
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-operator");
+    let values = "image.tag=dev,test.image=localhost/multitool:1";
+    let args =
+        ["upgrade", "--install", "redis-operator", chart, "--namespace", OPERATOR_NAMESPACE, "--set", values];
+    helm(&[&args, ["--wait", "--timeout", "120s"].as_slice(), more].concat());
+}
+
+/// Runs helm, which must succeed.
+pub fn helm(args: &[&str]) -> String {
     let output = Command::new(program("HELM", "helm"))
         .env("KUBECONFIG", kubeconfig())
-        .args(["upgrade", "--install", "redis-operator"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-operator"))
-        .args(["--namespace", OPERATOR_NAMESPACE, "--set", "image.tag=dev,test.image=localhost/multitool:1"])
-        .args(["--wait", "--timeout", "120s"])
+        .args(args)
         .output()
         .unwrap_or_else(|e| panic!("cannot run helm (environment HELM): {e}"));
-    assert!(output.status.success(), "helm upgrade: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "helm {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs a command in a node's network.
