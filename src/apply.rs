@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Debug};
 
-use futures::try_join;
+use futures::{future::BoxFuture, try_join};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -184,32 +184,36 @@ async fn get<K: Child>(client: &Client, set: &SetName, name: String) -> Result<O
 ///
 /// Nothing is written where any of them is not ours, or where the `StatefulSet` cannot be changed. The
 /// `StatefulSet` comes last, so that what its pods mount exists.
-pub async fn apply(
-    client: &Client,
-    plan: &Plan,
+///
+/// Boxed: whole pod templates travel through this future, and its caller's has to stay small.
+pub fn apply<'a>(
+    client: &'a Client,
+    plan: &'a Plan,
     desired: Desired,
     live: Live,
-) -> Result<Applied, ApplyError> {
-    let Desired { headless, config_map, stateful_set, disruption_budget } = desired;
-    refuse_foreign(plan, live.headless.as_ref())?;
-    refuse_foreign(plan, live.config_map.as_ref())?;
-    refuse_foreign(plan, live.stateful_set.as_ref())?;
-    if disruption_budget.is_some() {
-        refuse_foreign(plan, live.disruption_budget.as_ref())?;
-    }
-    let stateful_set = settle(stateful_set, live.stateful_set.as_ref())?;
-
-    let mut writes = Vec::new();
-    ensure(client, headless, live.headless, &mut writes).await?;
-    ensure(client, config_map, live.config_map, &mut writes).await?;
-    match disruption_budget {
-        Some(budget) => {
-            ensure(client, budget, live.disruption_budget, &mut writes).await?;
+) -> BoxFuture<'a, Result<Applied, ApplyError>> {
+    Box::pin(async move {
+        let Desired { headless, config_map, stateful_set, disruption_budget } = desired;
+        refuse_foreign(plan, live.headless.as_ref())?;
+        refuse_foreign(plan, live.config_map.as_ref())?;
+        refuse_foreign(plan, live.stateful_set.as_ref())?;
+        if disruption_budget.is_some() {
+            refuse_foreign(plan, live.disruption_budget.as_ref())?;
         }
-        None => remove(client, plan, live.disruption_budget, &mut writes).await?,
-    }
-    let stateful_set = ensure(client, stateful_set, live.stateful_set, &mut writes).await?;
-    Ok(Applied { stateful_set, writes })
+        let stateful_set = settle(stateful_set, live.stateful_set.as_ref())?;
+
+        let mut writes = Vec::new();
+        ensure(client, headless, live.headless, &mut writes).await?;
+        ensure(client, config_map, live.config_map, &mut writes).await?;
+        match disruption_budget {
+            Some(budget) => {
+                ensure(client, budget, live.disruption_budget, &mut writes).await?;
+            }
+            None => remove(client, plan, live.disruption_budget, &mut writes).await?,
+        }
+        let stateful_set = ensure(client, stateful_set, live.stateful_set, &mut writes).await?;
+        Ok(Applied { stateful_set, writes })
+    })
 }
 
 /// What of the desired `StatefulSet` can be applied over the live one.

@@ -21,6 +21,7 @@ use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     metrics::Metrics,
     monitor::Monitor,
+    names::SetName,
     settings::Settings,
 };
 
@@ -62,6 +63,8 @@ struct Remembered {
     written: Option<Written>,
     /// Passes that failed in a row.
     failures: u32,
+    /// Replicas whose link is down, since when, or since they were told anew.
+    unlinked: HashMap<String, Instant>,
 }
 
 impl Memory {
@@ -94,6 +97,26 @@ impl Memory {
         let remembered = sets.entry(set.clone()).or_default();
         remembered.failures = if failed { remembered.failures.saturating_add(1) } else { 0 };
         remembered.failures
+    }
+
+    /// Of the replicas whose link is down now, those for which that has lasted for `patience`; each again only after
+    /// the same time.
+    pub fn stalled(&self, set: &SetName, unlinked: Vec<String>, patience: Duration) -> Vec<String> {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = ObjectRef::new(&set.name).within(&set.namespace);
+        let since = &mut sets.entry(set).or_default().unlinked;
+        since.retain(|pod, _| unlinked.contains(pod));
+        let now = Instant::now();
+        let mut stalled = unlinked;
+        stalled.retain(|pod| {
+            let first = *since.entry(pod.clone()).or_insert(now);
+            let due = now.duration_since(first) >= patience;
+            if due {
+                since.insert(pod.clone(), now);
+            }
+            due
+        });
+        stalled
     }
 
     /// Forgets a set that is gone.

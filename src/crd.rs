@@ -26,10 +26,10 @@ pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
 }
 
 /// Takes out, at every level:
-/// - `nullable`: the API server then prunes nulls, so that a field set to null is a field left out, and gets its
-///   default. With it, `has(self.size)` would be true for `size: null`;
+/// - `nullable`: without it a null gets the field's default, or is refused where there is none. With it,
+///   `has(self.size)` would be true for `size: null`;
 /// - formats that the API server does not know (`uint32`);
-/// - descriptions of list items and map values, which `kubectl explain` never shows.
+/// - descriptions of list items and map values: the list or map has its own.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {

@@ -131,6 +131,18 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
     if astray.is_empty() { Decision::Rest } else { Decision::Follow(astray) }
 }
 
+/// Replicas whose link to the serving primary is down. A replica that dialled a pod's former address (its DNS answer
+/// was some seconds old) would try that address for `repl-timeout`, 60 s, before it asks again (experiment E4); one
+/// that is told anew asks at once.
+pub fn unlinked(record: &Record, look: &Look) -> Vec<String> {
+    let serves = record.primary.as_deref().and_then(|primary| look.topology.get(primary));
+    if serves.is_none_or(|primary| primary.state != InstanceState::Primary) {
+        return Vec::new();
+    }
+    let down = |v: &&Verdict| v.state == InstanceState::LinkDown;
+    look.topology.instances.iter().filter(down).map(|v| v.pod.clone()).collect()
+}
+
 /// Rule 3, second half: somebody serves who is not the primary of record.
 fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look) -> Decision {
     let mut harmless = Vec::new();

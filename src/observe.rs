@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{ResourceExt, runtime::reflector::Store};
 
@@ -31,7 +32,12 @@ const PROBES_AT_ONCE: usize = 9;
 pub type Connections = BTreeMap<String, Connection>;
 
 /// Looks at all pods of a set.
-pub async fn observe(pods: &Store<Pod>, plan: &Plan, password: Option<&Password>) -> (Observed, Connections) {
+pub async fn observe(
+    pods: &Store<Pod>,
+    plan: &Plan,
+    password: Option<&Password>,
+    now: Timestamp,
+) -> (Observed, Connections) {
     let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = pods
         .state()
         .into_iter()
@@ -64,7 +70,7 @@ pub async fn observe(pods: &Store<Pod>, plan: &Plan, password: Option<&Password>
             connections.insert(pod.name_any(), connection);
             answer
         });
-        observed.pods.push(observed_pod(ordinal, &pod, answer));
+        observed.pods.push(observed_pod(ordinal, &pod, answer, now));
     }
     (observed, connections)
 }
@@ -93,7 +99,7 @@ fn not_started(pod: &Pod) -> Option<NoAnswer> {
     (!running).then_some(NoAnswer::NotStarted)
 }
 
-fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>) -> ObservedPod {
+fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>, now: Timestamp) -> ObservedPod {
     let status = pod.status.as_ref();
     ObservedPod {
         name: pod.name_any(),
@@ -104,7 +110,7 @@ fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>) -> Ob
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
-        stuck: stuck(pod),
+        stuck: stuck(pod, now),
         answer,
     }
 }
@@ -112,14 +118,22 @@ fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>) -> Ob
 /// Waiting reasons that the kubelet leaves by itself, in the course of an ordinary start.
 const ORDINARY_WAITS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
+/// A new pod is often unschedulable for a moment: its volume claim is made at the same time as it is.
+const ORDINARY_SCHEDULING: SignedDuration = SignedDuration::from_secs(10);
+
 /// Why a pod cannot start, or keeps failing.
-fn stuck(pod: &Pod) -> Option<String> {
+fn stuck(pod: &Pod, now: Timestamp) -> Option<String> {
     let status = pod.status.as_ref()?;
     let unschedulable = status
         .conditions
         .iter()
         .flatten()
         .find(|c| c.type_ == "PodScheduled" && c.status == "False")
+        .filter(|c| {
+            c.last_transition_time
+                .as_ref()
+                .is_some_and(|since| now.duration_since(since.0) > ORDINARY_SCHEDULING)
+        })
         .map(|c| (c.reason.clone(), c.message.clone()));
     let containers = || {
         status

@@ -16,13 +16,14 @@ use crate::{
         look::Look,
         roll::{Roll, Template, roll},
         size::{Size, size},
+        unlinked,
     },
     desired::{Stage, desired},
     error::{StageError, chain},
     events,
     monitor::Watched,
     names::SetName,
-    observe::{belongs, observe, target},
+    observe::{Connections, belongs, observe, target},
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
@@ -39,6 +40,9 @@ const ROUNDS: usize = 8;
 
 /// Between the two looks of an election: kernel buffers of a dead primary's connections are drained by then.
 const ELECTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// A link that comes up by itself does so within a second; DNS answers for pods are at most 5 s old.
+const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Mere progress of a start or a roll reaches the status at most this often: each step of each pod would be a write.
 /// Short enough for who watches, and `requeue` looks more often than this until the set is as wanted.
@@ -68,7 +72,7 @@ pub async fn reconcile(
         set.metadata.name.clone().unwrap_or_default(),
     );
     let mut pass = Pass::default();
-    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx))).await;
+    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx, now))).await;
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -125,7 +129,12 @@ pub async fn publish(
     Ok(status)
 }
 
-async fn stages(pass: &mut Pass, set: &RedisReplicaSet, ctx: &Context) -> Result<(), StageError> {
+async fn stages(
+    pass: &mut Pass,
+    set: &RedisReplicaSet,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<(), StageError> {
     let plan = plan(set, &ctx.settings)?;
     pass.plan = Some(plan.clone());
     let live = apply::fetch(&ctx.client, &plan.set).await?;
@@ -133,7 +142,7 @@ async fn stages(pass: &mut Pass, set: &RedisReplicaSet, ctx: &Context) -> Result
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
-    settle(pass, ctx, &plan, running).await?;
+    settle(pass, ctx, &plan, running, now).await?;
     if plan.paused {
         return Ok(());
     }
@@ -184,11 +193,17 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
 }
 
 /// Look, decide, act; until nothing is left to do in this pass.
-async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan, running: Option<i32>) -> Result<(), StageError> {
+async fn settle(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    running: Option<i32>,
+    now: Timestamp,
+) -> Result<(), StageError> {
     let mut first_look: Option<Look> = None;
     for _ in 0..ROUNDS {
         let Some(stored) = pass.stored.clone() else { return Ok(()) };
-        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref()).await;
+        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
         ctx.metrics.count_probes(&observed);
         let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
         let look = Look { topology: topology(host_of, &stored.record, &observed), observed };
@@ -202,7 +217,11 @@ async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan, running: Option<i32
             return Ok(());
         }
         match decision {
-            Decision::Rest => return Ok(()),
+            Decision::Rest => {
+                let stalled = ctx.memory.stalled(&plan.set, unlinked(&stored.record, &look), LINK_PATIENCE);
+                act::park(&mut connections, &stalled).await?;
+                return follow(&mut connections, plan, &stored.record, &stalled).await;
+            }
             Decision::Hold(hold) => {
                 pass.hold = Some(hold);
                 return Ok(());
@@ -222,14 +241,23 @@ async fn settle(pass: &mut Pass, ctx: &Context, plan: &Plan, running: Option<i32
                 write(pass, ctx, plan, &stored, record).await?;
                 act::promote(&mut connections, &pod, &why).await?;
             }
-            Decision::Follow(pods) => {
-                let primary = stored.record.primary.as_deref().and_then(|p| plan.set.ordinal(p));
-                let Some(ordinal) = primary else { return Ok(()) };
-                act::follow(&mut connections, &pods, &plan.fqdn(ordinal)).await?;
-            }
+            Decision::Follow(pods) => follow(&mut connections, plan, &stored.record, &pods).await?,
         }
     }
     Ok(())
+}
+
+async fn follow(
+    connections: &mut Connections,
+    plan: &Plan,
+    record: &Record,
+    pods: &[String],
+) -> Result<(), StageError> {
+    let primary = record.primary.as_deref().and_then(|pod| plan.set.ordinal(pod));
+    match primary {
+        Some(ordinal) => Ok(act::follow(connections, pods, &plan.fqdn(ordinal)).await?),
+        None => Ok(()),
+    }
 }
 
 /// The record gets the members before the `StatefulSet` gets the size.

@@ -72,6 +72,8 @@ pub enum Reason {
     Alone,
     /// Every other member answered, and none serves.
     NobodyServes,
+    /// Nobody is known to serve, and these members still follow this one.
+    Followed(Vec<String>),
     /// More than one member serves.
     SeveralServe(Vec<String>),
     /// The wait is over, and these members had not settled.
@@ -81,7 +83,7 @@ pub enum Reason {
 /// Decides from the latest answer of every other member.
 ///
 /// `wait_over`: the time for peers that do not answer is spent; the result is then never [`Start::Wait`].
-pub fn decide(asked: &[PeerAnswer], wait_over: bool) -> Start {
+pub fn decide(own_host: &str, asked: &[PeerAnswer], wait_over: bool) -> Start {
     let serving = hosts(asked, |says| *says == Says::Serves);
     let unheard = asked.iter().any(|peer| peer.says == Says::NotYet);
     let handing_over = asked.iter().any(|peer| peer.says == Says::HandsOver);
@@ -94,6 +96,12 @@ pub fn decide(asked: &[PeerAnswer], wait_over: bool) -> Start {
     }
     if asked.is_empty() {
         return Start::Park { reason: Reason::Alone };
+    }
+    // This Redis was the primary until a moment ago. Whoever is silent follows nobody better, and the sooner this one
+    // is parked, the sooner the operator can choose.
+    let followers = hosts(asked, |says| matches!(says, Says::Follows(host) if host == own_host));
+    if serving.is_empty() && !handing_over && !followers.is_empty() {
+        return Start::Park { reason: Reason::Followed(followers) };
     }
     let unsettled = |says: &Says| matches!(says, Says::NotYet | Says::HandsOver | Says::Silent(_));
     let peers = hosts(asked, unsettled);
@@ -154,6 +162,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alone => f.write_str("there is no other member to follow"),
+            Self::Followed(hosts) => write!(f, "this was the primary: {} still names it", hosts.join(", ")),
             Self::NobodyServes => f.write_str("every other member has answered and none serves as primary"),
             Self::SeveralServe(hosts) => write!(f, "more than one member serves: {}", hosts.join(", ")),
             Self::Unsettled(peers) => {
@@ -190,65 +199,78 @@ mod tests {
 
     #[test]
     fn follows_the_one_that_serves() {
-        assert_eq!(decide(&[peer("a", Says::Serves)], false), follow("a"));
-        assert_eq!(decide(&[peer("a", follows("b")), peer("b", Says::Serves)], false), follow("b"));
+        assert_eq!(decide("me", &[peer("a", Says::Serves)], false), follow("a"));
+        assert_eq!(decide("me", &[peer("a", follows("b")), peer("b", Says::Serves)], false), follow("b"));
     }
 
     #[test]
     fn a_silent_peer_does_not_hold_up_following() {
         for wait_over in [false, true] {
-            assert_eq!(decide(&[peer("a", refused()), peer("b", Says::Serves)], wait_over), follow("b"));
+            assert_eq!(
+                decide("me", &[peer("a", refused()), peer("b", Says::Serves)], wait_over),
+                follow("b")
+            );
         }
     }
 
     #[test]
     fn a_peer_not_heard_yet_may_be_a_second_primary() {
         let asked = [peer("a", Says::NotYet), peer("b", Says::Serves)];
-        assert_eq!(decide(&asked, false), wait(&["a"]));
-        assert_eq!(decide(&asked, true), follow("b"));
+        assert_eq!(decide("me", &asked, false), wait(&["a"]));
+        assert_eq!(decide("me", &asked, true), follow("b"));
     }
 
     #[test]
     fn parks_at_once_when_all_answered_and_none_serves() {
         let asked = [peer("a", follows("127.0.0.1")), peer("b", follows("a"))];
         for wait_over in [false, true] {
-            assert_eq!(decide(&asked, wait_over), Start::Park { reason: Reason::NobodyServes });
+            assert_eq!(decide("me", &asked, wait_over), Start::Park { reason: Reason::NobodyServes });
         }
     }
 
     #[test]
+    fn a_former_primary_parks_at_once_though_others_are_silent() {
+        let asked = [peer("a", follows("me")), peer("b", refused())];
+        assert_eq!(
+            decide("me", &asked, false),
+            Start::Park { reason: Reason::Followed(vec!["a".to_owned()]) }
+        );
+        assert_eq!(decide("me", &[peer("a", follows("me")), peer("b", Says::Serves)], false), follow("b"));
+    }
+
+    #[test]
     fn parks_at_once_without_peers() {
-        assert_eq!(decide(&[], false), Start::Park { reason: Reason::Alone });
+        assert_eq!(decide("me", &[], false), Start::Park { reason: Reason::Alone });
     }
 
     #[test]
     fn parks_at_once_when_two_serve() {
         let asked = [peer("a", Says::Serves), peer("b", Says::Serves), peer("c", Says::NotYet)];
         let reason = Reason::SeveralServe(vec!["a".to_owned(), "b".to_owned()]);
-        assert_eq!(decide(&asked, false), Start::Park { reason });
+        assert_eq!(decide("me", &asked, false), Start::Park { reason });
     }
 
     #[test]
     fn waits_for_the_silent_then_parks_and_names_them() {
         let asked = [peer("a", refused()), peer("b", follows("a"))];
-        assert_eq!(decide(&asked, false), wait(&["a"]));
-        let Start::Park { reason } = decide(&asked, true) else { panic!("not parked") };
+        assert_eq!(decide("me", &asked, false), wait(&["a"]));
+        let Start::Park { reason } = decide("me", &asked, true) else { panic!("not parked") };
         assert_eq!(reason.to_string(), "no primary found in time; a: connection refused");
     }
 
     #[test]
     fn nobody_is_followed_while_a_failover_runs() {
         let asked = [peer("a", Says::HandsOver), peer("b", Says::Serves)];
-        assert_eq!(decide(&asked, false), wait(&["a"]));
-        assert!(matches!(decide(&asked, true), Start::Park { .. }));
-        assert_eq!(decide(&[peer("a", Says::HandsOver)], false), wait(&["a"]));
+        assert_eq!(decide("me", &asked, false), wait(&["a"]));
+        assert!(matches!(decide("me", &asked, true), Start::Park { .. }));
+        assert_eq!(decide("me", &[peer("a", Says::HandsOver)], false), wait(&["a"]));
     }
 
     #[test]
     fn never_follows_a_name_that_only_another_peer_gave() {
         let asked = [peer("b", follows("a")), peer("a", refused())];
         for wait_over in [false, true] {
-            assert!(!matches!(decide(&asked, wait_over), Start::Follow { .. }));
+            assert!(!matches!(decide("me", &asked, wait_over), Start::Follow { .. }));
         }
     }
 
@@ -257,7 +279,7 @@ mod tests {
         let says = [Says::NotYet, Says::Serves, Says::HandsOver, follows("x"), refused()];
         for a in &says {
             for b in &says {
-                let start = decide(&[peer("a", a.clone()), peer("b", b.clone())], true);
+                let start = decide("me", &[peer("a", a.clone()), peer("b", b.clone())], true);
                 assert!(!matches!(start, Start::Wait { .. }), "{a} {b}");
             }
         }

@@ -58,8 +58,9 @@ pub struct Options {
     /// Redis' working directory
     #[arg(long, default_value_t = DATA_DIR.to_owned())]
     pub data_dir: String,
-    /// How long to wait for members that do not answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    /// How long to wait for members that do not answer; a Redis that parks is pointed at the primary by the operator
+    /// within a second, and pods that start in order each wait for those that are not there yet
+    #[arg(long, value_name = "SECONDS", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub wait: u64,
 }
 
@@ -126,7 +127,7 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
         if peers.is_empty() { "none".into() } else { peers.join(", ") }
     ));
     let resolve: Arc<Resolve> = Arc::new(resolve);
-    let start = choose(&peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
+    let start = choose(&own_host, &peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
     if let Start::Park { reason } = &start {
         log(&format!(
             "parked: {reason}; Redis keeps its data and refuses writes until the operator gives it a role"
@@ -165,6 +166,7 @@ fn peers(members: &str, own_pod: &str, domain: &str) -> Vec<String> {
 ///
 /// Says each new answer, and once a second whom it waits for.
 pub fn choose(
+    own_host: &str,
     peers: &[String],
     password: &Arc<Password>,
     resolve: &Arc<Resolve>,
@@ -178,7 +180,7 @@ pub fn choose(
     let mut seconds = 0;
     loop {
         let spent = began.elapsed();
-        let undecided = match decide(&latest, spent >= wait) {
+        let undecided = match decide(own_host, &latest, spent >= wait) {
             Start::Wait { peers } => peers,
             decided => return decided,
         };
@@ -200,7 +202,7 @@ pub fn choose(
                 log(&format!("waiting for {} ({seconds} s of {} s)", undecided.join(", "), wait.as_secs()));
             }
             // Cannot be while a peer is left to ask; then nothing more will come.
-            Err(RecvTimeoutError::Disconnected) => return decide(&latest, true),
+            Err(RecvTimeoutError::Disconnected) => return decide(own_host, &latest, true),
         }
     }
 }

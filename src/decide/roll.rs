@@ -19,6 +19,8 @@ pub enum Roll {
         /// Why, in plain words.
         why: String,
     },
+    /// The `StatefulSet` controller has not seen the latest change yet, so nobody knows which pods are outdated.
+    Unknown,
     /// Pods of an older template remain; the message says what is waited for.
     Wait(String),
 }
@@ -38,7 +40,7 @@ pub struct Template {
 /// is replaced at once.
 pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) -> Roll {
     let Some(revision) = &template.revision else {
-        return Roll::Wait("the StatefulSet controller has not seen the new template yet".to_owned());
+        return Roll::Unknown;
     };
     let mut outdated: Vec<&ObservedPod> = look
         .observed

@@ -62,7 +62,9 @@ pub fn conditions(
 /// Whether the spec can be carried out.
 fn spec_valid(learned: &Learned<'_>) -> Finding {
     match learned.failure {
-        Some((reason @ ("InvalidSpec" | "ImmutableField" | "NameTaken"), text)) => Finding::no(reason, text),
+        Some((reason @ ("InvalidSpec" | "ImmutableFieldChanged" | "NameTaken"), text)) => {
+            Finding::no(reason, text)
+        }
         _ if learned.plan.is_none() => {
             Finding::unknown("NotChecked", "the spec was not read in the last pass")
         }
@@ -167,6 +169,9 @@ fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding)
             Finding::yes("RollingOut", format!("replacing {pod}: {why}"))
         }
         (_, Some(Roll::Wait(what)), _) => Finding::yes("RollingOut", what),
+        (_, Some(Roll::Unknown), _) => {
+            Finding::yes("Applying", "the StatefulSet controller takes up the latest change")
+        }
         (_, _, Some(size)) if size.blocked.is_some() => {
             Finding::no("ScaleDownHeld", size.blocked.clone().unwrap_or_default())
         }
@@ -251,7 +256,7 @@ fn ready(learned: &Learned<'_>, causes: &[&Finding; 4], progressing: &Finding) -
             _ => return Finding::unknown(cause.reason, &*cause.message),
         }
     }
-    if progressing.reason == "RollingOut" || progressing.reason == "ScaleDownHeld" {
+    if ["RollingOut", "Applying", "ScaleDownHeld"].contains(&progressing.reason) {
         return Finding::no(progressing.reason, &*progressing.message);
     }
     let primary = learned.record.and_then(|r| r.primary.as_deref()).unwrap_or_default();

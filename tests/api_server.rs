@@ -1,0 +1,572 @@
+//! The definition and the apply on a real API server: what is refused and how it is said, what is filled in, and
+//! that nothing is written at rest.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
+
+#[path = "support/control_plane.rs"]
+mod control_plane;
+
+use std::{
+    fs,
+    path::Path,
+    process::Output,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task,
+    time::Duration,
+};
+
+use control_plane::ControlPlane;
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, Namespace, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    client::ClientBuilder,
+    runtime::{conditions, wait},
+};
+use redis_operator::{
+    api::{RedisReplicaSet, directives},
+    apply::{Applied, ApplyError, Live, Why, apply, fetch},
+    crd,
+    desired::{Stage, desired},
+    plan::{Plan, plan},
+    settings::Settings,
+};
+use serde_json::{Value, json};
+use tower::{Layer, Service as TowerService};
+
+/// The control plane with the definition established.
+async fn plane() -> (&'static ControlPlane, Client) {
+    rustls_provider();
+    let plane = ControlPlane::shared();
+    let client = plane.client().await;
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    let definition = crd::definition();
+    let name = definition.name_any();
+    definitions.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&definition)).await.unwrap();
+    let established = wait::await_condition(definitions, &name, conditions::is_crd_established());
+    tokio::time::timeout(Duration::from_secs(30), established).await.unwrap().unwrap();
+    (plane, client)
+}
+
+fn rustls_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+}
+
+/// A namespace of the test's own.
+async fn namespace(client: &Client, name: &str) -> Api<RedisReplicaSet> {
+    let object: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+    Api::namespaced(client.clone(), name)
+}
+
+/// As a user's manifest: the typed resource would already hold every default.
+async fn create(sets: &Api<RedisReplicaSet>, name: &str, spec: Value) -> Result<RedisReplicaSet, String> {
+    let manifest = json!({
+        "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "metadata": {"name": name}, "spec": spec,
+    });
+    let params = PatchParams::apply("user").force();
+    sets.patch(name, &params, &Patch::Apply(&manifest)).await.map_err(|refusal| match refusal {
+        kube::Error::Api(status) if status.is_invalid() => status.message,
+        other => panic!("{other}"),
+    })
+}
+
+#[tokio::test]
+async fn an_empty_spec_shows_what_it_means() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "defaults").await;
+    let set = create(&sets, "redis", json!({})).await.unwrap();
+    assert_eq!(
+        serde_json::to_value(&set.spec).unwrap(),
+        json!({
+            "replicas": 3,
+            "image": "docker.io/library/redis:8.0",
+            "imagePullPolicy": "IfNotPresent",
+            "storage": {"size": "1Gi", "retention": {"whenDeleted": "Retain", "whenScaled": "Retain"}},
+            "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+            "paused": false,
+        })
+    );
+    assert_eq!(set.spec, redis_operator::api::RedisReplicaSetSpec::default());
+    let retained =
+        create(&sets, "partly", json!({"storage": {"size": "2Gi", "retention": {"whenScaled": "Delete"}}}));
+    let retention = serde_json::to_value(retained.await.unwrap().spec.storage.retention).unwrap();
+    assert_eq!(retention, json!({"whenDeleted": "Retain", "whenScaled": "Delete"}));
+    let nulls = json!({"replicas": null, "storage": null, "resources": null, "image": null, "paused": null});
+    let nulls = create(&sets, "nulls", nulls).await.unwrap();
+    assert_eq!(nulls.spec, set.spec, "null is the same as absent where there is a default");
+}
+
+#[tokio::test]
+async fn what_can_be_meant_is_taken() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "taken").await;
+    for (index, spec) in [
+        json!({"replicas": 1}),
+        json!({"replicas": 9}),
+        json!({"storage": {"ephemeral": {}}}),
+        json!({"storage": {"size": 1_073_741_824, "storageClassName": "fast"}}),
+        json!({"storage": {"size": "1.5Gi"}}),
+        json!({"resources": {}}),
+        json!({"resources": {"limits": {"cpu": 1, "memory": "1Gi"}}}),
+        json!({"config": {"save": "", "maxmemory": "1gb", "repl-diskless-load": "on-empty-db",
+                          "proc-title-template": r#""{title} 'x' \"y\"""#}}),
+        json!({"config": {"appendonly": "yes", "repl-ping-replica-period": "10", "portable": "1"}}),
+        json!({"podLabels": {"team": "a", "example.com/x": ""}, "podAnnotations": {"example.com/y": "any text"}}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let set = create(&sets, &format!("set-{index}"), spec.clone()).await;
+        let set = set.unwrap_or_else(|refusal| panic!("{spec}: {refusal}"));
+        plan(&set, &settings()).unwrap_or_else(|refusal| panic!("{spec}: {refusal}"));
+    }
+    create(&sets, &"a".repeat(52), json!({})).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_with_the_reason() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "refused").await;
+    let eleven_letters_too_long = "x".repeat(directives::MAX_VALUE_LENGTH + 11);
+    for (spec, said) in [
+        (json!({"replicas": 0}), vec!["spec.replicas", "greater than or equal to 1"]),
+        (json!({"replicas": 10}), vec!["spec.replicas", "less than or equal to 9"]),
+        (json!({"image": ""}), vec!["spec.image"]),
+        (json!({"image": "redis :8"}), vec!["spec.image", "registry/repository:tag"]),
+        (json!({"imagePullPolicy": "Sometimes"}), vec!["spec.imagePullPolicy", "IfNotPresent"]),
+        (json!({"storage": {"storageClassName": "x"}}), vec!["spec.storage", "either size", "ephemeral: {}"]),
+        (json!({"storage": {"size": "1Gi", "ephemeral": {}}}), vec!["spec.storage", "either size"]),
+        (
+            json!({"storage": {"ephemeral": {}, "retention": {}}}),
+            vec!["spec.storage", "storageClassName and retention", "remove them"],
+        ),
+        (json!({"storage": {"size": "1Gib"}}), vec!["spec.storage.size", "quantity above zero", "10Gi"]),
+        (json!({"storage": {"size": "-1Gi"}}), vec!["spec.storage.size", "quantity above zero"]),
+        (json!({"resources": {"limits": {"memory": "much"}}}), vec!["spec.resources.limits", "memory: 1Gi"]),
+        (json!({"resources": {"requests": {"cpu": "1 core"}}}), vec!["spec.resources.requests", "cpu: 100m"]),
+        (json!({"podLabels": {"app.kubernetes.io/name": "x"}}), vec!["spec.podLabels", "prefix of your own"]),
+        (json!({"podLabels": {"replication.redis/role": "x"}}), vec!["spec.podLabels", "prefix of your own"]),
+        (json!({"podLabels": {"a b": "x"}}), vec!["spec.podLabels", "[prefix/]name"]),
+        (json!({"podLabels": {"a": "x y"}}), vec!["spec.podLabels", "podAnnotations"]),
+        (
+            json!({"podAnnotations": {"app.kubernetes.io/x": ""}}),
+            vec!["spec.podAnnotations", "prefix of your own"],
+        ),
+        (json!({"config": {"maxmemory": eleven_letters_too_long}}), vec!["spec.config.maxmemory", "1024"]),
+        (json!({"config": {"MaxMemory": "1gb"}}), vec!["spec.config", "lower-case"]),
+        (json!({"config": {"max memory": "1gb"}}), vec!["spec.config", "lower-case"]),
+        (json!({"config": {"save": "1 1\nreplicaof x 1"}}), vec!["spec.config", "one line"]),
+        (json!({"config": {"save": "1\u{1}"}}), vec!["spec.config", "one line"]),
+        (json!({"config": {"save": "\"900 1"}}), vec!["spec.config", "quotes"]),
+        (json!({"config": {"save": "'a'b"}}), vec!["spec.config", "quotes"]),
+        (json!({"config": {"repl-diskless-load": "swapdb"}}), vec!["spec.config", "on-empty-db"]),
+        (json!({"config": {"appendonly": "maybe"}}), vec!["spec.config", "appendonly must be yes or no"]),
+        (json!({"config": {"repl-ping-replica-period": "60"}}), vec!["spec.config", "1 to 10 seconds"]),
+        (json!({"config": {"repl-ping-slave-period": "60"}}), vec!["spec.config", "1 to 10 seconds"]),
+    ] {
+        let refusal = create(&sets, "redis", spec.clone()).await.expect_err(&spec.to_string());
+        for words in said {
+            assert!(refusal.contains(words), "{spec}: {words:?} is not in: {refusal}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_refused_directive_is_refused_by_name() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "directives").await;
+    for group in directives::REFUSED {
+        let names = group.names.iter().map(|name| ((*name).to_owned(), (*name).to_owned()));
+        let prefixes = group.prefixes.iter().map(|prefix| (format!("{prefix}x"), format!("{prefix}*")));
+        for (directive, named) in names.chain(prefixes) {
+            let refusal = create(&sets, "redis", json!({"config": {directive: "1"}})).await.unwrap_err();
+            assert!(refusal.contains(&format!("{named} cannot be set: {}", group.why)), "{named}: {refusal}");
+        }
+    }
+    let both = create(&sets, "redis", json!({"config": {"dir": "/", "enable-debug-command": "yes"}})).await;
+    assert!(both.unwrap_err().contains("dir enable-* cannot be set"));
+}
+
+#[tokio::test]
+async fn names_that_children_cannot_bear_are_refused() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "names").await;
+    for (name, said) in
+        [("a".repeat(53), "at most 52"), ("1redis".into(), "a letter first"), ("re.dis".into(), "no dots")]
+    {
+        let refusal = create(&sets, &name, json!({})).await.expect_err(&name);
+        assert!(refusal.contains(said), "{name}: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn what_would_lose_data_cannot_change() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "transitions").await;
+    let volume = |size: &str| json!({"storage": {"size": size}});
+    let classed = |class: &str| json!({"storage": {"size": "1Gi", "storageClassName": class}});
+    let append = |on: &str| json!({"config": {"appendonly": on}});
+    let ephemeral = json!({"storage": {"ephemeral": {}}});
+    for (index, (before, after, said)) in [
+        (volume("1Gi"), volume("2Gi"), Some("PersistentVolumeClaims data-<pod>")),
+        (volume("2Gi"), json!({}), Some("storage.size cannot change")),
+        (json!({}), classed("fast"), Some("storage.storageClassName cannot change")),
+        (classed("fast"), classed("slow"), Some("storage.storageClassName cannot change")),
+        (classed("fast"), volume("1Gi"), Some("storage.storageClassName cannot change")),
+        (json!({}), ephemeral.clone(), Some("between volumes and ephemeral")),
+        (ephemeral.clone(), json!({}), Some("between volumes and ephemeral")),
+        (append("no"), append("yes"), Some("empty dataset")),
+        (append("yes"), append("no"), Some("empty dataset")),
+        (json!({}), append("yes"), Some("empty dataset")),
+        (append("yes"), json!({}), Some("empty dataset")),
+        (append("yes"), json!({"config": {"maxmemory": "1gb"}}), Some("empty dataset")),
+        (json!({}), append("no"), None),
+        (append("no"), json!({}), None),
+        (append("yes"), json!({"config": {"appendonly": "yes", "maxmemory": "1gb"}}), None),
+        (json!({}), json!({"storage": {"size": "1Gi", "retention": {"whenDeleted": "Delete"}}}), None),
+        (json!({}), json!({"replicas": 5, "image": "x:1", "paused": true, "podLabels": {"a": "b"}}), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("set-{index}");
+        create(&sets, &name, before.clone()).await.unwrap();
+        let change = create(&sets, &name, after.clone()).await;
+        match (said, change) {
+            (None, Ok(_)) => {}
+            (Some(said), Err(refusal)) if refusal.contains(said) => {
+                let remedy = ["Create a new RedisReplicaSet", "create a new RedisReplicaSet"];
+                assert!(remedy.iter().any(|words| refusal.contains(words)), "no remedy: {refusal}");
+            }
+            (said, change) => panic!("{before} to {after}: wanted {said:?}, got {change:?}"),
+        }
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
+}
+
+#[tokio::test]
+async fn kubectl_lives_with_it() {
+    let (plane, client) = plane().await;
+    let sets = namespace(&client, "kubectl").await;
+    for sample in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples")).unwrap() {
+        let manifest = fs::read_to_string(sample.unwrap().path()).unwrap();
+        let output = plane.kubectl(&["apply", "-n", "kubectl", "-f", "-"], &manifest);
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let shown = text(&plane.kubectl(&["get", "rrs", "redis", "-n", "kubectl"], ""));
+    let columns: Vec<&str> = shown.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(columns, ["NAME", "READY", "REPLICAS", "PRIMARY", "SYNCED", "REASON", "AGE"]);
+    let shown = text(&plane.kubectl(&["get", "rrs", "redis", "-n", "kubectl", "-o", "wide"], ""));
+    let columns: Vec<&str> = shown.lines().next().unwrap().split_whitespace().skip(7).collect();
+    assert_eq!(columns, ["VERSION", "IMAGE", "MESSAGE"]);
+
+    let twice = json!({
+        "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "metadata": {"name": "twice"},
+        "spec": {"imagePullSecrets": [{"name": "a"}, {"name": "a"}]},
+    });
+    let output = plane.kubectl(&["create", "-n", "kubectl", "-f", "-"], &twice.to_string());
+    assert!(text(&output).contains("spec.imagePullSecrets[1]: Duplicate value"), "{}", text(&output));
+
+    let output = plane.kubectl(&["scale", "rrs/redis", "-n", "kubectl", "--replicas=5"], "");
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(sets.get("redis").await.unwrap().spec.replicas, 5);
+    let output = plane.kubectl(&["scale", "rrs/redis", "-n", "kubectl", "--replicas=0"], "");
+    assert!(!output.status.success() && text(&output).contains("spec.replicas"), "{}", text(&output));
+    let status = json!({"status": {"replicas": 2, "selector": "a=b"}});
+    sets.patch_status("redis", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    let scale = serde_json::to_value(sets.get_scale("redis").await.unwrap()).unwrap();
+    assert_eq!(
+        (&scale["spec"]["replicas"], &scale["status"]),
+        (&json!(5), &json!({"replicas": 2, "selector": "a=b"}))
+    );
+
+    for (path, words) in [
+        ("rrs", "Replicated Redis"),
+        ("rrs.spec.storage.retention.whenScaled", "When `replicas` is lowered"),
+        ("rrs.spec.config", "redis.conf directives"),
+        ("rrs.status.instances.masterHost", "verbatim"),
+        ("rrs.spec.affinity.podAntiAffinity", "anti-affinity"),
+    ] {
+        let explained = text(&plane.kubectl(&["explain", path], ""));
+        assert!(
+            explained.split_whitespace().collect::<Vec<_>>().join(" ").contains(words),
+            "{path}: {explained}"
+        );
+    }
+}
+
+fn settings() -> Settings {
+    Settings { cluster_domain: "cluster.local".into(), agent_image: "localhost/redis-operator:1".into() }
+}
+
+/// Counts every request that is not a read.
+#[derive(Clone, Default)]
+struct Mutations(Arc<AtomicUsize>);
+
+impl Mutations {
+    async fn client(&self, plane: &ControlPlane) -> Client {
+        ClientBuilder::try_from(plane.config().await).unwrap().with_layer(self).build()
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl<S> Layer<S> for Mutations {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Counted<S> {
+        Counted { inner, mutations: self.clone() }
+    }
+}
+
+#[derive(Clone)]
+struct Counted<S> {
+    inner: S,
+    mutations: Mutations,
+}
+
+impl<S: TowerService<http::Request<B>>, B> TowerService<http::Request<B>> for Counted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut task::Context<'_>) -> task::Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> S::Future {
+        if request.method() != http::Method::GET {
+            self.mutations.0.fetch_add(1, Ordering::SeqCst);
+        }
+        self.inner.call(request)
+    }
+}
+
+async fn pass(client: &Client, plan: &Plan, pods: i32) -> Result<Applied, ApplyError> {
+    let live = fetch(client, &plan.set).await?;
+    apply(client, plan, desired(plan, Stage { pods }), live).await
+}
+
+fn why(applied: &Applied) -> Vec<String> {
+    applied.writes.iter().map(|write| format!("{} {:?}", write.object, write.why)).collect()
+}
+
+fn versions(live: &Live) -> Vec<Option<String>> {
+    vec![
+        live.headless.as_ref().and_then(ResourceExt::resource_version),
+        live.config_map.as_ref().and_then(ResourceExt::resource_version),
+        live.stateful_set.as_ref().and_then(ResourceExt::resource_version),
+        live.disruption_budget.as_ref().and_then(ResourceExt::resource_version),
+    ]
+}
+
+#[tokio::test]
+async fn what_is_applied_is_applied_once() {
+    let (plane, client) = plane().await;
+    namespace(&client, "rest").await;
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples");
+    for sample in fs::read_dir(samples).unwrap().map(|entry| entry.unwrap().path()) {
+        let manifest = fs::read_to_string(&sample).unwrap();
+        if !manifest.contains("kind: RedisReplicaSet") {
+            continue;
+        }
+        let output = plane.kubectl(&["apply", "-n", "rest", "-f", "-", "-o", "json"], &manifest);
+        let set: RedisReplicaSet = serde_json::from_slice(&output.stdout).unwrap();
+        let plan = plan(&set, &settings()).unwrap();
+
+        let mutations = Mutations::default();
+        let counted = mutations.client(plane).await;
+        let first = pass(&counted, &plan, 1).await.unwrap();
+        assert_eq!(mutations.count(), 4, "{sample:?}: {:?}", why(&first));
+        assert!(first.writes.iter().all(|write| write.why == Why::Missing), "{:?}", why(&first));
+        assert_eq!(first.writes.last().unwrap().object.kind, "StatefulSet");
+        let before = versions(&fetch(&client, &plan.set).await.unwrap());
+        assert!(before.iter().all(Option::is_some));
+
+        // A restarted operator has no memory; it must not need any.
+        let second = pass(&counted, &plan, 1).await.unwrap();
+        assert_eq!(why(&second), Vec::<String>::new(), "{sample:?}");
+        assert_eq!(mutations.count(), 4, "{sample:?}");
+        assert_eq!(versions(&fetch(&client, &plan.set).await.unwrap()), before);
+
+        // One pod more is one write.
+        let third = pass(&counted, &plan, 2).await.unwrap();
+        assert_eq!(why(&third), [format!("StatefulSet {} Differs(\"spec.replicas\")", plan.set)]);
+        assert_eq!(third.stateful_set.spec.unwrap().replicas, Some(2));
+        assert_eq!(mutations.count(), 5);
+    }
+}
+
+#[tokio::test]
+async fn drift_is_repaired_and_what_others_added_survives() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "drift").await;
+    let spec = json!({"nodeSelector": {"a": "b"}, "config": {"maxmemory": "1gb"}});
+    let set = create(&sets, "redis", spec).await.unwrap();
+    let before = plan(&set, &settings()).unwrap();
+    pass(&client, &before, 3).await.unwrap();
+
+    let services = Api::<Service>::namespaced(client.clone(), "drift");
+    let stateful_sets = Api::<StatefulSet>::namespaced(client.clone(), "drift");
+    let config_maps = Api::<ConfigMap>::namespaced(client.clone(), "drift");
+    let user = PatchParams::default();
+    let patch = json!({
+        "metadata": {"labels": {"team": "a", "app.kubernetes.io/name": "other"}, "annotations": {"note": "b"}},
+        "spec": {"publishNotReadyAddresses": false},
+    });
+    services.patch("redis-headless", &user, &Patch::Merge(&patch)).await.unwrap();
+    let patch = json!({"data": {"redis.conf": "replicaof evil 6379\n"}});
+    config_maps.patch("redis-config", &user, &Patch::Merge(&patch)).await.unwrap();
+    let patch = json!({"spec": {"updateStrategy": {"type": "RollingUpdate"},
+                                "template": {"metadata": {"annotations": {"injected": "yes"}}}}});
+    stateful_sets.patch("redis", &user, &Patch::Merge(&patch)).await.unwrap();
+
+    let repaired = pass(&client, &before, 3).await.unwrap();
+    assert_eq!(repaired.writes.len(), 3, "{:?}", why(&repaired));
+    let service = services.get("redis-headless").await.unwrap();
+    assert_eq!(service.spec.as_ref().unwrap().publish_not_ready_addresses, Some(true));
+    assert_eq!((service.labels()["team"].as_str(), service.annotations()["note"].as_str()), ("a", "b"));
+    assert_eq!(service.labels()["app.kubernetes.io/name"], "redis");
+    let redis_conf = config_maps.get("redis-config").await.unwrap().data.unwrap()["redis.conf"].clone();
+    assert!(redis_conf.contains("maxmemory 1gb\n") && !redis_conf.contains("evil"), "{redis_conf}");
+    let stateful_set = serde_json::to_value(stateful_sets.get("redis").await.unwrap()).unwrap();
+    assert_eq!(stateful_set["spec"]["updateStrategy"], json!({"type": "OnDelete"}));
+    assert_eq!(stateful_set["spec"]["template"]["metadata"]["annotations"]["injected"], "yes");
+    assert_eq!(why(&pass(&client, &before, 3).await.unwrap()), Vec::<String>::new());
+
+    // A field that is taken out of the spec goes, although nothing that is left differs.
+    let set = create(&sets, "redis", json!({"config": {"maxmemory": "1gb"}})).await.unwrap();
+    let after = plan(&set, &settings()).unwrap();
+    let removed = pass(&client, &after, 3).await.unwrap();
+    assert_eq!(why(&removed), ["StatefulSet drift/redis NoLongerDesired"]);
+    assert_eq!(
+        stateful_sets.get("redis").await.unwrap().spec.unwrap().template.spec.unwrap().node_selector,
+        None
+    );
+    assert_eq!(why(&pass(&client, &after, 3).await.unwrap()), Vec::<String>::new());
+
+    // A new operator restarts no Redis.
+    let newer = Settings { agent_image: "localhost/redis-operator:2".into(), ..settings() };
+    let upgraded = pass(&client, &plan(&set, &newer).unwrap(), 3).await.unwrap();
+    assert_eq!(why(&upgraded), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_pod_needs_no_budget() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "budget").await;
+    let budgets = Api::<PodDisruptionBudget>::namespaced(client.clone(), "budget");
+    let set = create(&sets, "redis", json!({"replicas": 2})).await.unwrap();
+    pass(&client, &plan(&set, &settings()).unwrap(), 1).await.unwrap();
+    assert!(budgets.get_opt("redis").await.unwrap().is_some());
+    let set = create(&sets, "redis", json!({"replicas": 1})).await.unwrap();
+    let single = plan(&set, &settings()).unwrap();
+    let applied = pass(&client, &single, 1).await.unwrap();
+    assert_eq!(why(&applied), ["PodDisruptionBudget budget/redis Deleted"]);
+    assert_eq!(budgets.get_opt("redis").await.unwrap(), None);
+
+    // Somebody's own budget is in nobody's way.
+    let own: PodDisruptionBudget =
+        serde_json::from_value(json!({"metadata": {"name": "redis"}, "spec": {"minAvailable": 1}})).unwrap();
+    budgets.create(&PostParams::default(), &own).await.unwrap();
+    assert_eq!(why(&pass(&client, &single, 1).await.unwrap()), Vec::<String>::new());
+    assert!(budgets.get_opt("redis").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_not_taken_over() {
+    let (plane, client) = plane().await;
+    let sets = namespace(&client, "foreign").await;
+    let services = Api::<Service>::namespaced(client.clone(), "foreign");
+    let own: Service = serde_json::from_value(
+        json!({"metadata": {"name": "redis-headless"}, "spec": {"ports": [{"port": 80}]}}),
+    )
+    .unwrap();
+    let own = services.create(&PostParams::default(), &own).await.unwrap();
+    let set = create(&sets, "redis", json!({})).await.unwrap();
+    let mutations = Mutations::default();
+    let counted = mutations.client(plane).await;
+    let refusal = pass(&counted, &plan(&set, &settings()).unwrap(), 1).await.unwrap_err();
+    assert_eq!(refusal.category(), "NameTaken");
+    let said = refusal.to_string();
+    for words in ["Service foreign/redis-headless", "no owner", "delete it", "another name"] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(mutations.count(), 0);
+    assert_eq!(services.get("redis-headless").await.unwrap(), own);
+
+    // Children of an earlier set of the same name: nobody collects garbage here, so they stay.
+    let set = create(&sets, "again", json!({})).await.unwrap();
+    pass(&client, &plan(&set, &settings()).unwrap(), 1).await.unwrap();
+    sets.delete("again", &kube::api::DeleteParams::default()).await.unwrap();
+    let set = create(&sets, "again", json!({})).await.unwrap();
+    let said = pass(&client, &plan(&set, &settings()).unwrap(), 1).await.unwrap_err().to_string();
+    assert!(said.contains("earlier RedisReplicaSet") && said.contains("garbage collector"), "{said}");
+}
+
+#[tokio::test]
+async fn what_kubernetes_would_refuse_is_not_sent() {
+    let (plane, client) = plane().await;
+    let sets = namespace(&client, "blocked").await;
+    let set = create(&sets, "redis", json!({})).await.unwrap();
+    let first = plan(&set, &settings()).unwrap();
+    pass(&client, &first, 1).await.unwrap();
+
+    let mut larger = set.clone();
+    larger.spec.storage.size = Some(k8s_openapi::apimachinery::pkg::api::resource::Quantity("2Gi".into()));
+    larger.spec.config.insert("maxmemory".into(), "1gb".into());
+    let larger = plan(&larger, &settings()).unwrap();
+    let mutations = Mutations::default();
+    let refusal = pass(&mutations.client(plane).await, &larger, 1).await.unwrap_err();
+    assert_eq!((refusal.category(), mutations.count()), ("ImmutableFieldChanged", 0));
+    let said = refusal.to_string();
+    for words in ["StatefulSet blocked/redis", "spec.volumeClaimTemplates", "set spec.storage back"] {
+        assert!(said.contains(words), "{said}");
+    }
+
+    // The API server does refuse it: the classifier is not over-careful.
+    let body = serde_json::to_value(desired(&larger, Stage { pods: 1 }).stateful_set).unwrap();
+    let params = PatchParams::apply(redis_operator::names::CHILDREN_MANAGER).force();
+    let stateful_sets = Api::<StatefulSet>::namespaced(client.clone(), "blocked");
+    let refused = stateful_sets.patch("redis", &params, &Patch::Apply(&body)).await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.is_invalid()), "{refused}");
+}
+
+/// The Pod Security Standard `restricted`, as the API server itself checks it.
+#[tokio::test]
+async fn pods_pass_the_restricted_standard() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "restricted").await;
+    let enforce = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let namespaces = Api::<Namespace>::all(client.clone());
+    namespaces.patch("restricted", &PatchParams::default(), &Patch::Merge(&enforce)).await.unwrap();
+    let set = create(&sets, "redis", json!({"storage": {"ephemeral": {}}})).await.unwrap();
+    let stateful_set = desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1 }).stateful_set;
+    let template = serde_json::to_value(stateful_set.spec.unwrap().template).unwrap();
+    let pods = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), "restricted");
+    let pod = |spec: &Value| {
+        serde_json::from_value(json!({"metadata": {"name": "redis-0"}, "spec": spec})).unwrap()
+    };
+
+    let mut lax = template["spec"].clone();
+    lax["containers"][0]["securityContext"] = json!({});
+    let refused = pods.create(&PostParams::default(), &pod(&lax)).await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.is_forbidden()), "{refused}");
+    pods.create(&PostParams::default(), &pod(&template["spec"])).await.unwrap();
+}

@@ -1,0 +1,99 @@
+//! Every sample becomes exactly the committed objects.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use redis_operator::{
+    api::RedisReplicaSet,
+    desired::{Desired, Stage, desired},
+    plan::plan,
+    settings::Settings,
+};
+use serde::Serialize;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn samples() -> Vec<PathBuf> {
+    let directory = fs::read_dir(root().join("config/samples")).unwrap();
+    let mut samples: Vec<_> = directory
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .filter(|path| fs::read_to_string(path).unwrap().contains("kind: RedisReplicaSet"))
+        .collect();
+    samples.sort();
+    samples
+}
+
+fn read(sample: &Path) -> RedisReplicaSet {
+    let mut resource: RedisReplicaSet = serde_saphyr::from_str(&fs::read_to_string(sample).unwrap()).unwrap();
+    resource.metadata.namespace = Some("lab".into());
+    resource.metadata.uid = Some("11111111-2222-3333-4444-555555555555".into());
+    resource
+}
+
+fn render(resource: &RedisReplicaSet) -> String {
+    let settings = Settings {
+        cluster_domain: "cluster.local".into(),
+        agent_image: "localhost/redis-operator:test".into(),
+    };
+    let plan = plan(resource, &settings).unwrap();
+    let Desired { headless, config_map, stateful_set, disruption_budget } =
+        desired(&plan, Stage { pods: plan.replicas });
+    [
+        yaml(&headless),
+        yaml(&config_map),
+        yaml(&stateful_set),
+        disruption_budget.as_ref().map(yaml).unwrap_or_default(),
+    ]
+    .join("---\n")
+}
+
+fn yaml(object: &impl Serialize) -> String {
+    // By way of a Value: fields come in one order whatever the crates' structs say.
+    serde_saphyr::to_string(&serde_json::to_value(object).unwrap()).unwrap()
+}
+
+/// `UPDATE_GOLDEN=1 cargo test --test golden` writes them.
+#[test]
+fn samples_become_the_committed_objects() {
+    let samples = samples();
+    assert!(samples.len() >= 3, "{samples:?}");
+    for sample in samples {
+        let golden = root().join("tests/golden").join(sample.file_name().unwrap());
+        let current = render(&read(&sample));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &current).unwrap();
+        }
+        let committed = fs::read_to_string(&golden).unwrap_or_default();
+        assert!(
+            committed == current,
+            "{} differs from {}: if the change is meant, run UPDATE_GOLDEN=1 cargo test --test golden",
+            golden.display(),
+            sample.display()
+        );
+    }
+}
+
+/// The lab's names: a reader of any tutorial on headless Services finds them again.
+#[test]
+fn the_first_sample_bears_the_names_of_the_lab() {
+    let rendered = render(&read(&root().join("config/samples/redis.yaml")));
+    assert!(rendered.contains("--domain=redis-headless.lab.svc.cluster.local"), "{rendered}");
+    assert!(rendered.contains("serviceName: redis-headless"), "{rendered}");
+}
+
+/// A field of the spec that no sample shows would be one that nobody finds.
+#[test]
+fn the_full_sample_shows_every_field() {
+    let full = serde_json::to_value(&read(&root().join("config/samples/redis-full.yaml")).spec).unwrap();
+    let crd = serde_json::to_value(redis_operator::crd::definition()).unwrap();
+    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
+    for field in schema.as_object().unwrap().keys() {
+        assert!(full.get(field).is_some(), "{field}");
+    }
+}
