@@ -12,6 +12,11 @@ pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
+/// For lines of progress.
+pub fn time_of_day() -> String {
+    now().strftime("%H:%M:%S").to_string()
+}
+
 /// Milliseconds from one moment to another; negative where `to` is the earlier one.
 pub fn millis(from: Timestamp, to: Timestamp) -> i64 {
     i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX)

@@ -46,7 +46,7 @@ pub fn document(lab: &Lab, command: &str, rest_seconds: u64, findings: &Findings
     let mut text = String::from("# Figures\n\n");
     let date = now().strftime("%Y-%m-%d");
     let commit = machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default();
-    writeln!(text, "Written by `{command}` on {date}, commit {}. Do not edit.\n", commit.trim())?;
+    writeln!(text, "Written by `{command}` on {date}, checkout {}. Do not edit.\n", commit.trim())?;
     writeln!(text, "- Machine: {}", machine::description()?)?;
     writeln!(text, "- {}", lab.versions)?;
     if findings.foreign > 0 {

@@ -58,6 +58,8 @@ struct Bar {
 pub struct Figures {
     values: BTreeMap<Key, Vec<i64>>,
     failures: BTreeMap<Key, Vec<String>>,
+    /// Failures of runs after their last value.
+    late: Vec<String>,
 }
 
 impl Key {
@@ -150,12 +152,17 @@ impl Figures {
     /// Runs of these figures that gave no value, because the run failed before or there.
     pub fn fail_rest(&mut self, keys: &[Key], runs: usize, why: &Failure) {
         println!("  FAILED: {why}");
+        let mut told = false;
         for key in keys {
             let done = self.values.get(key).map_or(0, Vec::len);
             let failures = self.failures.entry(*key).or_default();
             while done + failures.len() < runs {
                 failures.push(why.to_string());
+                told = true;
             }
+        }
+        if !told {
+            self.late.push(why.to_string());
         }
     }
 
@@ -194,6 +201,9 @@ impl Figures {
             for why in failures {
                 let _ = writeln!(failed, "- {}: {why}", key.name());
             }
+        }
+        for why in &self.late {
+            let _ = writeln!(failed, "- after the last figure of a run: {why}");
         }
         if !failed.is_empty() {
             let _ = write!(text, "\nFailed runs:\n\n{failed}");

@@ -6,6 +6,7 @@ use std::{
 };
 
 use k8s_openapi::api::{
+    apps::v1::Deployment,
     coordination::v1::Lease,
     core::v1::{Namespace, Node, Pod},
 };
@@ -23,6 +24,8 @@ use crate::{Failure, black_hole, clock::now, machine, machine::Process};
 pub const NAMESPACE: &str = "redis-operator-bench";
 /// Where the operator is installed.
 const OPERATOR_NAMESPACE: &str = "redis-operator-system";
+/// Name of its release and its Deployment.
+const RELEASE: &str = "redis-operator";
 /// Who the operator is for the API server.
 pub const OPERATOR_USER: &str = "system:serviceaccount:redis-operator-system:redis-operator";
 /// Nodes whose black holes of an earlier run, if it was killed, are removed at the beginning.
@@ -53,6 +56,7 @@ impl Lab {
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &options).await?;
         let client = Client::try_from(config)?;
+        operator(&client, &kubeconfig).await?;
         let image = match image {
             Some(image) => image,
             None => redis_image(&client).await?,
@@ -141,6 +145,26 @@ impl Lab {
             images.join(", ")
         ))
     }
+}
+
+/// Installs the operator as the chart's README says, unless it is installed; waits until all its Pods are ready.
+async fn operator(client: &Client, kubeconfig: &Path) -> Result<(), Failure> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+    if deployments.get_opt(RELEASE).await?.is_none() {
+        println!("installing the operator");
+        let helm = std::env::var("HELM").unwrap_or_else(|_| "helm".to_owned());
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-operator");
+        let kubeconfig = kubeconfig.to_string_lossy();
+        let install =
+            ["upgrade", "--install", RELEASE, chart, "--kubeconfig", &kubeconfig, "--set", "image.tag=dev"];
+        let into = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"];
+        machine::output(&helm, &[&install[..], &into[..]].concat())?;
+    }
+    until(Duration::from_secs(120), "all of the operator's Pods are ready", async || {
+        let status = deployments.get(RELEASE).await?.status.unwrap_or_default();
+        Ok(status.ready_replicas.is_some() && status.ready_replicas == status.replicas)
+    })
+    .await
 }
 
 /// The first Redis image that a node has.

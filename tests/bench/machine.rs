@@ -41,6 +41,26 @@ impl Process {
         number_after(&status, line).ok_or_else(|| format!("no {line} of process {}", self.0).into())
     }
 
+    /// Working set of its container in KiB, as the kubelet counts it and `kubectl top` shows it: all memory charged to
+    /// the cgroup without the file pages that are not in use.
+    pub fn working_set_kib(self) -> Result<i64, Failure> {
+        let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", self.0))?;
+        let path = |mark: &str| {
+            cgroups.lines().find_map(|line| line.split_once(mark)).map(|(_, path)| path.to_owned())
+        };
+        // Version 1 has a hierarchy for memory, version 2 has one for all.
+        let (dir, usage, inactive) = if let Some(path) = path(":memory:") {
+            (format!("/sys/fs/cgroup/memory{path}"), "memory.usage_in_bytes", "total_inactive_file")
+        } else {
+            let path = path("0::").ok_or("a process without a cgroup")?;
+            (format!("/sys/fs/cgroup{path}"), "memory.current", "inactive_file")
+        };
+        let used: i64 = fs::read_to_string(format!("{dir}/{usage}"))?.trim().parse()?;
+        let stat = fs::read_to_string(format!("{dir}/memory.stat"))?;
+        let idle = stat.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse::<i64>().ok());
+        Ok((used - idle.unwrap_or(0)) / 1024)
+    }
+
     /// CPU time used until now, in milliseconds.
     pub fn cpu_millis(self) -> Result<i64, Failure> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))?;

@@ -1,8 +1,8 @@
 //! Benchmark on the real cluster: how fast and how truly the status follows, what faults cost, and what the operator
 //! asks of the API server and the machine. `make bench` runs it and writes docs/figures.md.
 //!
-//! The operator has to be installed (release and Deployment `redis-operator`, namespace `redis-operator-system`), and
-//! nothing else should use the cluster meanwhile.
+//! Nothing else should use the cluster and the machine meanwhile. An operator that is installed is measured as it is;
+//! otherwise the chart is installed with the image that the cluster has.
 
 mod audit;
 mod bad_image;
@@ -24,6 +24,7 @@ mod steps;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     document::Findings,
@@ -111,9 +112,7 @@ fn bench(arguments: &Arguments) -> Result<(), Failure> {
         let ended = tokio::select! {
             ended = measure(&lab, arguments) => ended,
             // Black holes end with what is dropped here.
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.map_err(Failure::from).and_then(|()| Err("interrupted".into()))
-            }
+            stopped = stopped() => stopped,
         };
         println!("removing the benchmark's namespace");
         lab.leave().await?;
@@ -139,7 +138,7 @@ async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
 
     if let Some(set) = sets.first() {
         for run in 1..=arguments.bad_image_runs {
-            println!("bad image, run {run} of {}", arguments.bad_image_runs);
+            println!("{} bad image, run {run} of {}", clock::time_of_day(), arguments.bad_image_runs);
             if let Err(why) = bad_image::bad_image(lab, set, &mut figures).await {
                 figures.fail_rest(&[Key::BadImage], run, &why);
             }
@@ -147,25 +146,24 @@ async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
     } else {
         figures.fail_rest(&[Key::BadImage], arguments.bad_image_runs, &"there was no set".into());
     }
-    for set in sets {
-        set.delete(lab).await?;
-    }
+    drop(sets);
+    clear(lab).await;
 
     let (mut ephemeral, mut volumes) = (Starts::default(), Starts::default());
     for run in 1..=arguments.runs {
-        println!("ephemeral storage, run {run} of {}", arguments.runs);
+        println!("{} ephemeral storage, run {run} of {}", clock::time_of_day(), arguments.runs);
         if let Err(why) = life(lab, run, &mut figures, &mut ephemeral).await {
             figures.fail_rest(&LIFE, run, &why);
             figures.fail_rest(&[Key::SyncSeen], run, &why);
-            clear(lab).await?;
+            clear(lab).await;
         }
     }
     for run in 1..=arguments.runs {
-        println!("with volumes, run {run} of {}", arguments.runs);
+        println!("{} with volumes, run {run} of {}", clock::time_of_day(), arguments.runs);
         if let Err(why) = with_volumes(lab, run, &mut figures, &mut volumes).await {
             figures.fail_rest(&WITH_VOLUMES, run, &why);
             figures.fail_rest(&[Key::SyncSeen], arguments.runs + run, &why);
-            clear(lab).await?;
+            clear(lab).await;
         }
     }
     figures.add(Key::MemoryAfter, lab.leader().await?.0.memory_kib("VmRSS")?);
@@ -200,9 +198,21 @@ async fn with_volumes(
     start::start(lab, &format!("volumes-{run}"), Storage::Volumes, figures, starts).await?.delete(lab).await
 }
 
-/// After a failed run: nothing of it stays for the next one.
-async fn clear(lab: &Lab) -> Result<(), Failure> {
-    set::delete_all(lab).await
+/// Waits for the signals by which a program is stopped.
+async fn stopped() -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupt = tokio::signal::ctrl_c() => interrupt?,
+        _ = terminate.recv() => {}
+    }
+    Err("stopped by a signal; nothing was written".into())
+}
+
+/// After a failed run: nothing of it should stay for the next one.
+async fn clear(lab: &Lab) {
+    if let Err(why) = set::delete_all(lab).await {
+        println!("  cannot remove the failed run's set: {why}");
+    }
 }
 
 /// The command that makes these figures.
