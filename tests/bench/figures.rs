@@ -151,7 +151,6 @@ impl Figures {
 
     /// Runs of these figures that gave no value, because the run failed before or there.
     pub fn fail_rest(&mut self, keys: &[Key], runs: usize, why: &Failure) {
-        println!("  FAILED: {why}");
         let mut told = false;
         for key in keys {
             let done = self.values.get(key).map_or(0, Vec::len);

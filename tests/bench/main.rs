@@ -131,6 +131,7 @@ async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
     let (sets, rest) = match rest::rest(lab, Duration::from_secs(arguments.rest), &mut figures).await {
         Ok(rested) => rested,
         Err(why) => {
+            println!("  FAILED: {why}");
             figures.fail_rest(&rest::KEYS, 1, &why);
             Default::default()
         }
@@ -140,6 +141,7 @@ async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
         for run in 1..=arguments.bad_image_runs {
             println!("{} bad image, run {run} of {}", clock::time_of_day(), arguments.bad_image_runs);
             if let Err(why) = bad_image::bad_image(lab, set, &mut figures).await {
+                println!("  FAILED: {why}");
                 figures.fail_rest(&[Key::BadImage], run, &why);
             }
         }
@@ -153,6 +155,7 @@ async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
     for run in 1..=arguments.runs {
         println!("{} ephemeral storage, run {run} of {}", clock::time_of_day(), arguments.runs);
         if let Err(why) = life(lab, run, &mut figures, &mut ephemeral).await {
+            println!("  FAILED: {why}");
             figures.fail_rest(&LIFE, run, &why);
             figures.fail_rest(&[Key::SyncSeen], run, &why);
             clear(lab).await;
@@ -161,6 +164,7 @@ async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
     for run in 1..=arguments.runs {
         println!("{} with volumes, run {run} of {}", clock::time_of_day(), arguments.runs);
         if let Err(why) = with_volumes(lab, run, &mut figures, &mut volumes).await {
+            println!("  FAILED: {why}");
             figures.fail_rest(&WITH_VOLUMES, run, &why);
             figures.fail_rest(&[Key::SyncSeen], arguments.runs + run, &why);
             clear(lab).await;
