@@ -33,7 +33,8 @@ lint: ## Formatting, clippy and shellcheck.
 .PHONY: test-local
 test-local: tools ## Tests that need no cluster: units, properties, real redis-servers, a real kube-apiserver.
 	KUBE_APISERVER=$$($(CLUSTER) tools --path kube-apiserver) ETCD=$$($(CLUSTER) tools --path etcd) \
-	KUBECTL=$(KUBECTL) HELM=$(HELM) cargo test --workspace
+	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) HELM=$(HELM) \
+	cargo test --workspace
 
 .PHONY: test-cluster
 test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.
