@@ -34,7 +34,8 @@ lint: ## Formatting, clippy and shellcheck.
 .PHONY: test-local
 test-local: tools ## Tests that need no cluster: units, properties, real redis-servers, a real kube-apiserver.
 	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
-	KUBECTL=$(KUBECTL) HELM=$(HELM) cargo test --workspace --no-fail-fast
+	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) HELM=$(HELM) \
+	cargo test --workspace --no-fail-fast
 
 .PHONY: test-cluster
 test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.
