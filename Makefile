@@ -5,21 +5,22 @@ SHELL := /bin/bash
 
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC := target/$(TARGET)/release
-CLUSTER := target/debug/cluster
-HELM = $$($(CLUSTER) tools --path helm)
-KUBECTL = $$($(CLUSTER) tools --path kubectl)
+# Not CLUSTER, which says where the demo is made.
+CLUSTER_TOOL := target/debug/cluster
+HELM = $$($(CLUSTER_TOOL) tools --path helm)
+KUBECTL = $$($(CLUSTER_TOOL) tools --path kubectl)
 
 .PHONY: help
 help: ## List the commands.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: demo
-demo: static cluster-tool ## A three-node cluster, the operator, and a replica set of three; prints what to try next.
-	$(CLUSTER) demo --binaries $(STATIC)
+demo: cluster-tool ## A three-node cluster, the operator, and a replica set of three; CLUSTER=own, kind or current says where.
+	$(CLUSTER_TOOL) demo --binaries $(STATIC)
 
 .PHONY: demo-down
 demo-down: cluster-tool ## Remove all that `make demo` made.
-	$(CLUSTER) demo --down
+	$(CLUSTER_TOOL) demo --down
 
 .PHONY: test
 test: lint test-local test-cluster ## All tests, with all set-up done by itself.
@@ -27,37 +28,37 @@ test: lint test-local test-cluster ## All tests, with all set-up done by itself.
 .PHONY: lint
 lint: ## Formatting, clippy and shellcheck.
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --workspace --all-targets --features redis-operator/cluster-tests -- --deny warnings
 	shellcheck .ci/run $$(git ls-files '*.sh')
 
 .PHONY: test-local
 test-local: tools ## Tests that need no cluster: units, properties, real redis-servers, a real kube-apiserver.
-	KUBE_APISERVER=$$($(CLUSTER) tools --path kube-apiserver) ETCD=$$($(CLUSTER) tools --path etcd) \
-	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) HELM=$(HELM) \
-	cargo test --workspace
+	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
+	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) HELM=$(HELM) \
+	cargo test --workspace --no-fail-fast
 
 .PHONY: test-cluster
 test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.
-	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER) \
+	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) \
 	cargo test --features cluster-tests --test cluster -- --test-threads=1
-	$(CLUSTER) down
+	$(CLUSTER_TOOL) down
 
 .PHONY: bench
 bench: up ## Measure the times that docs/figures.md shows.
-	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER) cargo test --features cluster-tests --test bench -- --nocapture
+	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo test --features cluster-tests --test bench -- --nocapture
 
 .PHONY: up
 up: static tools ## The cluster with the operator's image, without anything installed.
-	$(CLUSTER) up
-	$(CLUSTER) image load-operator $(STATIC)
+	$(CLUSTER_TOOL) up
+	$(CLUSTER_TOOL) image load-operator $(STATIC)
 
 .PHONY: down
 down: cluster-tool ## Remove the cluster.
-	$(CLUSTER) down
+	$(CLUSTER_TOOL) down
 
 .PHONY: tools
 tools: cluster-tool ## Build Kubernetes and the other tools that are not in the cache yet.
-	$(CLUSTER) tools
+	$(CLUSTER_TOOL) tools
 
 .PHONY: static
 static: ## The operator's and the agent's static binaries.

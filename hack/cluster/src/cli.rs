@@ -12,7 +12,7 @@ use crate::image::catalogue::{self, Image};
 use crate::image::load;
 use crate::layout::Layout;
 use crate::topology::Node;
-use crate::{down, lock, network, node, relay, status, tools, up};
+use crate::{demo, down, lock, network, node, relay, status, tools, up};
 
 /// A real three-node Kubernetes cluster on one Linux machine.
 #[derive(Parser)]
@@ -46,6 +46,8 @@ enum Verb {
     Status,
     /// Print the path of the kubeconfig.
     Kubeconfig,
+    /// Bring up a cluster, the operator and a verified sample, or remove them.
+    Demo(demo::Options),
     /// Stop, start, cut off or enter a node.
     #[command(subcommand)]
     Node(NodeVerb),
@@ -101,10 +103,11 @@ enum ImageVerb {
 /// Does what the command line says.
 pub fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
-    let layout = match (&cli.state_dir, Layout::existing()?) {
-        (Some(dir), _) => Layout::new(dir)?,
-        (None, Some(existing)) => existing,
-        (None, None) => Layout::new(Path::new("target/cluster"))?,
+    // Only where it is used: without root nobody sees whether there is a cluster.
+    let layout = || match (&cli.state_dir, Layout::existing()?) {
+        (Some(dir), _) => Layout::new(dir),
+        (None, Some(existing)) => Ok(existing),
+        (None, None) => Layout::new(Path::new("target/cluster")),
     };
     match cli.verb {
         Verb::Tools { path: Some(name) } => println!("{}", tools::path(&name)?.display()),
@@ -114,14 +117,15 @@ pub fn run() -> Result<ExitCode> {
         }
         Verb::Up { api_port } => {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;
-            up::up(&layout, api_port)?;
+            up::up(&layout()?, api_port)?;
         }
         Verb::Down => {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;
-            down::down(&layout)?;
+            down::down(&layout()?)?;
         }
         Verb::Status => std::io::stdout().write_all(status::report()?.as_bytes())?,
         Verb::Kubeconfig => println!("{}", existing()?.kubeconfig().display()),
+        Verb::Demo(options) => demo::run(&options, cli.state_dir.as_deref())?,
         Verb::Node(verb) => return run_node(verb),
         Verb::Image(verb) => run_image(&verb)?,
         Verb::Relay { target } => relay::serve(target)?,

@@ -44,7 +44,7 @@ pub fn output_with_input(command: &mut Command, input: &str) -> Result<String> {
 }
 
 /// The command line as a person would type it, for messages.
-fn shown(command: &Command) -> String {
+pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

@@ -4,6 +4,7 @@ mod cgroups;
 mod cli;
 mod command;
 mod control_plane;
+mod demo;
 mod down;
 mod image;
 mod kubeconfig;

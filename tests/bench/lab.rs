@@ -1,0 +1,194 @@
+//! The cluster, the operator in it, and a namespace for the benchmark's own sets.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    coordination::v1::Lease,
+    core::v1::{Namespace, Node, Pod},
+};
+use kube::{
+    Api, Client, Config,
+    api::{DeleteParams, ListParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use redis_operator::{api::RedisReplicaSet, lease::LEASE_NAME};
+use serde_json::json;
+
+use crate::{Failure, black_hole, clock::now, machine, machine::Process};
+
+/// The benchmark's sets live here, and here only.
+pub const NAMESPACE: &str = "redis-operator-bench";
+/// Where the operator is installed.
+const OPERATOR_NAMESPACE: &str = "redis-operator-system";
+/// Name of its release and its Deployment.
+const RELEASE: &str = "redis-operator";
+/// Who the operator is for the API server.
+pub const OPERATOR_USER: &str = "system:serviceaccount:redis-operator-system:redis-operator";
+/// Nodes whose black holes of an earlier run, if it was killed, are removed at the beginning.
+const NODES: [&str; 3] = ["node-0", "node-1", "node-2"];
+
+/// What every measurement needs.
+pub struct Lab {
+    /// The API.
+    pub client: Client,
+    /// The cluster's tool.
+    pub cluster: PathBuf,
+    /// The API server's audit log.
+    pub audit_log: PathBuf,
+    /// Redis image that all nodes have.
+    pub image: String,
+    /// Kubernetes, Redis and operator that were measured, in one line.
+    pub versions: String,
+}
+
+impl Lab {
+    /// Finds the cluster and makes an empty namespace.
+    pub async fn enter(image: Option<String>) -> Result<Self, Failure> {
+        let cluster: PathBuf = std::env::var_os("CLUSTER").ok_or("set CLUSTER to the cluster's tool")?.into();
+        let kubeconfig = match std::env::var_os("KUBECONFIG") {
+            Some(path) => PathBuf::from(path),
+            None => machine::output(&cluster.to_string_lossy(), &["kubeconfig"])?.trim().into(),
+        };
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &options).await?;
+        let client = Client::try_from(config)?;
+        operator(&client, &kubeconfig).await?;
+        let image = match image {
+            Some(image) => image,
+            None => redis_image(&client).await?,
+        };
+        let mut lab = Self {
+            audit_log: kubeconfig.parent().unwrap_or(Path::new(".")).join("audit.log"),
+            cluster,
+            image,
+            versions: String::new(),
+            client,
+        };
+        lab.versions = lab.versions().await?;
+        for node in NODES {
+            black_hole::remove_all(&lab.cluster, node)?;
+        }
+        lab.leave().await?;
+        let namespace = serde_json::from_value(json!({
+            "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }))?;
+        Api::<Namespace>::all(lab.client.clone()).create(&PostParams::default(), &namespace).await?;
+        Ok(lab)
+    }
+
+    /// Removes the namespace and everything in it.
+    pub async fn leave(&self) -> Result<(), Failure> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        if namespaces.get_opt(NAMESPACE).await?.is_none() {
+            return Ok(());
+        }
+        namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
+        until(Duration::from_secs(180), "the benchmark's namespace is gone", async || {
+            Ok(namespaces.get_opt(NAMESPACE).await?.is_none())
+        })
+        .await
+    }
+
+    /// An API of the benchmark's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Sets that are not the benchmark's: with them, figures about the operator at rest are not of rest.
+    pub async fn foreign_sets(&self) -> Result<usize, Failure> {
+        let all = Api::<RedisReplicaSet>::all(self.client.clone()).list(&ListParams::default()).await?;
+        Ok(all.items.iter().filter(|set| set.metadata.namespace.as_deref() != Some(NAMESPACE)).count())
+    }
+
+    /// The process of the operator that leads, and for how long its container has been running, in seconds.
+    pub async fn leader(&self) -> Result<(Process, i64), Failure> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        let holder = leases.get(LEASE_NAME).await?.spec.and_then(|spec| spec.holder_identity);
+        let holder = holder.filter(|holder| !holder.is_empty()).ok_or("nobody holds the operator's Lease")?;
+        let pod = Api::<Pod>::namespaced(self.client.clone(), OPERATOR_NAMESPACE).get(&holder).await?;
+        let started =
+            pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()).find_map(
+                |container| Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0),
+            );
+        let started = started.ok_or_else(|| format!("{holder} does not run"))?;
+        let process = Process::of_pod(&pod.metadata.uid.unwrap_or_default(), "redis-operator")?;
+        Ok((process, now().duration_since(started).as_secs()))
+    }
+
+    async fn versions(&self) -> Result<String, Failure> {
+        let server = self.client.apiserver_version().await?.git_version;
+        let operators: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        let labels = ListParams::default().labels("app.kubernetes.io/component=operator");
+        let mut images: Vec<String> = operators
+            .list(&labels)
+            .await?
+            .iter()
+            .flat_map(|pod| pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()))
+            .map(|container| {
+                container.image_id.rsplit(':').next().unwrap_or_default().chars().take(12).collect()
+            })
+            .collect();
+        let count = images.len();
+        images.dedup();
+        Ok(format!(
+            "Kubernetes {server}, Redis image {}, operator {} (image {}, {count} Pods, one leads)",
+            self.image,
+            env!("CARGO_PKG_VERSION"),
+            images.join(", ")
+        ))
+    }
+}
+
+/// Installs the operator as the chart's README says, unless it is installed; waits until all its Pods are ready.
+async fn operator(client: &Client, kubeconfig: &Path) -> Result<(), Failure> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+    if deployments.get_opt(RELEASE).await?.is_none() {
+        println!("installing the operator");
+        let helm = std::env::var("HELM").unwrap_or_else(|_| "helm".to_owned());
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-operator");
+        let kubeconfig = kubeconfig.to_string_lossy();
+        let install =
+            ["upgrade", "--install", RELEASE, chart, "--kubeconfig", &kubeconfig, "--set", "image.tag=dev"];
+        let into = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"];
+        machine::output(&helm, &[&install[..], &into[..]].concat())?;
+    }
+    until(Duration::from_secs(120), "all of the operator's Pods are ready", async || {
+        let status = deployments.get(RELEASE).await?.status.unwrap_or_default();
+        Ok(status.ready_replicas.is_some() && status.ready_replicas == status.replicas)
+    })
+    .await
+}
+
+/// The first Redis image that a node has.
+async fn redis_image(client: &Client) -> Result<String, Failure> {
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
+    let images = nodes.iter().filter_map(|node| node.status.as_ref()?.images.as_ref()).flatten();
+    let names = images.flat_map(|image| image.names.iter().flatten());
+    let mut redis: Vec<&String> = names.filter(|name| name.starts_with("localhost/redis:")).collect();
+    redis.sort();
+    Ok((*redis.first().ok_or("no node has an image localhost/redis:VERSION")?).clone())
+}
+
+/// Waits until a condition holds, asking every 50 ms, or fails after `limit`.
+pub async fn until(
+    limit: Duration,
+    what: &str,
+    mut holds: impl AsyncFnMut() -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let deadline = tokio::time::Instant::now() + limit;
+    while !holds().await? {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(format!("not seen within {limit:?}: {what}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! One `RedisReplicaSet` under measurement: made, watched, asked, deleted.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{PersistentVolumeClaim, Pod, Secret},
+};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    runtime::watcher,
+};
+use redis_operator::{
+    api::{RedisReplicaSet, RedisReplicaSetStatus},
+    names::{PASSWORD_KEY, SetName},
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::{
+    Failure,
+    clock::now,
+    lab::{Lab, NAMESPACE, until},
+    log::{Log, Watching, watch},
+    node::{InNode, Sync, Target},
+};
+
+/// Pods of every set that is measured.
+pub const REPLICAS: usize = 3;
+/// Domain of the cluster under test.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+/// The node from whose network the servers are asked.
+pub const PROBING_NODE: &str = "node-0";
+
+/// Where a set keeps its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In the Pod.
+    Ephemeral,
+    /// In a volume for each Pod, which goes with the set.
+    Volumes,
+}
+
+impl Storage {
+    fn spec(self) -> Value {
+        match self {
+            Self::Ephemeral => json!({"ephemeral": {}}),
+            Self::Volumes => json!({"size": "64Mi", "retention": {"whenDeleted": "Delete"}}),
+        }
+    }
+}
+
+/// A set and everything that is seen of it.
+pub struct Set {
+    /// Its names.
+    pub name: SetName,
+    /// Just before it was applied.
+    pub applied: Timestamp,
+    /// Every state of it.
+    pub sets: Watching<RedisReplicaSet>,
+    /// Every state of its Pods.
+    pub pods: Watching<Pod>,
+    /// Every state of its volumes' claims.
+    pub claims: Watching<PersistentVolumeClaim>,
+    /// What its servers say, asked every 20 ms while [`Set::probe`] is on.
+    pub truth: Arc<Log<Sync>>,
+    prober: Option<JoinHandle<()>>,
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        self.stop_probing();
+    }
+}
+
+impl Set {
+    /// Watches first, then applies.
+    pub async fn create(lab: &Lab, name: &str, storage: Storage) -> Result<Self, Failure> {
+        let set_name = SetName::new(NAMESPACE, name);
+        let by_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let by_label = watcher::Config::default().labels(&format!("app.kubernetes.io/instance={name}"));
+        let mut set = Self {
+            sets: watch(lab.api(), by_name).await?,
+            pods: watch(lab.api(), by_label.clone()).await?,
+            claims: watch(lab.api(), by_label).await?,
+            truth: Log::new(),
+            name: set_name,
+            applied: now(),
+            prober: None,
+        };
+        set.applied = now();
+        set.apply(lab, &json!({"replicas": REPLICAS, "image": lab.image, "storage": storage.spec()})).await?;
+        Ok(set)
+    }
+
+    async fn apply(&self, lab: &Lab, spec: &Value) -> Result<RedisReplicaSet, Failure> {
+        let resource = json!({
+            "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+            "metadata": {"name": self.name.name}, "spec": spec,
+        });
+        let manager = PatchParams::apply("redis-operator-bench");
+        Ok(lab.api().patch(&self.name.name, &manager, &Patch::Apply(&resource)).await?)
+    }
+
+    /// Changes the image; returns the generation that has it.
+    pub async fn set_image(&self, lab: &Lab, image: &str) -> Result<i64, Failure> {
+        let patch = Patch::Merge(json!({"spec": {"image": image}}));
+        let set =
+            lab.api::<RedisReplicaSet>().patch(&self.name.name, &PatchParams::default(), &patch).await?;
+        set.metadata.generation.ok_or_else(|| "a set without generation".into())
+    }
+
+    /// The first moment at or after `since` at which the status said Ready, about a generation not before this one.
+    pub async fn ready(
+        &self,
+        since: Timestamp,
+        generation: i64,
+        limit: Duration,
+    ) -> Result<Timestamp, Failure> {
+        let ready = |set: &RedisReplicaSet| {
+            let about = set.status.as_ref()?.observed_generation?;
+            (about >= generation && is_ready(set)).then_some(())
+        };
+        Ok(self.sets.log.find(since, limit, "Ready True", ready).await?.0)
+    }
+
+    /// The last status that was seen.
+    pub fn status(&self) -> Result<RedisReplicaSetStatus, Failure> {
+        let status = self.sets.log.scan(|sets| sets.last().and_then(|(_, set)| set.status.clone()));
+        status.ok_or_else(|| "the set has no status".into())
+    }
+
+    /// The Pod of the primary of record.
+    pub fn primary(&self) -> Result<String, Failure> {
+        Ok(self.status()?.primary.ok_or("the set has no primary")?.pod)
+    }
+
+    /// A Pod that is a replica.
+    pub fn replica(&self) -> Result<String, Failure> {
+        let primary = self.primary()?;
+        let last =
+            (0..REPLICAS).rev().filter_map(|ordinal| Some(self.name.pod(i32::try_from(ordinal).ok()?)));
+        last.into_iter().find(|pod| *pod != primary).ok_or_else(|| "the set has no replica".into())
+    }
+
+    /// The last state of a Pod that was seen.
+    pub fn pod(&self, name: &str) -> Result<Pod, Failure> {
+        let last = |pods: &[(Timestamp, Pod)]| {
+            pods.iter().rev().find(|(_, pod)| pod.name_any() == name).map(|(_, pod)| pod.clone())
+        };
+        self.pods.log.scan(last).ok_or_else(|| format!("no Pod {name}").into())
+    }
+
+    /// A Pod's Redis.
+    pub async fn target(&self, lab: &Lab, pod: &str) -> Result<Target, Failure> {
+        let password = password(lab, &self.name).await?.ok_or("the set has no password")?;
+        let address = address(&self.pod(pod)?).ok_or_else(|| format!("{pod} has no address"))?;
+        Ok(Target { pod: pod.to_owned(), address, password })
+    }
+
+    /// All Pods' Redis.
+    pub async fn targets(&self, lab: &Lab) -> Result<Vec<Target>, Failure> {
+        let mut targets = Vec::new();
+        for ordinal in 0..REPLICAS {
+            targets.push(self.target(lab, &self.name.pod(i32::try_from(ordinal)?)).await?);
+        }
+        Ok(targets)
+    }
+
+    /// Begins to ask the servers themselves, each as soon as its Pod has an address, into [`Set::truth`].
+    pub fn probe(&mut self, lab: &Lab) -> Result<(), Failure> {
+        let truth = Arc::clone(&self.truth);
+        let domain = self.name.pod_domain(CLUSTER_DOMAIN);
+        let mut prober =
+            InNode::start(&lab.cluster, PROBING_NODE, &["sync", "--domain", &domain], move |sync: Sync| {
+                truth.push(sync.at, sync);
+            })?;
+        let (pods, name, secrets) = (Arc::clone(&self.pods.log), self.name.clone(), lab.api::<Secret>());
+        self.prober = Some(tokio::spawn(async move {
+            let mut sent = HashSet::new();
+            loop {
+                let fresh = |pod: &Pod| {
+                    let address = address(pod)?;
+                    (!sent.contains(&address)).then_some((pod.name_any(), address))
+                };
+                // Bounded by who stops this task.
+                let next = pods.find(Timestamp::MIN, Duration::from_secs(3600), "another Pod", fresh).await;
+                let Ok((_, (pod, address))) = next else { return };
+                let secret = secrets.get_opt(&name.auth_secret()).await;
+                let Some(password) = secret.ok().flatten().as_ref().and_then(password_in) else {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                };
+                sent.insert(address.clone());
+                if let Err(error) = prober.send(&Target { pod, address, password }) {
+                    eprintln!("  the prober has ended: {error}");
+                    return;
+                }
+            }
+        }));
+        Ok(())
+    }
+
+    /// Ends what [`Set::probe`] began.
+    pub fn stop_probing(&mut self) {
+        if let Some(prober) = self.prober.take() {
+            prober.abort();
+        }
+    }
+
+    /// Deletes it and waits until its Pods and volumes are gone.
+    pub async fn delete(mut self, lab: &Lab) -> Result<(), Failure> {
+        self.stop_probing();
+        lab.api::<RedisReplicaSet>().delete(&self.name.name, &DeleteParams::default()).await?;
+        let mine = ListParams::default().labels(&format!("app.kubernetes.io/instance={}", self.name.name));
+        gone(lab, &mine).await
+    }
+}
+
+/// Whether the status says Ready.
+pub fn is_ready(set: &RedisReplicaSet) -> bool {
+    let conditions = set.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// The Pod's address, once it has one.
+pub fn address(pod: &Pod) -> Option<String> {
+    pod.status.as_ref()?.pod_ip.clone()
+}
+
+async fn password(lab: &Lab, name: &SetName) -> Result<Option<String>, Failure> {
+    Ok(lab.api::<Secret>().get_opt(&name.auth_secret()).await?.as_ref().and_then(password_in))
+}
+
+fn password_in(secret: &Secret) -> Option<String> {
+    let ByteString(bytes) = secret.data.as_ref()?.get(PASSWORD_KEY)?;
+    String::from_utf8(bytes.clone()).ok()
+}
+
+/// Deletes every set of the benchmark, and waits until their Pods and volumes are gone.
+pub async fn delete_all(lab: &Lab) -> Result<(), Failure> {
+    let all = ListParams::default();
+    lab.api::<RedisReplicaSet>().delete_collection(&DeleteParams::default(), &all).await?;
+    gone(lab, &all).await
+}
+
+async fn gone(lab: &Lab, mine: &ListParams) -> Result<(), Failure> {
+    until(Duration::from_secs(150), "the Pods and volumes of a deleted set are gone", async || {
+        let pods = lab.api::<Pod>().list_metadata(mine).await?;
+        let claims = lab.api::<PersistentVolumeClaim>().list_metadata(mine).await?;
+        Ok(pods.items.is_empty() && claims.items.is_empty())
+    })
+    .await
+}
