@@ -1,6 +1,11 @@
 //! What the status says in every situation that matters, in whole conditions; and what must hold in all others.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a step that fails is the test's failure")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a step that fails is the test's failure"
+)]
 
 #[path = "support/answers.rs"]
 mod answers;
@@ -174,8 +179,8 @@ fn lines(status: &RedisReplicaSetStatus) -> Vec<String> {
         .collect()
 }
 
-fn held(reason: HoldReason, message: &str) -> Option<Hold> {
-    Some(Hold { reason, message: message.to_owned() })
+fn held(reason: HoldReason, message: &str) -> Hold {
+    Hold { reason, message: message.to_owned() }
 }
 
 /// Situations by name, each with the six conditions.
@@ -210,7 +215,7 @@ fn situations() -> Vec<(&'static str, Pass, [&'static str; 6])> {
             "bootstrap, no pod yet",
             Pass {
                 record: Some(new.clone()),
-                hold: held(HoldReason::MemberSilent, "waiting for redis-0"),
+                hold: Some(held(HoldReason::MemberSilent, "waiting for redis-0")),
                 size: Some(Size { replicas: 1, members: Vec::new(), blocked: None }),
                 ..saw(Vec::new())
             },
@@ -342,7 +347,7 @@ fn situations() -> Vec<(&'static str, Pass, [&'static str; 6])> {
         (
             "the primary's process ended",
             Pass {
-                hold: held(HoldReason::MemberSilent, "nobody is known to serve; waiting for redis-0"),
+                hold: Some(held(HoldReason::MemberSilent, "nobody is known to serve; waiting for redis-0")),
                 ..saw(vec![
                     silent(0, ProbeFailure::Refused),
                     link_down(follows(1, 0)),
@@ -373,10 +378,10 @@ fn situations() -> Vec<(&'static str, Pass, [&'static str; 6])> {
         (
             "two serve",
             Pass {
-                hold: held(
+                hold: Some(held(
                     HoldReason::UnexpectedPrimary,
                     "redis-1 serves as primary, but the primary of record is redis-0",
-                ),
+                )),
                 ..saw(vec![serves(0, &[2]), serves(1, &[]), follows(2, 0)])
             },
             [
@@ -426,10 +431,10 @@ fn situations() -> Vec<(&'static str, Pass, [&'static str; 6])> {
                 pods: None,
                 size: None,
                 roll: None,
-                hold: held(
+                hold: Some(held(
                     HoldReason::FormerPods,
                     "waiting for the pods of a former set of this name to end",
-                ),
+                )),
                 ..saw(Vec::new())
             },
             [
