@@ -26,6 +26,8 @@ pub mod desired;
 pub mod drift;
 pub mod error;
 pub mod events;
+#[cfg(test)]
+mod fake_api;
 pub mod hash;
 pub mod http;
 pub mod immutable;

@@ -118,15 +118,15 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         // The watches never end by themselves.
         _ = &mut passes => Ok(()),
     };
-    info!("stopping: running passes may end");
     stop.send_replace(true);
+    // Who may no longer act ends at once, with all passes: another operator may begin any moment.
+    outcome?;
+    info!("stopping: running passes may end");
     if tokio::time::timeout(SHUTDOWN_GRACE, passes).await.is_err() {
         warn!("passes did not end in time; what they began is found again by the next operator");
     }
-    if outcome.is_ok() {
-        election.release().await;
-    }
-    outcome
+    election.release().await;
+    Ok(())
 }
 
 async fn client(metrics: Arc<Metrics>) -> Result<Client, RunError> {

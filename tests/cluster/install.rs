@@ -53,9 +53,8 @@ fn installs_by_helm_by_kubectl_and_for_one_namespace() {
     );
     assert_eq!(password_of(&set), password);
     // The CRD stays: with it, the sets would go.
-    for kind in ["deployment,serviceaccount,service,pdb,role,rolebinding"] {
-        kubectl_in(OPERATOR_NAMESPACE, &["delete", kind, "-l", "app.kubernetes.io/name=redis-operator"]);
-    }
+    let kinds = "deployment,serviceaccount,service,pdb,role,rolebinding";
+    kubectl_in(OPERATOR_NAMESPACE, &["delete", kinds, "-l", "app.kubernetes.io/name=redis-operator"]);
     kubectl(&["delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/name=redis-operator"]);
     drop(manifests);
 

@@ -19,6 +19,7 @@
     reason = "a step that fails is the test's failure"
 )]
 
+mod flavours;
 mod install;
 mod lab;
 mod life;

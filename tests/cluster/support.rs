@@ -7,7 +7,7 @@ mod namespace;
 mod set;
 mod wait;
 
-pub use cluster::{OPERATOR_NAMESPACE, helm, install, node_exec, ready};
+pub use cluster::{OPERATOR_NAMESPACE, cluster_tool, helm, install, node_exec, ready};
 pub use command::{get, get_opt, kubectl, kubectl_in, kubectl_refused, kubectl_with, list, text};
 pub use fault::{BlackHole, kill_redis, signal_redis};
 pub use namespace::Namespace;

@@ -23,21 +23,25 @@ const ASTRAY_WITHIN: Duration = Duration::from_secs(6);
 const SILENT_WITHIN: Duration = Duration::from_secs(15);
 
 /// A set of three named `redis` with 100 keys, in a fresh namespace.
-fn fresh(namespace: &str, storage: &Value) -> (Namespace, Set) {
+fn fresh(namespace: &str, spec: &Value) -> (Namespace, Set) {
     let namespace = Namespace::new(namespace);
     let set = Set::new(&namespace.0, "redis");
-    set.up(json!({ "storage": storage }));
+    set.up(spec.clone());
     assert_eq!(set.primary(), "redis-0");
     set.write_keys(100);
     (namespace, set)
 }
 
 fn ephemeral() -> Value {
-    json!({"ephemeral": {}})
+    json!({"storage": {"ephemeral": {}}})
 }
 
 fn volumes() -> Value {
-    json!({"size": "64Mi"})
+    json!({"storage": {"size": "64Mi"}})
+}
+
+fn append_only() -> Value {
+    json!({"storage": {"size": "64Mi"}, "config": {"appendonly": "yes"}})
 }
 
 fn is(status: &RedisReplicaSetStatus, pod: &str, state: InstanceState) -> bool {
@@ -213,8 +217,8 @@ fn a_second_primary_without_a_write() {
 }
 
 /// Kills the primary's process: the pod stays, and its container comes back within a second or so.
-fn the_primarys_process_is_killed(namespace: &str, storage: &Value) {
-    let (_namespace, set) = fresh(namespace, storage);
+fn the_primarys_process_is_killed(namespace: &str, spec: &Value) {
+    let (_namespace, set) = fresh(namespace, spec);
     let watch = set.watch();
     set.until("the watch has begun", || (!watch.seen().is_empty()).then_some(()));
     let began = kill_redis(&set, "redis-0");
@@ -235,6 +239,12 @@ fn the_primarys_process_is_killed(namespace: &str, storage: &Value) {
 #[test]
 fn the_primarys_process_is_killed_with_volumes() {
     the_primarys_process_is_killed("truth-kill-volumes", &volumes());
+}
+
+/// Append-only files give a restarted server a history of its own, which compares with nobody's.
+#[test]
+fn the_primarys_process_is_killed_with_append_only_files() {
+    the_primarys_process_is_killed("truth-kill-append-only", &append_only());
 }
 
 /// What the primary had in memory is gone: an empty server comes back, and must not wipe the others.
@@ -378,8 +388,12 @@ fn a_deleted_replica_comes_back_verified() {
 
 #[test]
 fn the_primarys_pod_is_deleted() {
-    for (namespace, storage) in [("truth-pod-volumes", volumes()), ("truth-pod-ephemeral", ephemeral())] {
-        let (_namespace, set) = fresh(namespace, &storage);
+    for (namespace, spec) in [
+        ("truth-pod-volumes", volumes()),
+        ("truth-pod-append-only", append_only()),
+        ("truth-pod-ephemeral", ephemeral()),
+    ] {
+        let (_namespace, set) = fresh(namespace, &spec);
         let began = Instant::now();
         kubectl_in(&set.namespace, &["delete", "pod", "redis-0", "--wait=false"]);
         says(&set, "a deleted primary", began, ASTRAY_WITHIN, |status| !status.is("Ready", "True"));

@@ -1,6 +1,9 @@
 //! A real etcd and kube-apiserver on the loopback, for tests that ask how Kubernetes itself behaves.
 //!
-//! No kubelet, no scheduler, no controllers: what a test applies stays as the API server stored it.
+//! No kubelet, no scheduler, and no controllers unless a test asks for some: what a test applies stays as the API
+//! server stored it.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
     env, fs,
@@ -17,7 +20,14 @@ use kube::{
 };
 
 const START_LIMIT: Duration = Duration::from_secs(60);
-const TOKEN: &str = "test";
+/// May everything.
+const ADMIN: &str = "admin";
+/// Users who may only what a test grants them; their names are also their tokens.
+pub const USERS: [&str; 3] = ["operator-a", "operator-b", "operator-c"];
+
+/// Who did what, without bodies, of those users alone: one line a request once it was answered.
+const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+  "rules": [{"level": "Metadata", "users": ["operator-a", "operator-b", "operator-c"]}, {"level": "None"}]}"#;
 
 /// Runs the program after `$0` until standard input ends, which it does when the test process is gone in whatever
 /// way: nothing that a test starts outlives it.
@@ -27,7 +37,9 @@ const UNTIL_STDIN_ENDS: &str = r#""$@" & child=$!; read -r _; kill -9 "$child"; 
 pub struct ControlPlane {
     directory: PathBuf,
     kubectl: PathBuf,
-    _children: Vec<Child>,
+    server: String,
+    api_server: Child,
+    _etcd: Child,
 }
 
 impl ControlPlane {
@@ -37,8 +49,9 @@ impl ControlPlane {
         SHARED.get_or_init(Self::start)
     }
 
-    fn start() -> Self {
-        let (etcd, apiserver, kubectl) = (tool("ETCD"), tool("KUBE_APISERVER"), tool("KUBECTL"));
+    /// One of the test's own; it ends with the value.
+    pub fn start() -> Self {
+        let (etcd, server_program, kubectl) = (tool("ETCD"), tool("KUBE_APISERVER"), tool("KUBECTL"));
         let directory = tempfile::Builder::new().prefix("control-plane-").tempdir().unwrap().keep();
         let [client, peer, secure] = free_ports();
         let at = |name: &str| directory.join(name).display().to_string();
@@ -60,11 +73,13 @@ impl ControlPlane {
                 "--unsafe-no-fsync".into(),
             ],
         );
-        fs::write(at("tokens.csv"), format!("{TOKEN},admin,admin,system:masters\n")).unwrap();
+        let users: String = USERS.iter().map(|user| format!("{user},{user},{user}\n")).collect();
+        fs::write(at("tokens.csv"), format!("{ADMIN},{ADMIN},{ADMIN},system:masters\n{users}")).unwrap();
+        fs::write(at("audit-policy.json"), AUDIT_POLICY).unwrap();
         let server = format!("https://127.0.0.1:{secure}");
-        let apiserver = run(
+        let api_server = run(
             UNTIL_STDIN_ENDS,
-            &apiserver,
+            &server_program,
             &at("kube-apiserver.log"),
             &[
                 format!("--etcd-servers={}", url(client)),
@@ -80,10 +95,12 @@ impl ControlPlane {
                 // Pods need no account here: no controller would make one.
                 "--disable-admission-plugins=ServiceAccount".into(),
                 format!("--token-auth-file={}", at("tokens.csv")),
+                format!("--audit-policy-file={}", at("audit-policy.json")),
+                format!("--audit-log-path={}", at("audit.log")),
             ],
         );
-        fs::write(at("kubeconfig"), kubeconfig(&server)).unwrap();
-        let plane = Self { directory, kubectl, _children: vec![etcd, apiserver] };
+        let plane = Self { directory, kubectl, server, api_server, _etcd: etcd };
+        plane.kubeconfig(ADMIN);
         plane.wait_until_ready();
         plane
     }
@@ -112,9 +129,58 @@ impl ControlPlane {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
+    /// A kubeconfig of this user; the file stays the same.
+    pub fn kubeconfig(&self, user: &str) -> PathBuf {
+        let path = self.directory.join(format!("{user}.kubeconfig"));
+        if !path.exists() {
+            fs::write(&path, kubeconfig(&self.server, user)).unwrap();
+        }
+        path
+    }
+
+    /// The audit log so far: every answered request of [`USERS`].
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let log = fs::read_to_string(self.directory.join("audit.log")).unwrap_or_default();
+        // The last line may be half written.
+        log.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Runs these controllers of Kubernetes until the value that is returned is dropped.
+    pub fn controllers(&self, names: &str) -> Controllers {
+        Controllers(run(
+            UNTIL_STDIN_ENDS,
+            &tool("KUBE_CONTROLLER_MANAGER"),
+            &self.directory.join("kube-controller-manager.log").display().to_string(),
+            &[
+                format!("--kubeconfig={}", self.kubeconfig(ADMIN).display()),
+                format!("--controllers={names}"),
+                "--leader-elect=false".into(),
+                "--secure-port=0".into(),
+            ],
+        ))
+    }
+
+    /// Freezes the API server: it keeps its connections and answers nothing.
+    pub fn freeze_api_server(&self) {
+        self.signal_api_server("-STOP");
+    }
+
+    /// Ends [`Self::freeze_api_server`].
+    pub fn thaw_api_server(&self) {
+        self.signal_api_server("-CONT");
+    }
+
+    fn signal_api_server(&self, signal: &str) {
+        // The shell's only child.
+        let shell = self.api_server.id();
+        let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+        let pid = children.split_whitespace().next().unwrap();
+        assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+    }
+
     /// Configuration of a client of this control plane.
     pub async fn config(&self) -> Config {
-        let kubeconfig = Kubeconfig::read_from(self.directory.join("kubeconfig")).unwrap();
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig(ADMIN)).unwrap();
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
     }
 
@@ -128,12 +194,22 @@ impl ControlPlane {
         let input_file = tempfile::NamedTempFile::new().unwrap();
         fs::write(input_file.path(), input).unwrap();
         Command::new(&self.kubectl)
-            .arg(format!("--kubeconfig={}", self.directory.join("kubeconfig").display()))
+            .arg(format!("--kubeconfig={}", self.kubeconfig(ADMIN).display()))
             .arg(format!("--cache-dir={}", self.directory.join("cache").display()))
             .args(arguments)
             .stdin(fs::File::open(input_file.path()).unwrap())
             .output()
             .unwrap()
+    }
+}
+
+/// Running controllers.
+pub struct Controllers(Child);
+
+impl Drop for Controllers {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 
@@ -167,12 +243,12 @@ fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-fn kubeconfig(server: &str) -> String {
+fn kubeconfig(server: &str, user: &str) -> String {
     serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test",
         // Its certificate is of its own making, and the way to it never leaves this machine.
         "clusters": [{"name": "test", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "test", "user": {"token": TOKEN}}],
+        "users": [{"name": "test", "user": {"token": user}}],
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
     })
     .to_string()

@@ -61,15 +61,19 @@ pub fn helm(args: &[&str]) -> String {
 
 /// Runs a command in a node's network.
 pub fn node_exec(node: &str, command: &[&str]) -> String {
+    cluster_tool(&[&["node", "exec", node, "--"], command].concat())
+}
+
+/// Runs the cluster's own program, which must succeed.
+pub fn cluster_tool(args: &[&str]) -> String {
     let output = Command::new(program("CLUSTER", "target/debug/cluster"))
-        .args(["node", "exec", node, "--"])
-        .args(command)
+        .args(args)
         .output()
         .unwrap_or_else(|e| panic!("cannot run the cluster's program (environment CLUSTER): {e}"));
     assert!(
         output.status.success(),
-        "{} on {node}: {}",
-        command.join(" "),
+        "cluster {}: {}",
+        args.join(" "),
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()

@@ -23,7 +23,7 @@ pub fn signal_redis(set: &Set, pod: &str, signal: &str) -> Instant {
 
 fn belongs(process: u32, pod_uid: &str) -> bool {
     let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
-    read("cgroup").contains(pod_uid) && read("comm").trim() == "redis-server"
+    read("cgroup").contains(pod_uid) && read("comm").trim().ends_with("-server")
 }
 
 /// `kill -9` of the Redis process of a pod.

@@ -1,0 +1,473 @@
+//! The operator's own binary against a real kube-apiserver, with the rights of `config/rbac` and no more.
+//!
+//! There are no nodes: what stands in for the kubelets runs real redis-servers (`support/operator.rs`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a step that fails is the test's failure"
+)]
+
+#[path = "support/control_plane.rs"]
+mod control_plane;
+#[path = "support/operator.rs"]
+mod operator;
+#[allow(dead_code, reason = "only its addresses are used here")]
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::Once,
+    time::{Duration, Instant},
+};
+
+use control_plane::{ControlPlane, USERS};
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, Namespace, Pod, Secret, Service},
+        events::v1::Event,
+        policy::v1::PodDisruptionBudget,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    runtime::{conditions, wait},
+};
+use operator::{Kubelet, Operator, grant, until};
+use redis_operator::{api::RedisReplicaSet, crd};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn rustls_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+}
+
+async fn install_crd(client: &Client) {
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    let definition = crd::definition();
+    let name = definition.name_any();
+    let params = PatchParams::apply("test").force();
+    definitions.patch(&name, &params, &Patch::Apply(&definition)).await.unwrap();
+    let established = wait::await_condition(definitions, &name, conditions::is_crd_established());
+    tokio::time::timeout(PATIENCE, established).await.unwrap().unwrap();
+}
+
+/// The shared control plane with the definition, and a namespace in which this user is granted the operator's rights.
+async fn plane(namespace: &str, user: &str) -> (&'static ControlPlane, Client) {
+    rustls_provider();
+    let plane = ControlPlane::shared();
+    let client = plane.client().await;
+    install_crd(&client).await;
+    create_namespace(&client, namespace).await;
+    grant(plane, user, namespace);
+    (plane, client)
+}
+
+async fn create_namespace(client: &Client, name: &str) {
+    let object: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+}
+
+async fn apply(sets: &Api<RedisReplicaSet>, name: &str, spec: Value) {
+    let manifest = json!({
+        "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "metadata": {"name": name}, "spec": spec,
+    });
+    sets.patch(name, &PatchParams::apply("user").force(), &Patch::Apply(&manifest)).await.unwrap();
+}
+
+/// `Ready=True`, or every condition as `type=status reason`.
+async fn conditions_of(sets: &Api<RedisReplicaSet>, name: &str) -> Vec<String> {
+    let status = sets.get(name).await.unwrap().status.unwrap_or_default();
+    status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+}
+
+async fn wait_for(sets: &Api<RedisReplicaSet>, name: &str, condition: &str) {
+    until(&format!("{name} {condition}"), PATIENCE, async || {
+        let found = conditions_of(sets, name).await;
+        found.iter().any(|found| found == condition).then_some(())
+    })
+    .await;
+}
+
+/// Requests of a user in the audit log, as `verb group/resource`, with the answer's code.
+fn requests(plane: &ControlPlane, user: &str) -> Vec<(String, String, i64)> {
+    plane
+        .audit()
+        .iter()
+        .filter(|event| event["user"]["username"] == user)
+        .filter_map(|event| {
+            let object = &event["objectRef"];
+            let subresource =
+                object["subresource"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
+            let resource = format!(
+                "{}/{}{subresource}",
+                object["apiGroup"].as_str().unwrap_or_default(),
+                object["resource"].as_str()?
+            );
+            Some((event["verb"].as_str()?.to_owned(), resource, event["responseStatus"]["code"].as_i64()?))
+        })
+        .collect()
+}
+
+/// Writes other than those of the Lease.
+fn writes(plane: &ControlPlane, user: &str) -> Vec<String> {
+    requests(plane, user)
+        .into_iter()
+        .filter(|(verb, resource, _)| {
+            ["create", "update", "patch", "delete"].contains(&verb.as_str()) && !resource.ends_with("/leases")
+        })
+        .map(|(verb, resource, code)| format!("{verb} {resource} {code}"))
+        .collect()
+}
+
+fn assert_nothing_was_forbidden(plane: &ControlPlane, user: &str) {
+    let refused: Vec<_> = requests(plane, user).into_iter().filter(|(.., code)| *code == 403).collect();
+    assert!(refused.is_empty(), "the roles in config/rbac lack: {refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_operator_leads_and_another_takes_over() {
+    let user = USERS[0];
+    let (plane, client) = plane("election", user).await;
+    let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), "election");
+    let mut first = Operator::start(plane, user, "election", "first");
+    until("the first leads", PATIENCE, async || first.leads().then_some(())).await;
+    let second = Operator::start(plane, user, "election", "second");
+    until("the second stands by", PATIENCE, async || second.stands_by().then_some(())).await;
+    assert!(first.leads(), "a second operator changes nothing");
+
+    first.kill();
+    let killed = Instant::now();
+    until("the second leads after the first was killed", Duration::from_secs(15), async || {
+        second.leads().then_some(())
+    })
+    .await;
+    let after_kill = killed.elapsed();
+    assert!(
+        after_kill > Duration::from_secs(7),
+        "a claim that was just renewed was not waited for: {after_kill:?}"
+    );
+    // It does act.
+    apply(&sets, "redis", json!({})).await;
+    wait_for(&sets, "redis", "Progressing=True Bootstrapping").await;
+
+    let mut second = second;
+    let third = Operator::start(plane, user, "election", "third");
+    until("the third stands by", PATIENCE, async || third.stands_by().then_some(())).await;
+    second.terminate();
+    let terminated = Instant::now();
+    until("the third leads after the second was told to end", Duration::from_secs(5), async || {
+        third.leads().then_some(())
+    })
+    .await;
+    let after_term = terminated.elapsed();
+    let ended = until("the second ends", Duration::from_secs(5), async || second.ended()).await;
+    assert_eq!(ended.code(), Some(0));
+    println!("another operator led {after_kill:.1?} after kill -9, {after_term:.1?} after SIGTERM");
+    assert_nothing_was_forbidden(plane, user);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_not_ready_or_goes_away() {
+    let user = USERS[1];
+    rustls_provider();
+    let plane = ControlPlane::start();
+    let client = plane.client().await;
+    create_namespace(&client, "own").await;
+    grant(&plane, user, "own");
+
+    // The operator before its CRD.
+    let mut first = Operator::start(&plane, user, "own", "first");
+    let (code, text) = until("an answer", PATIENCE, async || first.get("/readyz")).await;
+    assert_eq!((code, text.contains("install the CRD")), (503, true), "{text}");
+    assert_eq!(first.get("/livez"), Some((200, "ok\n".to_owned())));
+    install_crd(&client).await;
+    until("it leads once the CRD is there", PATIENCE, async || first.leads().then_some(())).await;
+
+    // An object that another CRD admitted.
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    let mut loose = serde_json::to_value(crd::definition()).unwrap();
+    loose["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    loose["apiVersion"] = json!("apiextensions.k8s.io/v1");
+    loose["kind"] = json!("CustomResourceDefinition");
+    let params = PatchParams::apply("test").force();
+    let name = crd::definition().name_any();
+    definitions.patch(&name, &params, &Patch::Apply(&loose)).await.unwrap();
+    let malformed = json!({"apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+                           "metadata": {"name": "malformed", "namespace": "own"}, "spec": {"image": 7}});
+    until("the loose definition admits anything", PATIENCE, async || {
+        let output = plane.kubectl(&["create", "--validate=false", "-f", "-"], &malformed.to_string());
+        output.status.success().then_some(())
+    })
+    .await;
+    install_crd(&client).await;
+    until("it says which object it cannot read", PATIENCE, async || {
+        first
+            .log()
+            .lines()
+            .any(|line| line.contains("cannot be read") && line.contains("malformed"))
+            .then_some(())
+    })
+    .await;
+    assert!(first.metric(r#"redis_operator_errors_total{category="Unreadable"}"#) >= Some(1.0));
+    let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), "own");
+    apply(&sets, "redis", json!({})).await;
+    wait_for(&sets, "redis", "Progressing=True Bootstrapping").await;
+
+    // The API server stops answering. Passes are under way all the time: the set waits for its first pod.
+    let second = Operator::start(&plane, user, "own", "second");
+    until("the second stands by", PATIENCE, async || second.stands_by().then_some(())).await;
+    plane.freeze_api_server();
+    let frozen = Instant::now();
+    // Ten seconds after the last renewal another operator may act.
+    let ended = until("the leader ends by itself", Duration::from_secs(10), async || first.ended()).await;
+    let after_freeze = frozen.elapsed();
+    assert_eq!(ended.code(), Some(1), "it ended because it could not act");
+    assert!(first.log().contains("could not be renewed"), "{}", first.log());
+    assert!(second.stands_by(), "whoever stands by goes on to");
+    plane.thaw_api_server();
+    // The kubelet's restart.
+    let again = Operator::start(&plane, user, "own", "first");
+    until("one of them leads again", PATIENCE, async || (second.leads() || again.leads()).then_some(()))
+        .await;
+    apply(&sets, "later", json!({})).await;
+    wait_for(&sets, "later", "Progressing=True Bootstrapping").await;
+    println!("the leader ended {after_freeze:.1?} after the API server froze");
+    assert_nothing_was_forbidden(&plane, user);
+}
+
+/// What the life of a set in this test does not need, and why it is granted all the same.
+const UNUSED: [(&str, &str); 0] = [];
+
+/// One life of a set, from nothing to its deletion, with real redis-servers.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_life_of_a_set() {
+    const PASSWORD: &str = "correct-horse-battery";
+    let user = USERS[2];
+    let (plane, client) = plane("life", user).await;
+    let _controllers = plane.controllers("statefulset-controller,garbage-collector-controller");
+    let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), "life");
+    let secrets = Api::<Secret>::namespaced(client.clone(), "life");
+    let pods = Api::<Pod>::namespaced(client.clone(), "life");
+    let services = Api::<Service>::namespaced(client.clone(), "life");
+    let stateful_sets = Api::<StatefulSet>::namespaced(client.clone(), "life");
+    let operator = Operator::start(plane, user, "life", "only");
+    until("it leads", PATIENCE, async || operator.leads().then_some(())).await;
+
+    // A Secret that is there is used, and never overwritten.
+    let own = json!({"metadata": {"name": "redis-auth", "labels": {"mine": "yes"}}, "stringData": {"password": PASSWORD}});
+    let own = secrets.create(&PostParams::default(), &serde_json::from_value(own).unwrap()).await.unwrap();
+    let kubelet = Kubelet::start(client.clone(), "life", PASSWORD);
+    let applied = Instant::now();
+    apply(&sets, "redis", json!({"replicas": 3})).await;
+    wait_for(&sets, "redis", "Ready=True Verified").await;
+    let until_ready = applied.elapsed();
+    let spent = writes(plane, user);
+    assert!(spent.len() <= 15, "{} writes from apply to Ready: {spent:#?}", spent.len());
+    let status = sets.get("redis").await.unwrap().status.unwrap();
+    assert_eq!((status.summary.replicas.as_str(), status.summary.synced.as_str()), ("3/3", "2/2"));
+    assert_eq!(status.primary.as_ref().unwrap().pod, "redis-0");
+    let untouched = secrets.get("redis-auth").await.unwrap();
+    assert_eq!(untouched.resource_version(), own.resource_version());
+    let budgets = Api::<PodDisruptionBudget>::namespaced(client.clone(), "life");
+    assert!(budgets.get_opt("redis").await.unwrap().is_some());
+    let record = Api::<ConfigMap>::namespaced(client.clone(), "life").get("redis-record").await.unwrap();
+    assert_eq!(record.data.unwrap()["members"], "redis-0\nredis-1\nredis-2");
+
+    // Another set gets a password of its own, in its own words only in the Secret.
+    apply(&sets, "other", json!({"replicas": 2, "storage": {"ephemeral": {}}})).await;
+    let other = until("a Secret", PATIENCE, async || secrets.get_opt("other-auth").await.unwrap()).await;
+    let random = String::from_utf8(other.data.clone().unwrap()["password"].0.clone()).unwrap();
+    assert!(
+        random.len() >= 32 && random.chars().all(|c| c.is_ascii_hexdigit()),
+        "{} characters",
+        random.len()
+    );
+    assert_eq!(other.owner_references().len(), 1);
+
+    let at_rest = async {
+        // Its own pods are run with another password, so this set stays as it is.
+        apply(&sets, "other", json!({"replicas": 1, "storage": {"ephemeral": {}}})).await;
+        until("one pod needs no budget", PATIENCE, async || {
+            budgets.get_opt("other").await.unwrap().is_none().then_some(())
+        })
+        .await;
+        sets.delete("other", &DeleteParams::default()).await.unwrap();
+        until("the deleted set's children go", PATIENCE, async || {
+            let gone = stateful_sets.get_opt("other").await.unwrap().is_none()
+                && secrets.get_opt("other-auth").await.unwrap().is_none();
+            gone.then_some(())
+        })
+        .await;
+        until("figures of the deleted set go", PATIENCE, async || {
+            operator
+                .metric(r#"redis_operator_set_ready{namespace="life",name="other"}"#)
+                .is_none()
+                .then_some(())
+        })
+        .await;
+        let before = writes(plane, user).len();
+        // The one wait for nothing to happen.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let after = writes(plane, user);
+        assert_eq!(after[before..], Vec::<String>::new(), "writes at rest");
+    };
+    at_rest.await;
+    let lease = requests(plane, user)
+        .iter()
+        .filter(|(verb, resource, _)| verb == "update" && resource.ends_with("/leases"))
+        .count();
+    assert!(lease > 10, "the Lease alone is renewed: {lease}");
+
+    // Drift is repaired, and what others added stays.
+    let patch = json!({"metadata": {"labels": {"team": "a"}}, "spec": {"publishNotReadyAddresses": false}});
+    services.patch("redis-headless", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    let service = until("drift is repaired", Duration::from_secs(5), async || {
+        let service = services.get("redis-headless").await.unwrap();
+        (service.spec.as_ref()?.publish_not_ready_addresses == Some(true)).then_some(service)
+    })
+    .await;
+    assert_eq!(service.labels()["team"], "a");
+
+    // Data, then the primary's process is killed: its replicas hold what it had.
+    let () = kubelet.command("redis-0", &["SET", "key", "value"]).unwrap();
+    let copies: i64 = kubelet.command("redis-0", &["WAIT", "2", "5000"]).unwrap();
+    assert_eq!(copies, 2);
+    kubelet.kill_redis("redis-0");
+    let killed = Instant::now();
+    until("another epoch, and Ready again", PATIENCE, async || {
+        let status = sets.get("redis").await.unwrap().status.unwrap();
+        (status.primary?.epoch == 2 && status.conditions[0].status == "True").then_some(())
+    })
+    .await;
+    let until_mended = killed.elapsed();
+    assert_key(&kubelet, &sets).await;
+
+    // A new template: pods are replaced one by one, and the data survives all of them.
+    let before: BTreeSet<String> = uids(&pods).await;
+    apply(&sets, "redis", json!({"replicas": 3, "podAnnotations": {"example.com/restarted": "1"}})).await;
+    until("every pod is another one, and Ready", Duration::from_secs(60), async || {
+        let now = uids(&pods).await;
+        let ready = conditions_of(&sets, "redis").await.contains(&"Ready=True Verified".to_owned());
+        (now.len() == 3 && now.is_disjoint(&before) && ready).then_some(())
+    })
+    .await;
+    assert_key(&kubelet, &sets).await;
+
+    // The password's Secret vanishes: nobody can be asked, and nothing is claimed.
+    secrets.delete("redis-auth", &DeleteParams::default()).await.unwrap();
+    let patch = json!({"metadata": {"labels": {"look": "again"}}});
+    sets.patch("redis", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    wait_for(&sets, "redis", "Ready=Unknown SecretMissing").await;
+    let back = json!({"metadata": {"name": "redis-auth"}, "stringData": {"password": PASSWORD}});
+    secrets.create(&PostParams::default(), &serde_json::from_value(back).unwrap()).await.unwrap();
+    wait_for(&sets, "redis", "Ready=True Verified").await;
+
+    // Events tell of the transitions.
+    let events = Api::<Event>::namespaced(client.clone(), "life").list(&ListParams::default()).await.unwrap();
+    let reasons: BTreeSet<String> = events.iter().filter_map(|event| event.reason.clone()).collect();
+    for reason in ["Ready", "NotReady", "PrimaryChanged", "SecretMissing"] {
+        assert!(reasons.contains(reason), "{reason} is not among {reasons:?}");
+    }
+
+    assert_metrics_are_as_documented(&operator);
+    let log = operator.log();
+    for password in [PASSWORD, random.as_str()] {
+        assert!(!log.contains(password), "the log holds a password");
+        for event in events.iter() {
+            assert!(!event.note.as_deref().unwrap_or_default().contains(password));
+        }
+    }
+    println!(
+        "{} writes and {until_ready:.1?} from apply to Ready, {until_mended:.1?} from kill -9 of the primary to Ready",
+        spent.len()
+    );
+    assert_nothing_was_forbidden(plane, user);
+    assert_granted_is_used(plane, user);
+}
+
+async fn uids(pods: &Api<Pod>) -> BTreeSet<String> {
+    pods.list(&ListParams::default()).await.unwrap().iter().filter_map(ResourceExt::uid).collect()
+}
+
+async fn assert_key(kubelet: &Kubelet, sets: &Api<RedisReplicaSet>) {
+    let primary = sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod;
+    let value: String = kubelet.command(&primary, &["GET", "key"]).unwrap();
+    assert_eq!(value, "value", "{primary} lost it");
+}
+
+/// Every sample is of a family that `docs/metrics.md` names, and every documented family is there.
+fn assert_metrics_are_as_documented(operator: &Operator) {
+    let (code, text) = operator.get("/metrics").unwrap();
+    assert_eq!(code, 200);
+    // A body in chunks carries their lengths; samples have no line that is one word.
+    assert!(text.contains("# EOF"), "{text}");
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
+    let documented: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
+        .filter(|name| name.starts_with("redis_operator_"))
+        .collect();
+    let mut seen = BTreeSet::new();
+    for line in text.lines().filter(|line| line.starts_with("redis_operator_")) {
+        let (sample, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        assert!(value.parse::<f64>().is_ok(), "no number: {line}");
+        let name = sample.split('{').next().unwrap();
+        let family =
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        assert!(documented.contains(family), "docs/metrics.md does not name {family}");
+        seen.insert(family.to_owned());
+    }
+    // No pass of a good life ends early.
+    let expected: BTreeSet<String> = documented
+        .iter()
+        .filter(|name| **name != "redis_operator_errors_total")
+        .map(|&name| name.to_owned())
+        .collect();
+    seen.remove("redis_operator_errors_total");
+    assert_eq!(seen, expected);
+}
+
+/// Every right that the roles grant was used, or is in [`UNUSED`] with the reason.
+fn assert_granted_is_used(plane: &ControlPlane, user: &str) {
+    let mut exercised: BTreeSet<String> = BTreeSet::new();
+    for (verb, resource, code) in requests(plane, user) {
+        // An apply that creates needs the right to create too.
+        if verb == "patch" && code == 201 {
+            exercised.insert(format!("create {resource}"));
+        }
+        exercised.insert(format!("{verb} {resource}"));
+    }
+    let mut granted = BTreeSet::new();
+    for path in ["config/rbac/role.yaml", "config/rbac/lease_role.yaml"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let words = |value: &Value| -> Vec<String> {
+            value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+        };
+        for rule in documents.iter().filter_map(|object| object["rules"].as_array()).flatten() {
+            for group in words(&rule["apiGroups"]) {
+                for resource in words(&rule["resources"]) {
+                    granted.extend(
+                        words(&rule["verbs"]).iter().map(|verb| format!("{verb} {group}/{resource}")),
+                    );
+                }
+            }
+        }
+    }
+    let excused: BTreeSet<String> = UNUSED.iter().map(|(right, _)| (*right).to_owned()).collect();
+    let idle: BTreeSet<String> = granted.difference(&exercised).cloned().collect();
+    assert_eq!(idle, excused, "rights that are granted and not used, against those with a reason");
+}

@@ -1,0 +1,341 @@
+//! The operator as it is shipped, as a process; and what stands in for the kubelets, with real redis-servers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    dead_code,
+    reason = "a step that fails is the test's failure"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+use redis_operator::{names::REDIS_PORT, redis::PARKED};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{control_plane::ControlPlane, redis_server::free_address};
+
+/// Waits until `check` finds something; says what was waited for if it never does.
+pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Binds the repository's roles, and nothing else, to a user; the Lease lives in this namespace.
+pub fn grant(plane: &ControlPlane, user: &str, namespace: &str) {
+    let mut objects = Vec::new();
+    for path in ["config/rbac/role.yaml", "config/rbac/lease_role.yaml"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        for mut object in documents {
+            let kind = object["kind"].as_str().unwrap().to_owned();
+            if !kind.starts_with("Cluster") {
+                object["metadata"]["namespace"] = json!(namespace);
+            }
+            if kind.ends_with("Binding") {
+                object["metadata"]["name"] = json!(user);
+                object["subjects"] =
+                    json!([{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}]);
+            }
+            objects.push(object);
+        }
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    let output = plane.kubectl(&["apply", "-f", "-"], &list);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `redis-operator run`.
+pub struct Operator {
+    child: Child,
+    listen: SocketAddr,
+    directory: TempDir,
+}
+
+impl Operator {
+    /// Starts one that serves the namespace, in which its Lease is too.
+    pub fn start(plane: &ControlPlane, user: &str, namespace: &str, identity: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let log = fs::File::create(directory.path().join("log")).unwrap();
+        // Killed with the test's thread, should that end without dropping this.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_redis-operator"), "run"])
+            .env_clear()
+            .env("KUBECONFIG", plane.kubeconfig(user))
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("WATCH_NAMESPACE", namespace)
+            .env("POD_NAMESPACE", namespace)
+            .env("POD_NAME", identity)
+            .env("CLUSTER_DOMAIN", "cluster.local")
+            .env("AGENT_IMAGE", "localhost/redis-operator:test")
+            .env("LISTEN_ADDRESS", listen.to_string())
+            // With all that the operator itself may ever say: no password may be in it.
+            .env("LOG_FILTER", "info,kube_runtime=warn,redis_operator=trace")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, listen, directory }
+    }
+
+    /// Status code and body of a GET; `None` where nobody answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.listen).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Whether it says that it leads, by readiness and by metric.
+    pub fn leads(&self) -> bool {
+        let ready = self.get("/readyz").is_some_and(|(code, text)| code == 200 && text == "leading\n");
+        ready && self.metric("redis_operator_leader") == Some(1.0)
+    }
+
+    /// Whether it waits for its turn.
+    pub fn stands_by(&self) -> bool {
+        let ready =
+            self.get("/readyz").is_some_and(|(code, text)| code == 200 && text.starts_with("standby"));
+        ready && self.metric("redis_operator_leader") == Some(0.0)
+    }
+
+    /// The value of one sample, named with its labels.
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics")?;
+        text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// All that it wrote.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, as the kubelet does.
+    pub fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of an operator ---\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The pods of one set, run as the kubelets and the agent would: a redis-server for each, parked at first, that comes
+/// back in place when it ends. What is left out: images, probes, scheduling.
+pub struct Kubelet {
+    shared: Arc<Mutex<Machines>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Where the processes run. `/etc/hosts` of their own stands in for the cluster's DNS.
+struct Machines {
+    directory: TempDir,
+    password: String,
+    /// Nothing is started any more.
+    ended: bool,
+    /// By UID of the pod.
+    servers: BTreeMap<String, Server>,
+}
+
+struct Server {
+    pod: String,
+    address: Ipv4Addr,
+    child: Child,
+    restarts: i32,
+}
+
+impl Kubelet {
+    /// Runs the pods of this namespace.
+    pub fn start(client: Client, namespace: &str, password: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
+        let machines =
+            Machines { directory, password: password.to_owned(), ended: false, servers: BTreeMap::new() };
+        let shared = Arc::new(Mutex::new(machines));
+        let pods = Api::<Pod>::namespaced(client, namespace);
+        let task = tokio::spawn(run(pods, Arc::clone(&shared)));
+        Self { shared, task }
+    }
+
+    /// Kills the redis-server of a pod; it comes back like a restarted container.
+    pub fn kill_redis(&self, pod: &str) {
+        let mut machines = self.shared.lock().unwrap();
+        let server = machines.servers.values_mut().find(|server| server.pod == pod).expect("the pod runs");
+        server.child.kill().unwrap();
+    }
+
+    /// One command to the Redis of a pod.
+    pub fn command<T: redis::FromRedisValue>(
+        &self,
+        pod: &str,
+        words: &[&str],
+    ) -> Result<T, redis::RedisError> {
+        let (address, password) = {
+            let machines = self.shared.lock().unwrap();
+            let server = machines.servers.values().find(|server| server.pod == pod).expect("the pod runs");
+            (server.address, machines.password.clone())
+        };
+        let mut client = redis::Client::open(format!("redis://{address}:{REDIS_PORT}"))?.get_connection()?;
+        redis::cmd("AUTH").arg(password).exec(&mut client)?;
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut client)
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.task.abort();
+        let mut machines = self.shared.lock().unwrap();
+        machines.ended = true;
+        for server in machines.servers.values_mut() {
+            let _ = server.child.kill();
+            let _ = server.child.wait();
+        }
+    }
+}
+
+async fn run(pods: Api<Pod>, machines: Arc<Mutex<Machines>>) {
+    loop {
+        // The API server may be gone for a while: that is some tests' subject.
+        if let Ok(list) = pods.list(&ListParams::default()).await {
+            let changed = machines.lock().unwrap().sync(&list.items);
+            for (pod, status) in changed {
+                let patch = Patch::Merge(json!({"status": status}));
+                let _ = pods.patch_status(&pod, &PatchParams::default(), &patch).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl Machines {
+    /// Starts what is missing and ends what is not wanted; returns the pods whose status changed.
+    fn sync(&mut self, pods: &[Pod]) -> Vec<(String, Value)> {
+        let mut changed = Vec::new();
+        if self.ended {
+            return changed;
+        }
+        let gone: Vec<String> = self
+            .servers
+            .keys()
+            .filter(|uid| !pods.iter().any(|pod| pod.uid().as_ref() == Some(uid)))
+            .cloned()
+            .collect();
+        for mut server in gone.iter().filter_map(|uid| self.servers.remove(uid)).collect::<Vec<_>>() {
+            // Gracefully: Redis saves, and its next pod loads that from the volume.
+            let _ = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status();
+            server.child.wait().unwrap();
+        }
+        for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            let (name, uid) = (pod.name_any(), pod.uid().unwrap());
+            if let Some(mut server) = self.servers.remove(&uid) {
+                if server.child.try_wait().unwrap().is_some() {
+                    server.child = self.spawn(&name, &pod.namespace().unwrap(), server.address);
+                    server.restarts += 1;
+                    changed.push((name, status(&server)));
+                }
+                self.servers.insert(uid, server);
+                continue;
+            }
+            let address = free_address();
+            let child = self.spawn(&name, &pod.namespace().unwrap(), address);
+            let server = Server { pod: name.clone(), address, child, restarts: 0 };
+            changed.push((name, status(&server)));
+            self.servers.insert(uid, server);
+        }
+        changed
+    }
+
+    fn spawn(&self, pod: &str, namespace: &str, address: Ipv4Addr) -> Child {
+        let set = pod.rsplit_once('-').unwrap().0;
+        let name = format!("{pod}.{set}-headless.{namespace}.svc.cluster.local");
+        let hosts = self.directory.path().join("hosts");
+        let others: String = fs::read_to_string(&hosts)
+            .unwrap()
+            .lines()
+            .filter(|line| !line.ends_with(&format!(" {name}")))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        // Written in place: the servers have this very file mounted.
+        fs::write(&hosts, format!("{others}{address} {name}\n")).unwrap();
+
+        let volume = self.directory.path().join(pod);
+        fs::create_dir_all(&volume).unwrap();
+        let (password, dir) = (&self.password, volume.display());
+        let config = format!(
+            "bind {address}\nport {REDIS_PORT}\nprotected-mode no\nreplica-announce-ip {name}\n\
+             requirepass \"{password}\"\nmasterauth \"{password}\"\ndir {dir}\nlogfile {dir}/log\n\
+             save 3600 1\nrepl-diskless-sync-delay 0\nreplicaof {} {}\n",
+            PARKED.0, PARKED.1
+        );
+        let path: PathBuf = volume.join("redis.conf");
+        fs::write(&path, config).unwrap();
+        Command::new("unshare")
+            .args(["--map-root-user", "--mount", "--", "sh", "-c"])
+            .arg(r#"mount --bind "$1" /etc/hosts && exec redis-server "$2""#)
+            .arg("sh")
+            .args([&hosts, &path])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+}
+
+fn status(server: &Server) -> Value {
+    let address = server.address.to_string();
+    let condition = |type_: &str| json!({"type": type_, "status": "True", "lastTransitionTime": null});
+    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
+    json!({
+        "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+        "conditions": conditions,
+        "containerStatuses": [{
+            "name": "redis", "ready": true, "started": true, "restartCount": server.restarts,
+            "image": "", "imageID": "", "state": {"running": {"startedAt": null}},
+        }],
+    })
+}
