@@ -21,12 +21,16 @@ pub struct Size {
 pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Look) -> Size {
     let recorded =
         record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
-    let live = live.unwrap_or(0);
+    // Pods may outlive a StatefulSet that was deleted by hand.
+    let seen = look.observed.pods.iter().map(|pod| pod.ordinal + 1).max().unwrap_or(0);
+    let live = live.unwrap_or(0).max(seen);
+    let primary_serves =
+        record.primary.as_ref().is_some_and(|p| look.topology.serving().iter().any(|v| v.pod == *p));
     let (replicas, blocked) = if !record.sure {
         // Everybody who may hold data has to answer before one is chosen (rule 9).
         (recorded, None)
-    } else if !record.has_served() {
-        // Bootstrap begins with one member; an election over more members keeps them all.
+    } else if !record.has_served() || !primary_serves {
+        // Bootstrap begins with one member; an election needs everybody who may hold data.
         (live.max(recorded).max(1), None)
     } else if wanted >= live {
         (wanted, None)
@@ -36,8 +40,6 @@ pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look
             Err(why) => (live, Some(why)),
         }
     };
-    let primary_serves =
-        record.primary.as_ref().is_some_and(|p| look.topology.serving().iter().any(|v| v.pod == *p));
     let members = (0..replicas.max(recorded))
         .map(|ordinal| set.pod(ordinal))
         .filter(|pod| {
@@ -110,6 +112,7 @@ mod tests {
         Look {
             observed: Observed { pods: states.iter().map(|(ordinal, _)| pod(*ordinal)).collect() },
             topology: Topology { instances: states.iter().map(verdict).collect() },
+            former_ended: true,
         }
     }
 
