@@ -154,7 +154,7 @@ fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look, primary
     for stranger in strangers {
         match look.member(&stranger.pod) {
             Some(member) if adds_nothing(member.answer, record, primary_serves) => {
-                harmless.push(stranger.pod.clone())
+                harmless.push(stranger.pod.clone());
             }
             _ => {
                 return Decision::Hold(Hold {

@@ -43,7 +43,8 @@ const ROUNDS: usize = 8;
 /// Between the two looks of an election: kernel buffers of a dead primary's connections are drained by then.
 const ELECTION_PAUSE: Duration = Duration::from_millis(100);
 
-/// A link that comes up by itself does so within a second; DNS answers for pods are at most 5 s old.
+/// A link that comes up by itself does so within a second. DNS answers for pods are up to 30 s old, so a replica may
+/// have to be told several times.
 const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Mere progress of a start or a roll reaches the status at most this often: each step of each pod would be a write.

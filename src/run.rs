@@ -53,6 +53,9 @@ pub enum RunError {
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
+    /// The controller ended without being told to.
+    #[error("the controller ended by itself; its log says why. Restarting helps; please report it")]
+    PassesEnded,
     /// Another operator leads now.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -117,8 +120,8 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         () = &mut signalled => Ok(()),
         lost = election.keep() => Err(RunError::from(lost)),
         ended = &mut listening => Err(cannot_listen(listen, ended)),
-        // The watches never end by themselves.
-        _ = &mut passes => Ok(()),
+        // The watches end only if this process failed.
+        _ = &mut passes => return Err(RunError::PassesEnded),
     };
     stop.send_replace(true);
     // Who may no longer act ends at once, with all passes: another operator may begin any moment.

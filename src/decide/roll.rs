@@ -67,7 +67,11 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
             why: "it cannot start, and its template was changed since".to_owned(),
         };
     }
-    let is_verified = |pod: &str| look.topology.get(pod).is_some_and(Verdict::is_verified);
+    // Verified by its servers' answers, and by the kubelet too: the disruption budget counts what the kubelet says.
+    let is_verified = |pod: &str| {
+        look.topology.get(pod).is_some_and(Verdict::is_verified)
+            && look.observed.pods.iter().any(|p| p.name == pod && p.ready)
+    };
     let mut unverified =
         (0..template.replicas).map(|ordinal| set.pod(ordinal)).filter(|pod| !is_verified(pod)).peekable();
     // A replica of the old template that does not become verified is what the new template is to mend.

@@ -31,7 +31,9 @@ pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look
         (recorded, None)
     } else if !record.has_served() || !primary_serves {
         // Bootstrap begins with one member; an election needs everybody who may hold data.
-        (live.max(recorded).max(1), None)
+        let kept = live.max(recorded).max(1);
+        let is_held = record.has_served() && wanted < kept;
+        (kept, is_held.then(|| "no pod is removed while no primary serves".to_owned()))
     } else if wanted >= live {
         (wanted, None)
     } else {
@@ -190,8 +192,8 @@ mod tests {
         for (states, waits_for) in [
             (vec![(0, Primary), (1, LinkDown), (2, InSync)], "waiting for redis-1"),
             (vec![(0, Primary), (2, InSync)], "waiting for redis-1"),
-            (vec![(0, Unreachable), (1, LinkDown), (2, LinkDown)], "waiting for redis-0, redis-1"),
-            (vec![], "waiting for redis-0, redis-1"),
+            (vec![(0, Unreachable), (1, LinkDown), (2, LinkDown)], "no primary serves"),
+            (vec![], "no primary serves"),
         ] {
             let held = size(&set(), 2, Some(3), &served(0, 3), &look(&states));
             assert_eq!((held.replicas, held.members), (3, pods(0..3)), "{states:?}");
