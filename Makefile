@@ -26,10 +26,12 @@ demo-down: cluster-tool ## Remove all that `make demo` made.
 test: lint test-local test-cluster ## All tests, with all set-up done by itself.
 
 .PHONY: lint
-lint: ## Formatting, clippy and shellcheck.
+lint: ## Formatting, clippy, shellcheck, and what the dependencies are allowed to be.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features redis-operator/cluster-tests -- --deny warnings
 	shellcheck .ci/run $$(git ls-files '*.sh')
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
+	cargo deny --workspace check bans licenses sources
 
 .PHONY: test-local
 test-local: tools ## Tests that need no cluster: units, properties, real redis-servers, a real kube-apiserver.
@@ -39,9 +41,8 @@ test-local: tools ## Tests that need no cluster: units, properties, real redis-s
 
 .PHONY: test-cluster
 test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.
-	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) \
-	cargo test --features cluster-tests --test cluster -- --test-threads=1
-	$(CLUSTER_TOOL) down
+	trap '$(CLUSTER_TOOL) down' EXIT; KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) \
+	cargo test --features cluster-tests --test cluster -- --test-threads=1 --nocapture
 
 .PHONY: bench
 bench: up ## Measure the times that docs/figures.md shows.

@@ -42,19 +42,23 @@ pub struct LeaderElection {
     now: fn() -> jiff::Timestamp,
     /// The foreign claim seen last, and since when it has been unchanged.
     seen: Option<(String, Instant)>,
+    /// When this process sent the claim that succeeded last. Others count from when they see it, which is later.
+    claimed: Option<Instant>,
 }
 
 impl LeaderElection {
     /// An election in `namespace`, under this process' `identity`.
     pub fn new(client: Client, namespace: &str, identity: String, now: fn() -> jiff::Timestamp) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, now, seen: None }
+        Self { api: Api::namespaced(client, namespace), identity, now, seen: None, claimed: None }
     }
 
     /// Waits until this process holds the Lease.
     pub async fn acquire(&mut self) {
         loop {
+            let sent = Instant::now();
             match timeout(RENEW_DEADLINE, self.claim()).await {
                 Ok(Ok(Claim::Held)) => {
+                    self.claimed = Some(sent);
                     info!(identity = self.identity, "leading");
                     return;
                 }
@@ -68,20 +72,24 @@ impl LeaderElection {
 
     /// Renews until that fails for too long or somebody else holds the Lease.
     pub async fn keep(&mut self) -> Lost {
-        let mut renewed = Instant::now();
         loop {
-            sleep(PERIOD).await;
-            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            sleep(PERIOD.min(self.left())).await;
+            let (sent, left) = (Instant::now(), self.left());
             match timeout(left, self.claim()).await {
-                Ok(Ok(Claim::Held)) => renewed = Instant::now(),
+                Ok(Ok(Claim::Held)) => self.claimed = Some(sent),
                 Ok(Ok(Claim::Foreign(holder))) => return Lost { holder },
                 Ok(Err(error)) => warn!(error = crate::error::chain(&error), "cannot renew the Lease"),
                 Err(_) => {}
             }
-            if renewed.elapsed() >= RENEW_DEADLINE {
+            if self.left().is_zero() {
                 return Lost { holder: "somebody else".to_owned() };
             }
         }
+    }
+
+    /// How long this process may still act without another success.
+    fn left(&self) -> Duration {
+        self.claimed.map_or(Duration::ZERO, |claimed| RENEW_DEADLINE.saturating_sub(claimed.elapsed()))
     }
 
     /// Frees the Lease, so that the next operator need not wait for it to expire.
@@ -151,5 +159,124 @@ fn accept(written: Result<Lease, kube::Error>) -> Result<Claim, kube::Error> {
             Ok(Claim::Foreign("somebody who wrote first".to_owned()))
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_api::FakeApi;
+    use serde_json::{Value, json};
+
+    fn election(api: &FakeApi) -> LeaderElection {
+        LeaderElection::new(api.client(), "system", "me".to_owned(), || jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn lease(holder: Option<&str>) -> Value {
+        json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": LEASE_NAME, "namespace": "system", "resourceVersion": "5"},
+            "spec": {"holderIdentity": holder, "leaseTransitions": 3, "acquireTime": "2026-01-01T00:00:00.000000Z"},
+        })
+    }
+
+    const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/system/leases";
+
+    #[tokio::test]
+    async fn a_lease_that_is_not_there_is_made() {
+        let api = FakeApi::answering([(404, FakeApi::status(404, "NotFound")), (201, lease(Some("me")))]);
+        assert!(matches!(election(&api).claim().await, Ok(Claim::Held)));
+        let requests = api.requests();
+        assert_eq!((requests[1].method.as_str(), requests[1].path.as_str()), ("POST", PATH));
+        let spec = &requests[1].body["spec"];
+        assert_eq!((&spec["holderIdentity"], &spec["leaseDurationSeconds"]), (&json!("me"), &json!(10)));
+    }
+
+    #[tokio::test]
+    async fn a_free_lease_and_ones_own_are_claimed_on_condition() {
+        for (holder, transitions, acquired) in [
+            (None, 4, "1970-01-01T00:00:00.000000Z"),
+            (Some(""), 4, "1970-01-01T00:00:00.000000Z"),
+            (Some("me"), 3, "2026-01-01T00:00:00.000000Z"),
+        ] {
+            let api = FakeApi::answering([(200, lease(holder)), (200, lease(Some("me")))]);
+            assert!(matches!(election(&api).claim().await, Ok(Claim::Held)));
+            let claim = &api.requests()[1];
+            assert_eq!(claim.method, "PUT");
+            assert_eq!(claim.body["metadata"]["resourceVersion"], "5", "or two could claim at once");
+            let spec = &claim.body["spec"];
+            assert_eq!(
+                (&spec["leaseTransitions"], &spec["acquireTime"]),
+                (&json!(transitions), &json!(acquired))
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_foreign_claim_stands_until_it_was_unchanged_for_its_duration() {
+        let api = FakeApi::answering([
+            (200, lease(Some("other"))),
+            (200, lease(Some("other"))),
+            (200, lease(Some("other"))),
+            (200, lease(Some("me"))),
+        ]);
+        let mut election = election(&api);
+        // Whatever its times say: the first look proves nothing.
+        assert!(matches!(election.claim().await, Ok(Claim::Foreign(holder)) if holder == "other"));
+        assert!(matches!(election.claim().await, Ok(Claim::Foreign(_))));
+        assert!(api.requests().iter().all(|request| request.method == "GET"));
+        let (seen, _) = election.seen.take().unwrap();
+        election.seen = Instant::now().checked_sub(DURATION).map(|since| (seen, since));
+        assert!(matches!(election.claim().await, Ok(Claim::Held)));
+        assert_eq!(api.requests()[3].body["spec"]["leaseTransitions"], 4);
+    }
+
+    #[tokio::test]
+    async fn a_renewed_foreign_claim_counts_anew() {
+        let mut renewed = lease(Some("other"));
+        renewed["metadata"]["resourceVersion"] = json!("6");
+        let api = FakeApi::answering([(200, lease(Some("other"))), (200, renewed)]);
+        let mut election = election(&api);
+        assert!(matches!(election.claim().await, Ok(Claim::Foreign(_))));
+        let (seen, _) = election.seen.take().unwrap();
+        election.seen = Instant::now().checked_sub(DURATION).map(|since| (seen, since));
+        assert!(matches!(election.claim().await, Ok(Claim::Foreign(_))));
+        assert_eq!(api.requests().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_writes_second_does_not_hold_it() {
+        let conflict = (409, FakeApi::status(409, "Conflict"));
+        let exists = (409, FakeApi::status(409, "AlreadyExists"));
+        for answers in [[(200, lease(None)), conflict], [(404, FakeApi::status(404, "NotFound")), exists]] {
+            let api = FakeApi::answering(answers);
+            assert!(matches!(election(&api).claim().await, Ok(Claim::Foreign(_))));
+        }
+        let api = FakeApi::answering([(200, lease(None)), (403, FakeApi::status(403, "Forbidden"))]);
+        assert!(election(&api).claim().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn only_ones_own_claim_is_released() {
+        let api = FakeApi::answering([(200, lease(Some("me"))), (200, lease(None))]);
+        election(&api).release().await;
+        let freed = &api.requests()[1];
+        assert_eq!((freed.method.as_str(), freed.body["spec"].get("holderIdentity")), ("PUT", None));
+        assert_eq!(freed.body["metadata"]["resourceVersion"], "5");
+        let api = FakeApi::answering([(200, lease(Some("other")))]);
+        election(&api).release().await;
+        assert_eq!(api.requests().len(), 1);
+    }
+
+    #[test]
+    fn a_leader_stops_before_another_may_begin() {
+        let api = FakeApi::answering([]);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _guard = runtime.enter();
+        let mut election = election(&api);
+        assert_eq!(election.left(), Duration::ZERO, "without a claim");
+        election.claimed = Instant::now().checked_sub(RENEW_DEADLINE);
+        assert_eq!(election.left(), Duration::ZERO);
+        assert!(RENEW_DEADLINE + PERIOD < DURATION, "clocks may run differently fast");
     }
 }

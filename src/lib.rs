@@ -26,6 +26,8 @@ pub mod desired;
 pub mod drift;
 pub mod error;
 pub mod events;
+#[cfg(test)]
+mod fake_api;
 pub mod hash;
 pub mod http;
 pub mod immutable;
@@ -36,6 +38,7 @@ pub mod names;
 pub mod observe;
 pub mod observed;
 pub mod plan;
+pub mod pods;
 pub mod quantity;
 pub mod reconcile;
 pub mod record;

@@ -169,16 +169,20 @@ impl Metrics {
             let pod = look.observed.pods.iter().find(|p| p.name == pod)?;
             Some(pod.answer.as_ref().ok()?.info.replication.offset)
         };
-        let Some(head) = status.primary.as_ref().and_then(|p| offset(&p.pod)) else { return };
+        let labels_of =
+            |pod: String| PodLabels { namespace: set.namespace.clone(), name: set.name.clone(), pod };
+        for gone in (0..9)
+            .map(|ordinal| set.pod(ordinal))
+            .filter(|pod| !status.instances.iter().any(|i| i.pod == *pod))
+        {
+            self.lag_bytes.remove(&labels_of(gone));
+        }
+        let head = status.primary.as_ref().and_then(|p| offset(&p.pod));
         for instance in &status.instances {
-            let labels = PodLabels {
-                namespace: set.namespace.clone(),
-                name: set.name.clone(),
-                pod: instance.pod.clone(),
-            };
+            let labels = labels_of(instance.pod.clone());
             // Offsets compare only within one history, so only a replica in sync has a lag.
-            match offset(&instance.pod) {
-                Some(own) if instance.state == InstanceState::InSync => {
+            match head.zip(offset(&instance.pod)) {
+                Some((head, own)) if instance.state == InstanceState::InSync => {
                     self.lag_bytes.get_or_create(&labels).set((head - own).max(0));
                 }
                 _ => {
@@ -257,5 +261,187 @@ where
             metrics.count_api_call(&verb, code);
             answer
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::status::{InstanceStatus, Primary},
+        observed::ObservedPod,
+        redis::{
+            info::{Flavour, Info, Persistence, Replication, Server},
+            probe::Answer,
+        },
+        topology::Topology,
+    };
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use serde_json::json;
+    use std::sync::Arc;
+    use tower::{Service, ServiceExt};
+
+    fn set() -> SetName {
+        SetName::new("lab", "redis")
+    }
+
+    fn answered(offset: i64) -> Answer {
+        let replication = Replication {
+            upstream: None,
+            replicas: Vec::new(),
+            failover_state: "no-failover".into(),
+            replid: "r".into(),
+            replid2: "0".into(),
+            second_repl_offset: -1,
+            offset,
+            backlog_active: true,
+        };
+        let server = Server {
+            flavour: Flavour::Redis,
+            version: "7.0.15".into(),
+            run_id: "run".into(),
+            uptime_seconds: 1,
+        };
+        let persistence = Persistence { loading: false, async_loading: false, aof_enabled: false };
+        Answer { info: Info { server, replication, persistence, keys: None }, announced: String::new() }
+    }
+
+    fn look(answers: Vec<Result<Answer, NoAnswer>>) -> Look {
+        let pods = answers.into_iter().zip(0..).map(|(answer, ordinal)| ObservedPod {
+            name: set().pod(ordinal),
+            ordinal,
+            uid: String::new(),
+            ready: true,
+            terminating: false,
+            revision: None,
+            stuck: None,
+            answer,
+        });
+        Look {
+            observed: Observed { pods: pods.collect() },
+            topology: Topology::default(),
+            former_ended: true,
+        }
+    }
+
+    fn status(states: &[InstanceState]) -> RedisReplicaSetStatus {
+        let instances = states.iter().zip(0..).map(|(state, ordinal)| -> InstanceStatus {
+            serde_json::from_value(json!({"pod": set().pod(ordinal), "state": state})).unwrap()
+        });
+        RedisReplicaSetStatus {
+            primary: Some(Primary { pod: "redis-0".into(), epoch: 1 }),
+            synced_replicas: 1,
+            instances: instances.collect(),
+            conditions: vec![Condition {
+                type_: "Ready".into(),
+                status: "True".into(),
+                reason: "Verified".into(),
+                message: String::new(),
+                observed_generation: None,
+                last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+            }],
+            ..RedisReplicaSetStatus::default()
+        }
+    }
+
+    /// The samples, without help texts.
+    fn samples(metrics: &Metrics) -> Vec<String> {
+        metrics.render().unwrap().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_set_appears_and_goes() {
+        let metrics = Metrics::default();
+        let empty = samples(&metrics);
+        let states = [InstanceState::Primary, InstanceState::InSync, InstanceState::LinkDown];
+        let look = look([100, 70, 1].map(|offset| Ok(answered(offset))).to_vec());
+        metrics.observe_set(
+            &set(),
+            &status(&states),
+            Some(&look),
+            jiff::Timestamp::from_second(1_800_000_000).unwrap(),
+        );
+        let mut shown: Vec<String> =
+            samples(&metrics).into_iter().filter(|line| !empty.contains(line)).collect();
+        shown.sort();
+        assert_eq!(
+            shown,
+            [
+                r#"redis_operator_replica_lag_bytes{namespace="lab",name="redis",pod="redis-1"} 30"#,
+                r#"redis_operator_set_last_look_timestamp_seconds{namespace="lab",name="redis"} 1800000000.0"#,
+                r#"redis_operator_set_ready{namespace="lab",name="redis"} 1"#,
+                r#"redis_operator_set_synced_replicas{namespace="lab",name="redis"} 1"#,
+            ]
+        );
+        // A lag that cannot be told any more is not shown as it was.
+        let states = [InstanceState::Primary, InstanceState::Unreachable];
+        metrics.observe_set(&set(), &status(&states), Some(&look), jiff::Timestamp::UNIX_EPOCH);
+        assert!(!metrics.render().unwrap().contains("lag_bytes{"));
+        metrics.forget(&set(), (0..9).map(|ordinal| set().pod(ordinal)));
+        assert_eq!(samples(&metrics), empty);
+    }
+
+    #[test]
+    fn probes_are_counted_by_what_came_of_them() {
+        let metrics = Metrics::default();
+        let failures = [
+            (ProbeFailure::Refused, "refused"),
+            (ProbeFailure::Timeout(Duration::from_secs(2)), "timeout"),
+            (ProbeFailure::Connection(String::new()), "connection"),
+            (ProbeFailure::Auth(String::new()), "auth"),
+            (ProbeFailure::Loading, "loading"),
+            (ProbeFailure::Busy, "busy"),
+            (ProbeFailure::Reply(String::new()), "error-reply"),
+            (ProbeFailure::Malformed(String::new()), "malformed"),
+        ];
+        let mut answers: Vec<_> =
+            failures.iter().map(|(why, _)| Err(NoAnswer::Failed(why.clone()))).collect();
+        answers.extend([Ok(answered(1)), Err(NoAnswer::NotStarted), Err(NoAnswer::NoPassword)]);
+        metrics.count_probes(&look(answers).observed);
+        let mut counted: Vec<String> =
+            samples(&metrics).into_iter().filter(|line| line.starts_with("redis_operator_probes")).collect();
+        counted.sort();
+        let mut expected: Vec<String> = failures
+            .iter()
+            .map(|(_, result)| *result)
+            .chain(["ok"])
+            .map(|result| format!("redis_operator_probes_total{{result=\"{result}\"}} 1"))
+            .collect();
+        expected.sort();
+        assert_eq!(counted, expected, "who was not asked is not counted");
+    }
+
+    #[tokio::test]
+    async fn calls_are_counted_by_verb_and_code() {
+        let metrics = Arc::new(Metrics::default());
+        let inner = tower::service_fn(|request: http::Request<()>| async move {
+            match request.uri().path() {
+                "/hangs-up" => Err(std::io::Error::other("no answer")),
+                "/missing" => Ok(http::Response::builder().status(404).body(()).unwrap()),
+                _ => Ok(http::Response::new(())),
+            }
+        });
+        let mut counted = Counted::new(inner, Arc::clone(&metrics));
+        for (method, uri) in [
+            ("GET", "/x"),
+            ("GET", "/x?watch=true&allowWatchBookmarks=true"),
+            ("PATCH", "/x"),
+            ("GET", "/missing"),
+            ("PUT", "/hangs-up"),
+        ] {
+            let request = http::Request::builder().method(method).uri(uri).body(()).unwrap();
+            let _ = counted.ready().await.unwrap().call(request).await;
+        }
+        let calls: Vec<String> = samples(&metrics)
+            .into_iter()
+            .filter(|line| line.starts_with("redis_operator_api_calls"))
+            .collect();
+        assert_eq!(calls.len(), 5);
+        for (verb, code) in
+            [("GET", "200"), ("WATCH", "200"), ("PATCH", "200"), ("GET", "404"), ("PUT", "error")]
+        {
+            let sample = format!("redis_operator_api_calls_total{{verb=\"{verb}\",code=\"{code}\"}} 1");
+            assert!(calls.contains(&sample), "{sample} is not in {calls:?}");
+        }
     }
 }

@@ -42,3 +42,74 @@ pub fn after(status: &RedisReplicaSetStatus, failures: u32, now: Timestamp, jitt
 fn spread(interval: Duration, jitter: f64) -> Duration {
     interval.mul_f64(0.75 + 0.25 * jitter.clamp(0.0, 1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    fn status(ready: &str, progressing: &str, since: Timestamp) -> RedisReplicaSetStatus {
+        let condition = |type_: &str, status: &str, reason: &str| Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(since),
+        };
+        let conditions =
+            vec![condition("Ready", ready, "Any"), condition("Progressing", "False", progressing)];
+        RedisReplicaSetStatus { conditions, ..RedisReplicaSetStatus::default() }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn settled_sets_rest_and_others_do_not() {
+        let seconds = |ready, progressing, waited| {
+            after(&status(ready, progressing, at(0)), 0, at(waited), 1.0).as_secs_f64()
+        };
+        for (ready, progressing, waited, expected) in [
+            ("True", "Settled", 5, 60.0),
+            ("True", "Settled", 100_000, 60.0),
+            ("False", "Paused", 5, 60.0),
+            ("False", "Converging", 0, 0.5),
+            ("Unknown", "Held", 59, 0.5),
+            ("Unknown", "Held", 60, 5.0),
+            ("False", "Converging", 100_000, 5.0),
+        ] {
+            let found = seconds(ready, progressing, waited);
+            assert!((found - expected).abs() < 1e-9, "{ready} {progressing} {waited}: {found}");
+        }
+        assert_eq!(
+            after(&RedisReplicaSetStatus::default(), 0, at(0), 0.5),
+            CONVERGING,
+            "before the first status"
+        );
+    }
+
+    #[test]
+    fn failures_back_off_and_not_for_ever() {
+        let settled = status("True", "Settled", at(0));
+        let waits: Vec<u64> =
+            (1..=8).map(|failures| after(&settled, failures, at(0), 1.0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(after(&settled, u32::MAX, at(0), 1.0), LONGEST_BACKOFF);
+    }
+
+    #[test]
+    fn jitter_takes_away_a_quarter_at_most() {
+        for jitter in [-1.0, 0.0, 0.3, 1.0, 7.0, f64::INFINITY] {
+            let wait = after(&status("True", "Settled", at(0)), 0, at(0), jitter);
+            assert!((SETTLED.mul_f64(0.75)..=SETTLED).contains(&wait), "{jitter}: {wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_went_back_stops_nothing() {
+        let from_the_future = status("False", "Converging", at(1_000_000));
+        assert!(after(&from_the_future, 0, at(0), 1.0) <= STALLED);
+    }
+}

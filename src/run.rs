@@ -29,6 +29,7 @@ use crate::{
     lease::{LeaderElection, Lost},
     metrics::Metrics,
     monitor::Monitor,
+    pods::{self, Ended},
 };
 
 /// Between looks for our kind on the API server.
@@ -69,6 +70,12 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     let listen = settings.listen;
     let mut listening = tokio::spawn(listening);
 
+    let (trigger, triggers) = controller::triggers();
+    let (pods, cache) = reflector::store();
+    let ended = Arc::new(Ended::default());
+    let pods_api = controller::scoped(&client, settings.namespace());
+    tokio::spawn(pods::watch(pods_api, cache, Arc::clone(&ended), phase.subscribe(), trigger.clone()));
+
     let mut election = LeaderElection::new(
         client.clone(),
         &settings.lease_namespace,
@@ -91,24 +98,19 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     phase.send_replace(Phase::Leading);
     metrics.set_leader(true);
 
-    let (trigger, triggers) = controller::triggers();
-    let (pods, writer) = reflector::store();
     let context = Arc::new(Context {
         client: client.clone(),
         settings: settings.settings(),
         pods,
+        ended,
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(&metrics),
         monitor: Monitor::new(trigger),
         memory: Memory::default(),
     });
     info!(settings = ?context.settings, namespace = settings.namespace().unwrap_or("(all)"), "running");
-    let wiring = Wiring {
-        client: client.clone(),
-        namespace: settings.namespace().map(str::to_owned),
-        triggers,
-        pods: writer,
-    };
+    let wiring =
+        Wiring { client: client.clone(), namespace: settings.namespace().map(str::to_owned), triggers };
     let mut passes = tokio::spawn(controller::run(wiring, context, stopped(stopping)));
 
     let outcome = tokio::select! {

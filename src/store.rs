@@ -187,3 +187,127 @@ fn api_error(verb: &'static str, kind: &'static str, name: &str) -> impl FnOnce(
     let name = name.to_owned();
     move |source| StoreError::Api { verb, kind, name, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::RedisReplicaSet, fake_api::FakeApi, plan::plan, settings::Settings};
+    use serde_json::Value;
+
+    fn a_plan() -> Plan {
+        let resource: RedisReplicaSet = serde_json::from_value(json!({
+            "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+            "metadata": {"name": "redis", "namespace": "lab", "uid": "u-1"}, "spec": {},
+        }))
+        .unwrap();
+        let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
+        plan(&resource, &settings).unwrap()
+    }
+
+    fn config_map(owner: &str, record: &str) -> Value {
+        json!({
+            "metadata": {"name": "redis-record", "namespace": "lab", "resourceVersion": "8",
+                         "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "redis", "uid": owner}]},
+            "data": {"record.json": record},
+        })
+    }
+
+    fn a_record() -> Record {
+        Record {
+            epoch: 4,
+            primary: Some("redis-1".into()),
+            ..Record::first(vec!["redis-0".into(), "redis-1".into()], true)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_comes_back_as_it_was_written() {
+        let text = json!(a_record()).to_string();
+        let api = FakeApi::answering([(201, config_map("u-1", &text)), (200, config_map("u-1", &text))]);
+        let plan = a_plan();
+        let created = create_record(&api.client(), &plan, &a_record()).await.unwrap();
+        assert_eq!(created, Stored { record: a_record(), resource_version: "8".into() });
+        assert_eq!(read_record(&api.client(), &plan).await.unwrap(), Some(created));
+        let sent = &api.requests()[0].body;
+        assert_eq!(sent["data"]["members"], "redis-0\nredis-1");
+        assert_eq!(sent["metadata"]["ownerReferences"][0]["uid"], "u-1");
+        assert_eq!(sent["metadata"].get("resourceVersion"), None);
+    }
+
+    #[tokio::test]
+    async fn a_record_is_replaced_on_condition() {
+        let api = FakeApi::answering([(409, FakeApi::status(409, "Conflict"))]);
+        let before = Stored { record: a_record(), resource_version: "8".into() };
+        let error = write_record(&api.client(), &a_plan(), &before, &a_record()).await.unwrap_err();
+        assert_eq!(error.to_string(), "cannot update ConfigMap redis-record");
+        let sent = &api.requests()[0];
+        assert_eq!((sent.method.as_str(), &sent.body["metadata"]["resourceVersion"]), ("PUT", &json!("8")));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_record_of_this_set_is_refused() {
+        let plan = a_plan();
+        let api = FakeApi::answering([(404, FakeApi::status(404, "NotFound"))]);
+        assert_eq!(read_record(&api.client(), &plan).await.unwrap(), None);
+        let api = FakeApi::answering([(200, config_map("u-0", &json!(a_record()).to_string()))]);
+        let error = read_record(&api.client(), &plan).await.unwrap_err();
+        assert!(matches!(error, StoreError::Foreign { kind: "ConfigMap", .. }), "{error}");
+        for text in ["", "{}", "{\"epoch\": 1"] {
+            let api = FakeApi::answering([(200, config_map("u-1", text))]);
+            let error = read_record(&api.client(), &plan).await.unwrap_err();
+            assert!(matches!(error, StoreError::Unreadable { .. }), "{text}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn passwords_are_random_and_one_that_exists_stays() {
+        let mut seen = Vec::new();
+        for answer in [(201, json!({})), (409, FakeApi::status(409, "AlreadyExists"))] {
+            let api = FakeApi::answering([answer]);
+            create_password(&api.client(), &a_plan()).await.unwrap();
+            let sent = &api.requests()[0];
+            assert_eq!(
+                (sent.method.as_str(), sent.path.as_str()),
+                ("POST", "/api/v1/namespaces/lab/secrets")
+            );
+            let password = sent.body["stringData"]["password"].as_str().unwrap().to_owned();
+            assert!(password.len() == 48 && password.chars().all(|c| c.is_ascii_hexdigit()));
+            seen.push(password);
+        }
+        assert_ne!(seen[0], seen[1]);
+        let api = FakeApi::answering([(403, FakeApi::status(403, "Forbidden"))]);
+        let error = create_password(&api.client(), &a_plan()).await.unwrap_err();
+        assert_eq!(error.to_string(), "cannot create Secret redis-auth");
+    }
+
+    #[tokio::test]
+    async fn a_password_is_read_or_missing() {
+        let secret = |data: Value| json!({"metadata": {"name": "redis-auth"}, "data": data});
+        for (code, body, expected) in [
+            (200, secret(json!({"password": "c2VjcmV0Cg=="})), Some("secret")),
+            (200, secret(json!({"password": ""})), None),
+            (200, secret(json!({"other": "c2VjcmV0"})), None),
+            (200, secret(Value::Null), None),
+            (404, FakeApi::status(404, "NotFound"), None),
+        ] {
+            let api = FakeApi::answering([(code, body)]);
+            let found = read_password(&api.client(), &a_plan()).await.unwrap();
+            assert_eq!(found, expected.and_then(|text| Password::from_bytes(text.as_bytes())));
+        }
+    }
+
+    #[tokio::test]
+    async fn volumes_of_an_earlier_set_are_counted_by_ordinal() {
+        for (names, expected) in [
+            (vec![], 0),
+            (vec!["data-redis-0"], 1),
+            (vec!["data-redis-3", "data-redis-1"], 4),
+            (vec!["data-other-7", "redis-7", "data-redis-x", "log-redis-7"], 0),
+        ] {
+            let items: Vec<Value> = names.iter().map(|name| json!({"metadata": {"name": name}})).collect();
+            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
+            let api = FakeApi::answering([(200, list)]);
+            assert_eq!(data_volumes(&api.client(), &a_plan()).await.unwrap(), expected, "{names:?}");
+        }
+    }
+}

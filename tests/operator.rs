@@ -297,6 +297,8 @@ async fn the_life_of_a_set() {
     );
     assert_eq!(other.owner_references().len(), 1);
 
+    until("a budget for two pods", PATIENCE, async || budgets.get_opt("other").await.unwrap()).await;
+
     let at_rest = async {
         // Its own pods are run with another password, so this set stays as it is.
         apply(&sets, "other", json!({"replicas": 1, "storage": {"ephemeral": {}}})).await;
@@ -442,13 +444,13 @@ fn assert_metrics_are_as_documented(operator: &Operator) {
 
 /// Every right that the roles grant was used, or is in [`UNUSED`] with the reason.
 fn assert_granted_is_used(plane: &ControlPlane, user: &str) {
-    let mut used: BTreeSet<String> = BTreeSet::new();
+    let mut exercised: BTreeSet<String> = BTreeSet::new();
     for (verb, resource, code) in requests(plane, user) {
         // An apply that creates needs the right to create too.
         if verb == "patch" && code == 201 {
-            used.insert(format!("create {resource}"));
+            exercised.insert(format!("create {resource}"));
         }
-        used.insert(format!("{verb} {resource}"));
+        exercised.insert(format!("{verb} {resource}"));
     }
     let mut granted = BTreeSet::new();
     for path in ["config/rbac/role.yaml", "config/rbac/lease_role.yaml"] {
@@ -468,6 +470,6 @@ fn assert_granted_is_used(plane: &ControlPlane, user: &str) {
         }
     }
     let excused: BTreeSet<String> = UNUSED.iter().map(|(right, _)| (*right).to_owned()).collect();
-    let idle: BTreeSet<String> = granted.difference(&used).cloned().collect();
+    let idle: BTreeSet<String> = granted.difference(&exercised).cloned().collect();
     assert_eq!(idle, excused, "rights that are granted and not used, against those with a reason");
 }

@@ -3,7 +3,7 @@
 //! Pure. The `StatefulSet` is `OnDelete`: it never replaces a running pod, and it never frees a pod that cannot start
 //! (kubernetes/kubernetes issue 67250), so both are decided here.
 
-use crate::{decide::look::Look, names::SetName, observed::ObservedPod, record::Record};
+use crate::{decide::look::Look, names::SetName, observed::ObservedPod, record::Record, topology::Verdict};
 
 /// What the roll needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,21 +52,35 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     if outdated.is_empty() {
         return Roll::Done;
     }
+    let is_primary = |p: &&ObservedPod| record.primary.as_deref() == Some(p.name.as_str());
     if let Some(stuck) = outdated.iter().find(|p| !p.terminating && p.answer.is_err() && p.stuck.is_some()) {
+        if template.ephemeral && is_primary(stuck) {
+            return Roll::Wait(format!(
+                "{} cannot start, and was the primary with its data in the pod: replacing it would lose what nobody \
+                 else has. Delete the pod yourself to accept that",
+                stuck.name
+            ));
+        }
         return Roll::Replace {
             pod: stuck.name.clone(),
             uid: stuck.uid.clone(),
             why: "it cannot start, and its template was changed since".to_owned(),
         };
     }
-    let missing = (0..template.replicas)
-        .map(|ordinal| set.pod(ordinal))
-        .find(|pod| !look.topology.instances.iter().any(|v| v.pod == *pod && v.is_verified()));
-    if let Some(pod) = missing {
-        return Roll::Wait(format!("{pod} must be verified before the next pod is replaced"));
-    }
-    let is_primary = |p: &&ObservedPod| record.primary.as_deref() == Some(p.name.as_str());
-    let Some(next) = outdated.iter().find(|p| !is_primary(p)).or(outdated.first()) else { return Roll::Done };
+    let is_verified = |pod: &str| look.topology.get(pod).is_some_and(Verdict::is_verified);
+    let mut unverified =
+        (0..template.replicas).map(|ordinal| set.pod(ordinal)).filter(|pod| !is_verified(pod)).peekable();
+    // A replica of the old template that does not become verified is what the new template is to mend.
+    let is_hopeless =
+        |pod: &String| outdated.iter().any(|p| p.name == *pod && !p.terminating && !is_primary(p));
+    let next = match unverified.peek().cloned() {
+        Some(pod) if !unverified.all(|pod| is_hopeless(&pod)) => {
+            return Roll::Wait(format!("{pod} must be verified before the next pod is replaced"));
+        }
+        Some(_) => outdated.iter().find(|p| !is_verified(&p.name)),
+        None => outdated.iter().find(|p| !is_primary(p)).or(outdated.first()),
+    };
+    let Some(next) = next else { return Roll::Done };
     if template.ephemeral && template.replicas == 1 {
         return Roll::Wait(format!(
             "{} holds the only copy of the data, in memory; set spec.replicas to 2 or more first",
@@ -77,5 +91,142 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
         pod: next.name.clone(),
         uid: next.uid.clone(),
         why: "its template was changed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::status::InstanceState::{self, InSync, LinkDown, Pending, Primary},
+        observed::{NoAnswer, Observed},
+        topology::{Topology, Verdict},
+    };
+
+    fn set() -> SetName {
+        SetName::new("lab", "redis")
+    }
+
+    fn template(replicas: i32) -> Template {
+        Template { revision: Some("new".into()), replicas, ephemeral: false }
+    }
+
+    fn record(primary: i32) -> Record {
+        Record { epoch: 1, primary: Some(set().pod(primary)), ..Record::first(Vec::new(), true) }
+    }
+
+    /// Pods by ordinal, with their state and template.
+    fn look(pods: &[(InstanceState, &str)]) -> Look {
+        let mut look =
+            Look { observed: Observed::default(), topology: Topology::default(), former_ended: true };
+        for ((state, revision), ordinal) in pods.iter().zip(0..) {
+            look.observed.pods.push(ObservedPod {
+                name: set().pod(ordinal),
+                ordinal,
+                uid: format!("uid-{ordinal}"),
+                ready: true,
+                terminating: false,
+                revision: Some((*revision).to_owned()),
+                stuck: None,
+                answer: Err(NoAnswer::NotStarted),
+            });
+            look.topology.instances.push(Verdict {
+                pod: set().pod(ordinal),
+                ordinal,
+                state: *state,
+                serves: *state == Primary,
+                faults: Vec::new(),
+            });
+        }
+        look
+    }
+
+    fn replaced(roll: &Roll) -> &str {
+        match roll {
+            Roll::Replace { pod, uid, .. } => {
+                assert_eq!(uid.trim_start_matches("uid-"), pod.trim_start_matches("redis-"));
+                pod
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn waits(roll: &Roll) -> &str {
+        match roll {
+            Roll::Wait(what) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn from_the_highest_ordinal_down_and_the_primary_last() {
+        for (primary, order) in
+            [(0, ["redis-2", "redis-1", "redis-0"]), (1, ["redis-2", "redis-0", "redis-1"])]
+        {
+            let mut pods = [(InSync, "old"); 3];
+            let at = usize::try_from(primary).unwrap();
+            pods[at].0 = Primary;
+            for next in order {
+                let roll = roll(&set(), &template(3), &record(primary), &look(&pods));
+                assert_eq!(replaced(&roll), next);
+                let ordinal = usize::try_from(set().ordinal(next).unwrap()).unwrap();
+                pods[ordinal].1 = "new";
+            }
+            assert_eq!(roll(&set(), &template(3), &record(primary), &look(&pods)), Roll::Done);
+        }
+    }
+
+    #[test]
+    fn waits_until_everybody_is_verified() {
+        let unlinked = look(&[(Primary, "old"), (InSync, "old"), (LinkDown, "new")]);
+        let next = roll(&set(), &template(3), &record(0), &unlinked);
+        assert_eq!(waits(&next), "redis-2 must be verified before the next pod is replaced");
+        // The replaced pod is not there again yet.
+        let missing = look(&[(Primary, "old"), (InSync, "old")]);
+        assert_eq!(roll(&set(), &template(3), &record(0), &missing), next);
+        // A pod that is about to be removed holds up nobody, and is not replaced.
+        let leaving = look(&[(Primary, "new"), (InSync, "old"), (LinkDown, "old")]);
+        assert_eq!(replaced(&roll(&set(), &template(2), &record(0), &leaving)), "redis-1");
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_comes_first_and_waits_for_nobody() {
+        let mut look = look(&[(Primary, "old"), (LinkDown, "old"), (Pending, "old")]);
+        look.observed.pods[1].stuck = Some("ImagePullBackOff: no".into());
+        assert_eq!(replaced(&roll(&set(), &template(3), &record(0), &look)), "redis-1");
+
+        look.observed.pods[1].terminating = true;
+        let next = roll(&set(), &template(3), &record(0), &look);
+        assert!(waits(&next).starts_with("redis-1"), "it goes already");
+
+        // Made from the current template: deleting it would change nothing.
+        look.observed.pods[1].terminating = false;
+        look.observed.pods[1].revision = Some("new".into());
+        assert!(waits(&roll(&set(), &template(3), &record(0), &look)).starts_with("redis-1"));
+    }
+
+    #[test]
+    fn the_only_copy_in_memory_is_kept() {
+        let one = look(&[(Primary, "old")]);
+        let ephemeral = Template { ephemeral: true, ..template(1) };
+        let why = roll(&set(), &ephemeral, &record(0), &one);
+        assert!(
+            waits(&why).contains("redis-0 holds the only copy") && waits(&why).contains("spec.replicas to 2")
+        );
+        assert_eq!(
+            replaced(&roll(&set(), &template(1), &record(0), &one)),
+            "redis-0",
+            "its volume keeps the data"
+        );
+        let two = look(&[(Primary, "old"), (InSync, "old")]);
+        let ephemeral = Template { ephemeral: true, ..template(2) };
+        assert_eq!(replaced(&roll(&set(), &ephemeral, &record(0), &two)), "redis-1");
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_controller_has_seen_the_template() {
+        let unseen = Template { revision: None, ..template(3) };
+        let pods = look(&[(Primary, "old"), (InSync, "old"), (InSync, "old")]);
+        assert_eq!(roll(&set(), &unseen, &record(0), &pods), Roll::Unknown);
     }
 }

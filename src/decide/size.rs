@@ -3,7 +3,7 @@
 //! Pure. A member enters the record before its pod is created, and leaves it only while a primary serves
 //! (`docs/protocol.md`, "The record").
 
-use crate::{decide::look::Look, names::SetName, record::Record};
+use crate::{decide::look::Look, names::SetName, record::Record, topology::Verdict};
 
 /// The size to apply now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +21,16 @@ pub struct Size {
 pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Look) -> Size {
     let recorded =
         record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
-    let live = live.unwrap_or(0);
+    // Pods may outlive a StatefulSet that was deleted by hand.
+    let seen = look.observed.pods.iter().map(|pod| pod.ordinal + 1).max().unwrap_or(0);
+    let live = live.unwrap_or(0).max(seen);
+    let primary_serves =
+        record.primary.as_ref().is_some_and(|p| look.topology.serving().iter().any(|v| v.pod == *p));
     let (replicas, blocked) = if !record.sure {
         // Everybody who may hold data has to answer before one is chosen (rule 9).
         (recorded, None)
-    } else if !record.has_served() {
-        // Bootstrap begins with one member; an election over more members keeps them all.
+    } else if !record.has_served() || !primary_serves {
+        // Bootstrap begins with one member; an election needs everybody who may hold data.
         (live.max(recorded).max(1), None)
     } else if wanted >= live {
         (wanted, None)
@@ -36,8 +40,6 @@ pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look
             Err(why) => (live, Some(why)),
         }
     };
-    let primary_serves =
-        record.primary.as_ref().is_some_and(|p| look.topology.serving().iter().any(|v| v.pod == *p));
     let members = (0..replicas.max(recorded))
         .map(|ordinal| set.pod(ordinal))
         .filter(|pod| {
@@ -57,13 +59,9 @@ fn keeps_primary(set: &SetName, wanted: i32, record: &Record, look: &Look) -> Re
             "{pod} is the primary and would be removed; it is kept until the primary is one of the first {wanted}"
         ));
     }
-    let unverified: Vec<&str> = look
-        .topology
-        .instances
-        .iter()
-        .filter(|v| v.ordinal < wanted && !v.is_verified())
-        .map(|v| v.pod.as_str())
-        .collect();
+    // A pod that is missing is not verified either: what is to be removed may be the only copy.
+    let is_verified = |pod: &str| look.topology.get(pod).is_some_and(Verdict::is_verified);
+    let unverified: Vec<String> = (0..wanted).map(|o| set.pod(o)).filter(|pod| !is_verified(pod)).collect();
     if unverified.is_empty() {
         Ok(())
     } else {
@@ -71,5 +69,146 @@ fn keeps_primary(set: &SetName, wanted: i32, record: &Record, look: &Look) -> Re
             "pods are removed only while the ones that stay are verified; waiting for {}",
             unverified.join(", ")
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::status::InstanceState::{self, InSync, LinkDown, Parked, Primary, Unreachable},
+        observed::{NoAnswer, Observed, ObservedPod},
+        record::Serving,
+        topology::Topology,
+    };
+
+    fn set() -> SetName {
+        SetName::new("lab", "redis")
+    }
+
+    fn pods(ordinals: impl IntoIterator<Item = i32>) -> Vec<String> {
+        ordinals.into_iter().map(|ordinal| set().pod(ordinal)).collect()
+    }
+
+    /// A look in which the pods were in these states; only a `Primary` serves.
+    fn look(states: &[(i32, InstanceState)]) -> Look {
+        let pod = |ordinal: i32| ObservedPod {
+            name: set().pod(ordinal),
+            ordinal,
+            uid: format!("uid-{ordinal}"),
+            ready: true,
+            terminating: false,
+            revision: None,
+            stuck: None,
+            answer: Err(NoAnswer::NotStarted),
+        };
+        let verdict = |(ordinal, state): &(i32, InstanceState)| Verdict {
+            pod: set().pod(*ordinal),
+            ordinal: *ordinal,
+            state: *state,
+            serves: *state == Primary,
+            faults: Vec::new(),
+        };
+        Look {
+            observed: Observed { pods: states.iter().map(|(ordinal, _)| pod(*ordinal)).collect() },
+            topology: Topology { instances: states.iter().map(verdict).collect() },
+            former_ended: true,
+        }
+    }
+
+    fn new_set() -> Record {
+        Record::first(pods(0..1), true)
+    }
+
+    /// A record of a set whose primary was seen serving.
+    fn served(primary: i32, members: i32) -> Record {
+        let serving =
+            Serving { pod_uid: format!("uid-{primary}"), run_id: "run".into(), replid: "replid".into() };
+        Record {
+            epoch: 1,
+            primary: Some(set().pod(primary)),
+            seen_serving: Some(serving),
+            ..Record::first(pods(0..members), true)
+        }
+    }
+
+    #[test]
+    fn bootstrap_begins_with_one_and_goes_on_once_it_serves() {
+        for (live, states) in [(None, vec![]), (Some(1), vec![]), (Some(1), vec![(0, Parked)])] {
+            let one = size(&set(), 3, live, &new_set(), &look(&states));
+            assert_eq!(one, Size { replicas: 1, members: pods(0..1), blocked: None }, "{live:?} {states:?}");
+        }
+        // Promoted, and not seen serving yet.
+        let chosen = Record { epoch: 1, primary: Some(set().pod(0)), ..new_set() };
+        assert_eq!(size(&set(), 3, Some(1), &chosen, &look(&[(0, Parked)])).replicas, 1);
+        let all = size(&set(), 3, Some(1), &served(0, 1), &look(&[(0, Primary)]));
+        assert_eq!(all, Size { replicas: 3, members: pods(0..3), blocked: None });
+    }
+
+    #[test]
+    fn an_election_changes_no_size() {
+        let between = Record { epoch: 2, seen_serving: None, ..served(0, 3) };
+        for wanted in [1, 3, 5] {
+            let now =
+                size(&set(), wanted, Some(3), &between, &look(&[(0, Parked), (1, Parked), (2, Parked)]));
+            assert_eq!(now, Size { replicas: 3, members: pods(0..3), blocked: None }, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn members_enter_before_their_pods() {
+        let states = [(0, Primary), (1, InSync), (2, InSync)];
+        let more = size(&set(), 5, Some(3), &served(0, 3), &look(&states));
+        assert_eq!(more, Size { replicas: 5, members: pods(0..5), blocked: None });
+    }
+
+    #[test]
+    fn members_leave_after_their_pods_and_only_while_a_primary_serves() {
+        let (record, all) = (served(0, 3), [(0, Primary), (1, InSync), (2, InSync)]);
+        let fewer = size(&set(), 2, Some(3), &record, &look(&all));
+        assert_eq!(fewer, Size { replicas: 2, members: pods(0..3), blocked: None }, "redis-2 still runs");
+        let ends = size(&set(), 2, Some(2), &record, &look(&all));
+        assert_eq!(ends.members, pods(0..3), "its pod is there until it has ended");
+        let gone = size(&set(), 2, Some(2), &record, &look(&all[..2]));
+        assert_eq!(gone, Size { replicas: 2, members: pods(0..2), blocked: None });
+        let nobody_serves = look(&[(0, Unreachable), (1, LinkDown)]);
+        let kept = size(&set(), 2, Some(2), &record, &nobody_serves);
+        assert_eq!(kept.members, pods(0..3), "it may hold what no other has");
+    }
+
+    #[test]
+    fn down_keeps_the_primary() {
+        let states = [(0, InSync), (1, InSync), (2, Primary)];
+        let held = size(&set(), 2, Some(3), &served(2, 3), &look(&states));
+        assert_eq!((held.replicas, held.members), (3, pods(0..3)));
+        let why = held.blocked.unwrap();
+        assert!(why.contains("redis-2 is the primary") && why.contains("first 2"), "{why}");
+    }
+
+    #[test]
+    fn down_waits_until_those_who_stay_are_verified() {
+        for (states, waits_for) in [
+            (vec![(0, Primary), (1, LinkDown), (2, InSync)], "waiting for redis-1"),
+            (vec![(0, Primary), (2, InSync)], "waiting for redis-1"),
+            (vec![(0, Unreachable), (1, LinkDown), (2, LinkDown)], "waiting for redis-0, redis-1"),
+            (vec![], "waiting for redis-0, redis-1"),
+        ] {
+            let held = size(&set(), 2, Some(3), &served(0, 3), &look(&states));
+            assert_eq!((held.replicas, held.members), (3, pods(0..3)), "{states:?}");
+            let why = held.blocked.unwrap();
+            assert!(why.ends_with(waits_for), "{states:?}: {why}");
+        }
+        // Nobody needs those who go.
+        let states = [(0, Primary), (1, InSync), (2, LinkDown)];
+        assert_eq!(size(&set(), 2, Some(3), &served(0, 3), &look(&states)).replicas, 2);
+    }
+
+    #[test]
+    fn a_record_that_is_not_sure_starts_everybody_who_may_hold_data() {
+        let unsure = Record::first(pods(0..4), false);
+        for (wanted, live) in [(2, None), (3, Some(1)), (9, Some(4))] {
+            let all = size(&set(), wanted, live, &unsure, &look(&[]));
+            assert_eq!(all, Size { replicas: 4, members: pods(0..4), blocked: None }, "{wanted} {live:?}");
+        }
     }
 }

@@ -79,7 +79,7 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
         })
         .collect();
     let observed = Observed { pods };
-    Look { topology: topology(host, record, &observed), observed }
+    Look { topology: topology(host, record, &observed), observed, former_ended: false }
 }
 
 /// A set of three that served history `OLD` under redis-0.

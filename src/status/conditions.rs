@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::status::{InstanceState, InstanceStatus, Primary},
-    decide::roll::Roll,
+    decide::{HoldReason, roll::Roll},
     status::Learned,
 };
 
@@ -119,7 +119,8 @@ fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &F
         return not_asked(learned);
     }
     let wanted = usize::try_from(learned.wanted - 1).unwrap_or(0);
-    let synced = in_state(instances, &[InstanceState::InSync]).len();
+    let is_wanted = |i: &&InstanceStatus| learned.set.ordinal(&i.pod).is_some_and(|o| o < learned.wanted);
+    let synced = instances.iter().filter(is_wanted).filter(|i| i.state == InstanceState::InSync).count();
     let astray: Vec<String> = instances
         .iter()
         .filter(|i| !matches!(i.state, InstanceState::InSync | InstanceState::Primary))
@@ -132,18 +133,21 @@ fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &F
             )
         })
         .collect();
-    if astray.is_empty() && synced == wanted && available.status == "True" {
+    let surplus: Vec<String> = instances
+        .iter()
+        .filter(|i| !is_wanted(i))
+        .map(|i| format!("{} is not wanted any more", i.pod))
+        .collect();
+    if astray.is_empty() && surplus.is_empty() && synced == wanted && available.status == "True" {
         return if wanted == 0 {
             Finding::yes("SingleServer", "no replica is wanted: the data has one copy")
         } else {
             Finding::yes("AllInSync", format!("{synced} of {wanted} replicas verified in sync"))
         };
     }
-    let message = if astray.is_empty() {
-        format!("{synced} of {wanted} replicas verified in sync")
-    } else {
-        format!("{synced} of {wanted} replicas verified in sync; {}", astray.join(", "))
-    };
+    let count = format!("{synced} of {wanted} replicas verified in sync");
+    let rest = [astray.as_slice(), surplus.as_slice()].concat().join(", ");
+    let message = if rest.is_empty() { count } else { format!("{count}; {rest}") };
     let all_astray_silent = instances
         .iter()
         .filter(|i| !matches!(i.state, InstanceState::InSync | InstanceState::Primary))
@@ -270,9 +274,12 @@ fn not_asked(learned: &Learned<'_>) -> Finding {
     }
 }
 
-/// A new set before its first primary.
+/// A new set before its first primary. Holds that are not just the first member's start are shown as holds.
 fn is_bootstrapping(learned: &Learned<'_>) -> bool {
     learned.record.is_none_or(|r| r.epoch == 0 && r.sure)
+        && learned
+            .hold
+            .is_none_or(|h| matches!(h.reason, HoldReason::MemberSilent | HoldReason::MemberLoading))
 }
 
 /// States that say nothing about the server, good or bad.

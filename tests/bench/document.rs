@@ -26,6 +26,7 @@ How it is measured, on the cluster of `hack/cluster` (three nodes, control plane
 - Each set has three Pods. A run with ephemeral storage makes a fresh set and then, each from Ready: points a replica
   elsewhere, black-holes a replica's Pod, kills the primary's process, black-holes the primary's Pod. Each set's process
   is killed once only: the kubelet restarts a container that crashed within the last ten minutes after 10 s and more.
+  The moment of each fault is spread over 2 s, so that it falls into every part of an interval in which something looks.
 - *In sync* is asked of the servers every 20 ms (INFO replication), by a program in a node's network: the replica names
   the primary, its link is up, no sync runs; the primary lists it as online and has the same history. A status that says
   Ready more than 0.1 s before that counts as a failed run.

@@ -27,6 +27,13 @@ const REST: Duration = Duration::from_secs(2);
 /// An address of the documentation range: nobody answers there.
 const NOBODY: &str = "192.0.2.1";
 
+/// Waits up to 2 s, differently in each run and evenly over all runs. What looks in intervals would otherwise meet every
+/// fault at the same moment of its interval, since a fault follows the last recovery.
+pub async fn wait_for_phase(run: usize) {
+    let step = u64::try_from(run).unwrap_or(0) * 1236 % 2000;
+    tokio::time::sleep(Duration::from_millis(step)).await;
+}
+
 /// A replica is pointed at an address where nobody answers.
 pub async fn astray(lab: &Lab, set: &Set, figures: &mut Figures) -> Result<(), Failure> {
     let pod = set.replica()?;

@@ -61,6 +61,11 @@ impl Process {
         Ok((used - idle.unwrap_or(0)) / 1024)
     }
 
+    /// Size of the program's file in KiB: most of what is resident of a small program.
+    pub fn executable_kib(self) -> Result<u64, Failure> {
+        Ok(fs::metadata(format!("/proc/{}/exe", self.0))?.len() / 1024)
+    }
+
     /// CPU time used until now, in milliseconds.
     pub fn cpu_millis(self) -> Result<i64, Failure> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))?;

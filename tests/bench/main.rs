@@ -180,10 +180,14 @@ async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
 /// A set with ephemeral storage from its creation through every fault to its end.
 async fn life(lab: &Lab, run: usize, figures: &mut Figures, starts: &mut Starts) -> Result<(), Failure> {
     let mut set = start::start(lab, &format!("life-{run}"), Storage::Ephemeral, figures, starts).await?;
+    faults::wait_for_phase(run).await;
     faults::astray(lab, &set, figures).await?;
     set.stop_probing();
+    faults::wait_for_phase(run + 1).await;
     faults::silence(lab, &set, &set.replica()?, Key::SilentReplica, figures).await?;
+    faults::wait_for_phase(run + 2).await;
     faults::kill(lab, &set, figures).await?;
+    faults::wait_for_phase(run + 3).await;
     faults::silence(lab, &set, &set.primary()?, Key::SilentPrimary, figures).await?;
     set.delete(lab).await
 }

@@ -55,13 +55,15 @@ pub async fn rest(lab: &Lab, time: Duration, figures: &mut Figures) -> Result<(V
     figures.add(Key::RestLists, i64::try_from(made.iter().filter(|request| request.is_list()).count())?);
     let process = format!(
         "{} s after the leader's start: resident {} KiB, of that its own data {} KiB and pages of its file {} KiB; \
-         the most ever {} KiB; working set of its container {} KiB",
+         the most ever {} KiB; working set of its container {} KiB; its \
+         executable has {} KiB",
         running_for,
         process.memory_kib("VmRSS")?,
         process.memory_kib("RssAnon")?,
         process.memory_kib("RssFile")?,
         process.memory_kib("VmHWM")?,
-        process.working_set_kib()?
+        process.working_set_kib()?,
+        process.executable_kib()?
     );
     Ok((sets, Rest { requests: tally(&made), process }))
 }

@@ -51,7 +51,7 @@ impl ControlPlane {
 
     /// One of the test's own; it ends with the value.
     pub fn start() -> Self {
-        let (etcd, apiserver, kubectl) = (tool("ETCD"), tool("KUBE_APISERVER"), tool("KUBECTL"));
+        let (etcd, server_program, kubectl) = (tool("ETCD"), tool("KUBE_APISERVER"), tool("KUBECTL"));
         let directory = tempfile::Builder::new().prefix("control-plane-").tempdir().unwrap().keep();
         let [client, peer, secure] = free_ports();
         let at = |name: &str| directory.join(name).display().to_string();
@@ -79,7 +79,7 @@ impl ControlPlane {
         let server = format!("https://127.0.0.1:{secure}");
         let api_server = run(
             UNTIL_STDIN_ENDS,
-            &apiserver,
+            &server_program,
             &at("kube-apiserver.log"),
             &[
                 format!("--etcd-servers={}", url(client)),
@@ -146,8 +146,8 @@ impl ControlPlane {
     }
 
     /// Runs these controllers of Kubernetes until the value that is returned is dropped.
-    pub fn controllers(&self, names: &str) -> Child {
-        run(
+    pub fn controllers(&self, names: &str) -> Controllers {
+        Controllers(run(
             UNTIL_STDIN_ENDS,
             &tool("KUBE_CONTROLLER_MANAGER"),
             &self.directory.join("kube-controller-manager.log").display().to_string(),
@@ -157,7 +157,7 @@ impl ControlPlane {
                 "--leader-elect=false".into(),
                 "--secure-port=0".into(),
             ],
-        )
+        ))
     }
 
     /// Freezes the API server: it keeps its connections and answers nothing.
@@ -174,7 +174,7 @@ impl ControlPlane {
         // The shell's only child.
         let shell = self.api_server.id();
         let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
-        let pid = children.split_whitespace().next().expect("the API server runs");
+        let pid = children.split_whitespace().next().unwrap();
         assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
     }
 
@@ -200,6 +200,16 @@ impl ControlPlane {
             .stdin(fs::File::open(input_file.path()).unwrap())
             .output()
             .unwrap()
+    }
+}
+
+/// Running controllers.
+pub struct Controllers(Child);
+
+impl Drop for Controllers {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

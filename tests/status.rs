@@ -1,0 +1,963 @@
+//! What the status says in every situation that matters, in whole conditions; and what must hold in all others.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a step that fails is the test's failure"
+)]
+
+#[path = "support/answers.rs"]
+mod answers;
+
+use std::time::Duration;
+
+use answers::{answer, pod};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::events::{Event, EventType};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use redis_operator::{
+    api::{
+        RedisReplicaSet, RedisReplicaSetStatus,
+        status::{InstanceState, Primary},
+    },
+    decide::{Hold, HoldReason, look::Look, roll::Roll, size::Size},
+    events,
+    names::SetName,
+    observed::{NoAnswer, Observed, ObservedPod},
+    plan::{Plan, plan},
+    record::{Record, Serving},
+    redis::{PARKED, info::Replication, probe::ProbeFailure},
+    settings::Settings,
+    status::{Learned, derive, is_mere_progress},
+    topology::topology,
+};
+use serde_json::json;
+
+const REPLID: &str = "0123456789012345678901234567890123456789";
+
+fn set() -> SetName {
+    SetName::new("default", "redis")
+}
+
+fn host(ordinal: i32) -> String {
+    set().fqdn(ordinal, "cluster.local")
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn resource(wanted: i32, paused: bool) -> RedisReplicaSet {
+    serde_json::from_value(json!({
+        "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+        "metadata": {"name": "redis", "namespace": "default", "uid": "u-1", "generation": 7},
+        "spec": {"replicas": wanted, "paused": paused},
+    }))
+    .unwrap()
+}
+
+fn a_plan(wanted: i32, paused: bool) -> Plan {
+    let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
+    plan(&resource(wanted, paused), &settings).unwrap()
+}
+
+/// A record of a set that redis-0 has served.
+fn served(members: i32) -> Record {
+    let serving = Serving { pod_uid: "uid-0".into(), run_id: "run".into(), replid: REPLID.into() };
+    Record {
+        epoch: 1,
+        primary: Some("redis-0".into()),
+        seen_serving: Some(serving),
+        ..Record::first((0..members).map(|ordinal| set().pod(ordinal)).collect(), true)
+    }
+}
+
+fn says(ordinal: i32, replication: Replication) -> ObservedPod {
+    pod(ordinal, Ok(answer(&host(ordinal), replication)))
+}
+
+fn silent(ordinal: i32, why: ProbeFailure) -> ObservedPod {
+    pod(ordinal, Err(NoAnswer::Failed(why)))
+}
+
+/// A primary that lists the replicas with these ordinals.
+fn serves(ordinal: i32, replicas: &[i32]) -> ObservedPod {
+    let hosts: Vec<String> = replicas.iter().map(|replica| host(*replica)).collect();
+    says(ordinal, answers::primary(REPLID, &hosts.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+fn follows(ordinal: i32, primary: i32) -> ObservedPod {
+    says(ordinal, answers::replica(REPLID, &host(primary)))
+}
+
+fn changed(mut pod: ObservedPod, change: impl FnOnce(&mut Replication)) -> ObservedPod {
+    change(&mut pod.answer.as_mut().unwrap().info.replication);
+    pod
+}
+
+fn link_down(pod: ObservedPod) -> ObservedPod {
+    changed(pod, |replication| replication.upstream.as_mut().unwrap().link_up = false)
+}
+
+fn parked(ordinal: i32) -> ObservedPod {
+    changed(follows(ordinal, 0), |replication| {
+        let upstream = replication.upstream.as_mut().unwrap();
+        (upstream.host, upstream.port, upstream.link_up) = (PARKED.0.to_owned(), PARKED.1, false);
+    })
+}
+
+/// Three servers as they should be.
+fn healthy() -> Vec<ObservedPod> {
+    vec![serves(0, &[1, 2]), follows(1, 0), follows(2, 0)]
+}
+
+/// What a pass learned, owned.
+#[derive(Clone, Debug)]
+struct Pass {
+    wanted: i32,
+    plan: Option<Plan>,
+    record: Option<Record>,
+    pods: Option<Vec<ObservedPod>>,
+    hold: Option<Hold>,
+    size: Option<Size>,
+    roll: Option<Roll>,
+    password_missing: bool,
+    failure: Option<(&'static str, String)>,
+}
+
+/// A pass over a set of three that went well and saw these pods.
+fn saw(pods: Vec<ObservedPod>) -> Pass {
+    Pass {
+        wanted: 3,
+        plan: Some(a_plan(3, false)),
+        record: Some(served(3)),
+        pods: Some(pods),
+        hold: None,
+        size: Some(Size { replicas: 3, members: Vec::new(), blocked: None }),
+        roll: Some(Roll::Done),
+        password_missing: false,
+        failure: None,
+    }
+}
+
+impl Pass {
+    fn look(&self) -> Option<Look> {
+        let observed = Observed { pods: self.pods.clone()? };
+        let host_of = |pod: &str| set().ordinal(pod).map(host).unwrap_or_default();
+        let nobody = Record::first(Vec::new(), true);
+        let topology = topology(host_of, self.record.as_ref().unwrap_or(&nobody), &observed);
+        Some(Look { observed, topology })
+    }
+
+    fn status(&self, before: Option<&RedisReplicaSetStatus>, now: Timestamp) -> RedisReplicaSetStatus {
+        let look = self.look();
+        let learned = Learned {
+            set: &set(),
+            generation: Some(7),
+            wanted: self.wanted,
+            plan: self.plan.as_ref(),
+            record: self.record.as_ref(),
+            look: look.as_ref(),
+            hold: self.hold.as_ref(),
+            size: self.size.as_ref(),
+            roll: self.roll.as_ref(),
+            password_missing: self.password_missing,
+            failure: self.failure.as_ref().map(|(category, text)| (*category, text.as_str())),
+        };
+        derive(before, &learned, now)
+    }
+}
+
+/// `Ready=True Verified: message`, one a condition.
+fn lines(status: &RedisReplicaSetStatus) -> Vec<String> {
+    status
+        .conditions
+        .iter()
+        .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
+        .collect()
+}
+
+fn held(reason: HoldReason, message: &str) -> Hold {
+    Hold { reason, message: message.to_owned() }
+}
+
+/// Situations by name, each with the six conditions.
+fn situations() -> Vec<(&'static str, Pass, [&'static str; 6])> {
+    let failed = |category, text: &str| Pass {
+        plan: Some(a_plan(3, false)),
+        record: None,
+        pods: None,
+        size: None,
+        roll: None,
+        failure: Some((category, text.to_owned())),
+        ..saw(Vec::new())
+    };
+    let new = Record::first(vec!["redis-0".into()], true);
+    vec![
+        (
+            "a new set before anything was read",
+            Pass {
+                plan: None,
+                ..failed("ApiError", "cannot get StatefulSet default/redis: connection refused")
+            },
+            [
+                "Ready=Unknown ApiError: cannot get StatefulSet default/redis: connection refused",
+                "Available=Unknown ApiError: cannot get StatefulSet default/redis: connection refused",
+                "Replicated=Unknown ApiError: cannot get StatefulSet default/redis: connection refused",
+                "Progressing=False PassFailed: the last pass ended early; it is tried again",
+                "Degraded=True ApiError: cannot get StatefulSet default/redis: connection refused",
+                "SpecValid=Unknown NotChecked: the spec was not read in the last pass",
+            ],
+        ),
+        (
+            "bootstrap, no pod yet",
+            Pass {
+                record: Some(new.clone()),
+                hold: Some(held(HoldReason::MemberSilent, "waiting for redis-0")),
+                size: Some(Size { replicas: 1, members: Vec::new(), blocked: None }),
+                ..saw(Vec::new())
+            },
+            [
+                "Ready=False Bootstrapping: starting the first member; waiting for redis-0",
+                "Available=False NoPrimary: waiting for redis-0",
+                "Replicated=False ReplicasNotInSync: 0 of 2 replicas verified in sync",
+                "Progressing=True Bootstrapping: starting the first member",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "bootstrap, the first member is parked",
+            Pass { record: Some(new.clone()), ..saw(vec![parked(0)]) },
+            [
+                "Ready=False Bootstrapping: starting the first member; no primary was chosen yet",
+                "Available=False NoPrimary: no primary was chosen yet",
+                "Replicated=False ReplicasNotInSync: 0 of 2 replicas verified in sync; redis-0 Parked (parked: follows nobody until the operator says whom)",
+                "Progressing=True Bootstrapping: starting the first member",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "the others join",
+            saw(vec![serves(0, &[1]), follows(1, 0), pod(2, Err(NoAnswer::NotStarted))]),
+            [
+                "Ready=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 Pending (its Redis has not started yet)",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 Pending (its Redis has not started yet)",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "healthy",
+            saw(healthy()),
+            [
+                "Ready=True Verified: redis-0 serves; 2 of 2 replicas verified in sync",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=False Settled: nothing is left to do",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "one pod alone, as wanted",
+            Pass {
+                wanted: 1,
+                plan: Some(a_plan(1, false)),
+                record: Some(served(1)),
+                ..saw(vec![serves(0, &[])])
+            },
+            [
+                "Ready=True Verified: redis-0 serves; no replica is wanted: the data has one copy",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True SingleServer: no replica is wanted: the data has one copy",
+                "Progressing=False Settled: nothing is left to do",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a replica that lags",
+            saw(vec![
+                serves(0, &[1, 2]),
+                follows(1, 0),
+                changed(follows(2, 0), |r| r.upstream.as_mut().unwrap().last_io_seconds = 60),
+            ]),
+            [
+                "Ready=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 Lagging (has heard nothing from its primary for more than 15 s)",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 Lagging (has heard nothing from its primary for more than 15 s)",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a replica without its link",
+            saw(vec![serves(0, &[1]), follows(1, 0), link_down(follows(2, 0))]),
+            [
+                "Ready=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 LinkDown (the link to its primary is down; redis-0 does not list it as a replica)",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 LinkDown (the link to its primary is down; redis-0 does not list it as a replica)",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a replica that gives no answer",
+            saw(vec![
+                serves(0, &[1, 2]),
+                follows(1, 0),
+                silent(2, ProbeFailure::Timeout(Duration::from_secs(2))),
+            ]),
+            [
+                "Ready=Unknown ReplicasSilent: 1 of 2 replicas verified in sync; redis-2 Unreachable (no answer within 2s)",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=Unknown ReplicasSilent: 1 of 2 replicas verified in sync; redis-2 Unreachable (no answer within 2s)",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a pod that cannot start",
+            saw(vec![
+                serves(0, &[1]),
+                follows(1, 0),
+                ObservedPod {
+                    stuck: Some("ImagePullBackOff: no such image".into()),
+                    ..pod(2, Err(NoAnswer::NotStarted))
+                },
+            ]),
+            [
+                "Ready=False PodStuck: redis-2: ImagePullBackOff: no such image",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 Pending (ImagePullBackOff: no such image)",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=True PodStuck: redis-2: ImagePullBackOff: no such image",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "the primary's process ended",
+            Pass {
+                hold: Some(held(HoldReason::MemberSilent, "nobody is known to serve; waiting for redis-0")),
+                ..saw(vec![
+                    silent(0, ProbeFailure::Refused),
+                    link_down(follows(1, 0)),
+                    link_down(follows(2, 0)),
+                ])
+            },
+            [
+                "Ready=Unknown MemberSilent: nobody is known to serve; waiting for redis-0",
+                "Available=Unknown PrimarySilent: redis-0 is the primary of record; connection refused",
+                "Replicated=False ReplicasNotInSync: 0 of 2 replicas verified in sync; redis-0 Unreachable (connection refused), redis-1 LinkDown (the link to its primary is down; redis-0 did not answer, so it confirms nothing), redis-2 LinkDown (the link to its primary is down; redis-0 did not answer, so it confirms nothing)",
+                "Progressing=False Held: nobody is known to serve; waiting for redis-0",
+                "Degraded=True MemberSilent: nobody is known to serve; waiting for redis-0",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "the primary came back parked",
+            saw(vec![parked(0), link_down(follows(1, 0)), link_down(follows(2, 0))]),
+            [
+                "Ready=False NoPrimary: redis-0 is the primary of record, but its state is Parked",
+                "Available=False NoPrimary: redis-0 is the primary of record, but its state is Parked",
+                "Replicated=False ReplicasNotInSync: 0 of 2 replicas verified in sync; redis-0 Parked (parked: follows nobody until the operator says whom), redis-1 LinkDown (the link to its primary is down; redis-0 does not serve as primary: it is parked), redis-2 LinkDown (the link to its primary is down; redis-0 does not serve as primary: it is parked)",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "two serve",
+            Pass {
+                hold: Some(held(
+                    HoldReason::UnexpectedPrimary,
+                    "redis-1 serves as primary, but the primary of record is redis-0",
+                )),
+                ..saw(vec![serves(0, &[2]), serves(1, &[]), follows(2, 0)])
+            },
+            [
+                "Ready=False UnexpectedPrimary: redis-1 serves as primary, but the primary of record is redis-0",
+                "Available=True SeveralServe: redis-0 serves, and so does redis-1, which is not the primary of record",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-1 UnexpectedPrimary (serves as primary, but the primary of record is redis-0)",
+                "Progressing=False Held: redis-1 serves as primary, but the primary of record is redis-0",
+                "Degraded=True UnexpectedPrimary: redis-1 serves as primary, but the primary of record is redis-0",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "another server at a pod's address",
+            saw(vec![
+                serves(0, &[1, 2]),
+                follows(1, 0),
+                pod(2, Ok(answer("elsewhere", answers::primary(REPLID, &[])))),
+            ]),
+            [
+                "Ready=False ServerAstray: redis-2 Foreign: another server answers at its address: it announces elsewhere, wanted redis-2.redis-headless.default.svc.cluster.local",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 Foreign (another server answers at its address: it announces elsewhere, wanted redis-2.redis-headless.default.svc.cluster.local)",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=True ServerAstray: redis-2 Foreign: another server answers at its address: it announces elsewhere, wanted redis-2.redis-headless.default.svc.cluster.local",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "the Secret is gone",
+            Pass {
+                password_missing: true,
+                ..saw((0..3).map(|n| pod(n, Err(NoAnswer::NoPassword))).collect())
+            },
+            [
+                "Ready=Unknown SecretMissing: Secret redis-auth or its key password is gone, so no server can be asked. Running pods still have it: kubectl -n default exec redis-0 -c redis -- cat /etc/redis-operator/auth/password prints it; create the Secret again with that value",
+                "Available=Unknown PrimarySilent: redis-0 is the primary of record; not asked: the operator has no password for it",
+                "Replicated=Unknown ReplicasSilent: 0 of 2 replicas verified in sync; redis-0 Unreachable (not asked: the operator has no password for it), redis-1 Unreachable (not asked: the operator has no password for it), redis-2 Unreachable (not asked: the operator has no password for it)",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=True SecretMissing: Secret redis-auth or its key password is gone, so no server can be asked. Running pods still have it: kubectl -n default exec redis-0 -c redis -- cat /etc/redis-operator/auth/password prints it; create the Secret again with that value",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "pods of a former set",
+            Pass {
+                record: None,
+                pods: None,
+                size: None,
+                roll: None,
+                hold: Some(held(
+                    HoldReason::FormerPods,
+                    "waiting for the pods of a former set of this name to end",
+                )),
+                ..saw(Vec::new())
+            },
+            [
+                "Ready=Unknown FormerPods: waiting for the pods of a former set of this name to end",
+                "Available=Unknown NotAsked: the servers were not asked in the last pass",
+                "Replicated=Unknown NotAsked: the servers were not asked in the last pass",
+                "Progressing=False Held: waiting for the pods of a former set of this name to end",
+                "Degraded=True FormerPods: waiting for the pods of a former set of this name to end",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "the API server failed before the look",
+            failed("ApiError", "cannot get Service default/redis-headless"),
+            [
+                "Ready=Unknown ApiError: cannot get Service default/redis-headless",
+                "Available=Unknown ApiError: cannot get Service default/redis-headless",
+                "Replicated=Unknown ApiError: cannot get Service default/redis-headless",
+                "Progressing=False PassFailed: the last pass ended early; it is tried again",
+                "Degraded=True ApiError: cannot get Service default/redis-headless",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "the API server failed after the look",
+            Pass {
+                size: None,
+                roll: None,
+                failure: Some(("ApiError", "cannot apply StatefulSet default/redis".into())),
+                ..saw(healthy())
+            },
+            [
+                "Ready=False ApiError: cannot apply StatefulSet default/redis",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=False PassFailed: the last pass ended early; it is tried again",
+                "Degraded=True ApiError: cannot apply StatefulSet default/redis",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "the spec is invalid",
+            Pass { plan: None, ..failed("InvalidSpec", "spec.storage.size: is not a quantity") },
+            [
+                "Ready=False InvalidSpec: spec.storage.size: is not a quantity",
+                "Available=Unknown InvalidSpec: spec.storage.size: is not a quantity",
+                "Replicated=Unknown InvalidSpec: spec.storage.size: is not a quantity",
+                "Progressing=False PassFailed: the last pass ended early; it is tried again",
+                "Degraded=True InvalidSpec: spec.storage.size: is not a quantity",
+                "SpecValid=False InvalidSpec: spec.storage.size: is not a quantity",
+            ],
+        ),
+        (
+            "a blocked change",
+            Pass {
+                size: None,
+                roll: None,
+                failure: Some((
+                    "ImmutableFieldChanged",
+                    "StatefulSet default/redis cannot be changed in spec.volumeClaimTemplates".into(),
+                )),
+                ..saw(healthy())
+            },
+            [
+                "Ready=False ImmutableFieldChanged: StatefulSet default/redis cannot be changed in spec.volumeClaimTemplates",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=False PassFailed: the last pass ended early; it is tried again",
+                "Degraded=True ImmutableFieldChanged: StatefulSet default/redis cannot be changed in spec.volumeClaimTemplates",
+                "SpecValid=False ImmutableFieldChanged: StatefulSet default/redis cannot be changed in spec.volumeClaimTemplates",
+            ],
+        ),
+        (
+            "paused",
+            Pass { plan: Some(a_plan(3, true)), size: None, roll: None, ..saw(healthy()) },
+            [
+                "Ready=True Verified: redis-0 serves; 2 of 2 replicas verified in sync",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=False Paused: spec.paused is set: the operator watches and changes nothing",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "paused while a replica is away",
+            Pass {
+                plan: Some(a_plan(3, true)),
+                size: None,
+                roll: None,
+                ..saw(vec![serves(0, &[1]), follows(1, 0), link_down(follows(2, 0))])
+            },
+            [
+                "Ready=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 LinkDown (the link to its primary is down; redis-0 does not list it as a replica)",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 LinkDown (the link to its primary is down; redis-0 does not list it as a replica)",
+                "Progressing=False Paused: spec.paused is set: the operator watches and changes nothing",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a roll replaces a pod",
+            Pass {
+                roll: Some(Roll::Replace {
+                    pod: "redis-2".into(),
+                    uid: "u".into(),
+                    why: "its template was changed".into(),
+                }),
+                ..saw(healthy())
+            },
+            [
+                "Ready=False RollingOut: replacing redis-2: its template was changed",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=True RollingOut: replacing redis-2: its template was changed",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a roll waits",
+            Pass {
+                roll: Some(Roll::Wait("redis-2 must be verified before the next pod is replaced".into())),
+                ..saw(vec![serves(0, &[1]), follows(1, 0), pod(2, Err(NoAnswer::NotStarted))])
+            },
+            [
+                "Ready=False RollingOut: redis-2 must be verified before the next pod is replaced; 1 of 2 replicas verified in sync; redis-2 Pending (its Redis has not started yet)",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-2 Pending (its Redis has not started yet)",
+                "Progressing=True RollingOut: redis-2 must be verified before the next pod is replaced",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a change that Kubernetes has not seen",
+            Pass { roll: Some(Roll::Unknown), ..saw(healthy()) },
+            [
+                "Ready=False Applying: the StatefulSet controller takes up the latest change",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=True Applying: the StatefulSet controller takes up the latest change",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a scale-down that waits",
+            Pass {
+                wanted: 2,
+                plan: Some(a_plan(2, false)),
+                size: Some(Size {
+                    replicas: 3,
+                    members: Vec::new(),
+                    blocked: Some("waiting for redis-1".into()),
+                }),
+                ..saw(vec![serves(0, &[2]), link_down(follows(1, 0)), follows(2, 0)])
+            },
+            [
+                "Ready=False ReplicasNotInSync: 0 of 1 replicas verified in sync; redis-1 LinkDown (the link to its primary is down; redis-0 does not list it as a replica), redis-2 is not wanted any more",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 0 of 1 replicas verified in sync; redis-1 LinkDown (the link to its primary is down; redis-0 does not list it as a replica), redis-2 is not wanted any more",
+                "Progressing=False ScaleDownHeld: waiting for redis-1",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "a scale-down whose last pod still runs",
+            Pass { wanted: 2, plan: Some(a_plan(2, false)), ..saw(healthy()) },
+            [
+                "Ready=False ReplicasNotInSync: 1 of 1 replicas verified in sync; redis-2 is not wanted any more",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 1 replicas verified in sync; redis-2 is not wanted any more",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "as many as wanted, but one of them is another",
+            saw(vec![serves(0, &[1, 3]), follows(1, 0), follows(3, 0)]),
+            [
+                "Ready=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-3 is not wanted any more",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=False ReplicasNotInSync: 1 of 2 replicas verified in sync; redis-3 is not wanted any more",
+                "Progressing=True Converging: waiting for the servers to become what is wanted",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn every_situation_in_whole_conditions() {
+    for (name, pass, wanted) in situations() {
+        assert_eq!(lines(&pass.status(None, at(0))), wanted, "{name}");
+    }
+}
+
+#[test]
+fn the_figures_of_a_healthy_set() {
+    let status = saw(healthy()).status(None, at(0));
+    assert_eq!((status.replicas, status.ready_replicas, status.synced_replicas), (3, 3, 2));
+    assert_eq!((status.summary.replicas.as_str(), status.summary.synced.as_str()), ("3/3", "2/2"));
+    assert_eq!(status.primary, Some(Primary { pod: "redis-0".into(), epoch: 1 }));
+    assert_eq!(status.master_host.as_deref(), Some("redis-0.redis-headless.default.svc.cluster.local"));
+    assert_eq!(status.observed_generation, Some(7));
+    let instance = &status.instances[1];
+    assert_eq!(instance.master_host, status.master_host);
+    assert_eq!((instance.link.as_deref(), instance.version.as_deref()), (Some("up"), Some("7.0.15")));
+    assert_eq!(
+        (instance.replid.as_deref(), &instance.message, &instance.since),
+        (Some(REPLID), &None, &Some(Time(at(0))))
+    );
+}
+
+/// What was true is not claimed when it could not be asked again.
+#[test]
+fn nothing_is_kept_true_without_evidence() {
+    let before = saw(healthy()).status(None, at(0));
+    for (name, pass, _) in situations() {
+        if pass.pods.is_some() {
+            continue;
+        }
+        let after = pass.status(Some(&before), at(5));
+        for condition in &after.conditions[..3] {
+            assert_ne!(condition.status, "True", "{name}: {condition:?}");
+        }
+        assert_eq!((after.ready_replicas, after.synced_replicas), (0, 0), "{name}");
+        for instance in &after.instances {
+            assert_eq!(
+                (instance.state, &instance.role, &instance.link),
+                (InstanceState::Unreachable, &None, &None),
+                "{name}"
+            );
+        }
+        // Who is primary of record is a decision, not an answer: it stands until it is known to have changed.
+        assert_eq!((&after.primary, &after.master_host), (&before.primary, &before.master_host), "{name}");
+    }
+}
+
+#[test]
+fn long_messages_are_cut_at_a_character() {
+    let mut pass = saw(healthy());
+    pass.failure = Some(("ApiError", "ä".repeat(5000)));
+    let status = pass.status(None, at(0));
+    let degraded = status.conditions.iter().find(|c| c.type_ == "Degraded").unwrap();
+    assert_eq!(degraded.message.chars().count(), 1024);
+    assert!(degraded.message.ends_with("ä…"));
+    for event in events::transitions(None, &status) {
+        let note = event.note.unwrap();
+        assert!((999..=1000).contains(&note.len()), "{}", note.len());
+    }
+}
+
+fn described(events: &[Event]) -> Vec<String> {
+    let type_ = |event: &Event| if event.type_ == EventType::Normal { "Normal" } else { "Warning" };
+    events
+        .iter()
+        .map(|e| format!("{} {}: {}", type_(e), e.reason, e.note.as_deref().unwrap_or_default()))
+        .collect()
+}
+
+#[test]
+fn events_tell_of_transitions() {
+    let healthy_status = saw(healthy()).status(None, at(0));
+    let told = events::transitions(None, &healthy_status);
+    assert_eq!(described(&told), ["Normal Ready: redis-0 serves; 2 of 2 replicas verified in sync"]);
+
+    let lost = saw(vec![serves(0, &[1]), follows(1, 0), silent(2, ProbeFailure::Refused)])
+        .status(Some(&healthy_status), at(1));
+    let told = events::transitions(Some(&healthy_status), &lost);
+    assert_eq!(
+        described(&told),
+        [
+            "Warning NotReady: ReplicasSilent: 1 of 2 replicas verified in sync; redis-2 Unreachable (connection refused)"
+        ]
+    );
+
+    let mut failover = saw(vec![parked(0), serves(1, &[2]), follows(2, 1)]);
+    failover.record = Some(Record { epoch: 2, primary: Some("redis-1".into()), ..served(3) });
+    let failover = failover.status(Some(&lost), at(2));
+    let told = events::transitions(Some(&lost), &failover);
+    assert_eq!(described(&told), ["Normal PrimaryChanged: redis-1 is the primary from epoch 2 on"]);
+
+    // One Event although two conditions speak of it.
+    let invalid = Pass { plan: None, failure: Some(("InvalidSpec", "spec.x: no".into())), ..saw(Vec::new()) };
+    let told = events::transitions(Some(&lost), &invalid.status(Some(&lost), at(3)));
+    assert_eq!(described(&told), ["Warning InvalidSpec: spec.x: no"]);
+
+    // The same condition for another reason is news.
+    let stuck =
+        Pass { failure: Some(("ApiError", "no".into())), ..saw(healthy()) }.status(Some(&lost), at(3));
+    let other =
+        Pass { failure: Some(("ActFailed", "no".into())), ..saw(healthy()) }.status(Some(&stuck), at(4));
+    assert_eq!(described(&events::transitions(Some(&stuck), &other)), ["Warning ActFailed: no"]);
+    // The publisher joins Events of the same reason and action, so the action tells different notes apart.
+    let again =
+        Pass { failure: Some(("ApiError", "still no".into())), ..saw(healthy()) }.status(Some(&lost), at(5));
+    let [one, two] = [&stuck, &again].map(|after| events::transitions(Some(&lost), after).remove(0));
+    assert!(one.reason == two.reason && one.action != two.action);
+}
+
+/// A change of the status as a test sees it.
+type Change = fn(&mut RedisReplicaSetStatus);
+
+#[test]
+fn mere_progress() {
+    let unready = |ready: i32| {
+        let mut status = saw(vec![serves(0, &[]), parked(1), parked(2)]).status(None, at(0));
+        status.ready_replicas = ready;
+        status
+    };
+    let table: [(&str, bool, Change); 9] = [
+        ("nothing", true, |_| {}),
+        ("a state", true, |s| s.instances[1].state = InstanceState::Syncing),
+        ("a server more", true, |s| s.ready_replicas = 2),
+        ("a message", true, |s| s.conditions[2].message = "1 of 2".into()),
+        ("a server less", false, |s| s.ready_replicas = 0),
+        ("a condition", false, |s| s.conditions[1].status = "Unknown".into()),
+        ("Ready", false, |s| s.conditions[0].status = "True".into()),
+        ("the primary", false, |s| s.primary = None),
+        ("the spec", false, |s| s.observed_generation = Some(8)),
+    ];
+    for (what, expected, change) in table {
+        let mut after = unready(1);
+        change(&mut after);
+        assert_eq!(is_mere_progress(Some(&unready(1)), &after), expected, "{what}");
+    }
+    assert!(!is_mere_progress(None, &unready(1)), "the first status");
+    let ready = saw(healthy()).status(None, at(0));
+    assert!(!is_mere_progress(Some(&ready), &ready), "a set that is there");
+}
+
+/// One pod in one of many states; `None`: it does not exist.
+fn a_pod(ordinal: i32, state: u8) -> Option<ObservedPod> {
+    let as_it_should = || if ordinal == 0 { serves(0, &[1, 2, 3, 4]) } else { follows(ordinal, 0) };
+    let unasked = |why| pod(ordinal, Err(why));
+    Some(match state {
+        0 => silent(ordinal, ProbeFailure::Refused),
+        1 => silent(ordinal, ProbeFailure::Timeout(Duration::from_secs(2))),
+        2 => silent(ordinal, ProbeFailure::Loading),
+        3 => silent(ordinal, ProbeFailure::Busy),
+        4 => silent(ordinal, ProbeFailure::Auth("WRONGPASS".into())),
+        5 => silent(ordinal, ProbeFailure::Malformed("x".into())),
+        6 => unasked(NoAnswer::NotStarted),
+        7 => unasked(NoAnswer::NoPassword),
+        8 => ObservedPod { stuck: Some("ImagePullBackOff: no".into()), ..unasked(NoAnswer::NotStarted) },
+        9 => pod(ordinal, Ok(answer("elsewhere", answers::primary(REPLID, &[])))),
+        10 => ObservedPod { terminating: true, ..as_it_should() },
+        11 => changed(follows(ordinal, 0), |r| r.upstream.as_mut().unwrap().last_io_seconds = 60),
+        12 => parked(ordinal),
+        13 => serves(ordinal, &[1, 2, 3, 4]),
+        14 => link_down(follows(ordinal, 0)),
+        15 => follows(ordinal, 1),
+        16 => return None,
+        _ => as_it_should(),
+    })
+}
+
+fn passes() -> impl Strategy<Value = Pass> {
+    // Most pods are as they should be, so that good sets are met as often as bad ones.
+    let pods =
+        vec(prop_oneof![1 => 0..16_u8, 1 => Just(16_u8), 6 => Just(17_u8)], 0..=5).prop_map(|states| {
+            states
+                .into_iter()
+                .zip(0..)
+                .filter_map(|(state, ordinal)| a_pod(ordinal, state))
+                .collect::<Vec<_>>()
+        });
+    let record = prop_oneof![
+        8 => Just(Some(served(5))),
+        1 => Just(Some(Record { epoch: 2, primary: Some("redis-1".into()), ..served(5) })),
+        1 => Just(Some(Record::first(vec!["redis-0".into()], true))),
+        1 => Just(None),
+    ];
+    let holds = select(vec![HoldReason::MemberSilent, HoldReason::UnexpectedPrimary, HoldReason::FormerPods]);
+    let hold = option::weighted(0.1, holds.prop_map(|reason| Hold { reason, message: "waiting".into() }));
+    let size = option::weighted(0.9, option::weighted(0.1, Just("held".to_owned())))
+        .prop_map(|size| size.map(|blocked| Size { replicas: 3, members: Vec::new(), blocked }));
+    let replace = Roll::Replace { pod: "redis-2".into(), uid: "u".into(), why: "changed".into() };
+    let rolls = [
+        Roll::Done,
+        Roll::Done,
+        Roll::Done,
+        Roll::Done,
+        Roll::Done,
+        Roll::Unknown,
+        replace,
+        Roll::Wait("later".into()),
+    ];
+    let roll = option::weighted(0.9, select(rolls.to_vec()));
+    let categories =
+        select(vec!["ApiError", "InvalidSpec", "ImmutableFieldChanged", "NameTaken", "ActFailed"]);
+    let failure = option::weighted(0.1, (categories, "\\PC{0,1500}"));
+    let rarely = || prop::bool::weighted(0.1);
+    (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, failure, rarely(), rarely())
+        .prop_map(|(wanted, pods, record, hold, size, roll, failure, password_missing, paused)| Pass {
+            wanted,
+            plan: failure
+                .as_ref()
+                .is_none_or(|(why, _)| *why != "InvalidSpec")
+                .then(|| a_plan(wanted, paused)),
+            record,
+            pods,
+            hold,
+            size,
+            roll,
+            password_missing,
+            failure,
+        })
+        .boxed()
+}
+
+fn is_ready(status: &RedisReplicaSetStatus) -> bool {
+    status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+proptest! {
+    #[test]
+    fn a_second_pass_that_learns_the_same_changes_nothing(before in option::of(passes()), pass in passes()) {
+        let before = before.map(|before| before.status(None, at(0)));
+        let once = pass.status(before.as_ref(), at(10));
+        prop_assert_eq!(&pass.status(Some(&once), at(20)), &once);
+        prop_assert_eq!(described(&events::transitions(Some(&once), &once)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn ready_means_verified_in_this_look(pass in passes()) {
+        let status = pass.status(None, at(0));
+        // The instances repeat the look: where there was none, nobody is known.
+        let in_sync = |pod: &ObservedPod| status.instances.iter().any(|i| i.pod == pod.name && i.state == InstanceState::InSync);
+        let proven = pass.pods.as_ref().is_some_and(|pods| {
+            let serving: Vec<&str> = pods
+                .iter()
+                .filter(|pod| pod.answer.as_ref().is_ok_and(|a| a.info.replication.upstream.is_none()))
+                .map(|pod| pod.name.as_str())
+                .collect();
+            let of_record = pass.record.as_ref().and_then(|record| record.primary.as_deref());
+            let wanted_are_there = (0..pass.wanted).all(|ordinal| {
+                pods.iter().any(|pod| pod.ordinal == ordinal && pod.answer.is_ok() && !pod.terminating)
+            });
+            matches!(serving.as_slice(), [only] if Some(*only) == of_record)
+                && wanted_are_there
+                && pods.iter().all(|pod| Some(pod.name.as_str()) == of_record || in_sync(pod))
+                && pods.len() == usize::try_from(pass.wanted).unwrap()
+        });
+        let calm = pass.failure.is_none() && pass.hold.is_none() && !pass.password_missing;
+        prop_assert!(!is_ready(&status) || (proven && calm), "{:#?}", lines(&status));
+        // And it is not withheld where all is proven and nothing is under way.
+        let at_rest = matches!(pass.roll, None | Some(Roll::Done)) && pass.size.as_ref().is_none_or(|s| s.blocked.is_none());
+        prop_assert!(!(proven && calm && at_rest) || is_ready(&status), "{:#?}", lines(&status));
+    }
+
+    #[test]
+    fn an_unanswered_pod_raises_nothing(pass in passes(), which in any::<prop::sample::Index>()) {
+        let mut fewer = pass.clone();
+        let Some(pods) = fewer.pods.as_mut().filter(|pods| !pods.is_empty()) else { return Ok(()) };
+        let at_index = which.index(pods.len());
+        pods[at_index].answer = Err(NoAnswer::Failed(ProbeFailure::Refused));
+        let (more, less) = (pass.status(None, at(0)), fewer.status(None, at(0)));
+        prop_assert!(less.ready_replicas <= more.ready_replicas);
+        prop_assert!(less.synced_replicas <= more.synced_replicas);
+        for (more, less) in more.conditions.iter().zip(&less.conditions).take(3) {
+            prop_assert!(less.status != "True" || more.status == "True", "{:?} {:?}", more, less);
+        }
+    }
+
+    #[test]
+    fn the_order_of_pods_changes_nothing(pass in passes(), order in vec(any::<u8>(), 5)) {
+        let mut shuffled = pass.clone();
+        if let Some(pods) = &mut shuffled.pods {
+            pods.sort_by_key(|pod| order[usize::try_from(pod.ordinal).unwrap()]);
+        }
+        prop_assert_eq!(shuffled.status(None, at(0)), pass.status(None, at(0)));
+    }
+
+    #[test]
+    fn the_form_of_conditions(before in option::of(passes()), pass in passes()) {
+        let before = before.map(|before| before.status(None, at(0)));
+        let after = pass.status(before.as_ref(), at(10));
+        let types: Vec<&str> = after.conditions.iter().map(|c| c.type_.as_str()).collect();
+        prop_assert_eq!(types, ["Ready", "Available", "Replicated", "Progressing", "Degraded", "SpecValid"]);
+        for condition in &after.conditions {
+            prop_assert_eq!(condition.observed_generation, Some(7));
+            prop_assert!(["True", "False", "Unknown"].contains(&condition.status.as_str()));
+            prop_assert!(!condition.reason.is_empty() && condition.message.chars().count() <= 1024);
+            let old = before.iter().flat_map(|s| &s.conditions).find(|old| old.type_ == condition.type_);
+            let since = match old {
+                Some(old) if old.status == condition.status => old.last_transition_time.clone(),
+                _ => Time(at(10)),
+            };
+            prop_assert_eq!(&condition.last_transition_time, &since);
+        }
+        for instance in &after.instances {
+            let old = before.iter().flat_map(|s| &s.instances).find(|old| old.pod == instance.pod);
+            let since = match old {
+                Some(old) if old.state == instance.state => old.since.clone(),
+                _ => Some(Time(at(10))),
+            };
+            prop_assert_eq!(&instance.since, &since);
+        }
+    }
+
+    #[test]
+    fn events_only_where_something_turned(before in passes(), pass in passes()) {
+        let before = before.status(None, at(0));
+        let after = pass.status(Some(&before), at(10));
+        let told = events::transitions(Some(&before), &after);
+        for event in &told {
+            prop_assert!(event.note.as_ref().unwrap().len() <= 1000);
+            prop_assert!(event.reason.len() <= 128 && event.action.len() <= 128);
+        }
+        let turned = |s: &RedisReplicaSetStatus| -> Vec<(String, String)> {
+            s.conditions.iter().map(|c| (c.status.clone(), c.reason.clone())).collect()
+        };
+        let epoch = |s: &RedisReplicaSetStatus| s.primary.as_ref().map(|p| p.epoch);
+        prop_assert!(told.is_empty() || turned(&before) != turned(&after) || epoch(&before) != epoch(&after));
+        // Losing and gaining Ready is always told, and once.
+        let about_ready = told.iter().filter(|event| ["Ready", "NotReady"].contains(&event.reason.as_str())).count();
+        prop_assert_eq!(about_ready, usize::from(is_ready(&before) != is_ready(&after)));
+    }
+}
