@@ -47,22 +47,33 @@ pub async fn promote(connections: &mut Connections, pod: &str, why: &str) -> Res
 
 /// `REPLICAOF <primary>` for each pod.
 pub async fn follow(connections: &mut Connections, pods: &[String], host: &str) -> Result<(), ActError> {
-    for pod in pods {
-        info!(pod, primary = host, "pointing at the primary");
-        let connection = connection(connections, pod, "repoint")?;
-        connection.replicaof(host, REDIS_PORT).await.map_err(|source| redis("repoint", pod, source))?;
-    }
-    Ok(())
+    replicaof(connections, pods, (host, REDIS_PORT), "repoint").await
 }
 
 /// `REPLICAOF <nobody>` for each pod: it keeps its data, refuses writes, and nobody can copy from it.
 pub async fn park(connections: &mut Connections, pods: &[String]) -> Result<(), ActError> {
+    replicaof(connections, pods, PARKED, "park").await
+}
+
+/// One that refuses does not keep the others from being told; the first error is returned at the end.
+async fn replicaof(
+    connections: &mut Connections,
+    pods: &[String],
+    (host, port): (&str, u16),
+    what: &'static str,
+) -> Result<(), ActError> {
+    let mut outcome = Ok(());
     for pod in pods {
-        info!(pod, "parking");
-        let connection = connection(connections, pod, "park")?;
-        connection.replicaof(PARKED.0, PARKED.1).await.map_err(|source| redis("park", pod, source))?;
+        info!(pod, host, what, "telling whom to follow");
+        let told = match connection(connections, pod, what) {
+            Ok(connection) => {
+                connection.replicaof(host, port).await.map_err(|source| redis(what, pod, source))
+            }
+            Err(error) => Err(error),
+        };
+        outcome = outcome.and(told);
     }
-    Ok(())
+    outcome
 }
 
 /// Deletes exactly this pod; a namesake that came later is left alone.

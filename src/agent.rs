@@ -14,6 +14,7 @@
 
 pub mod ask;
 pub mod config;
+pub mod data;
 pub mod decide;
 pub mod install;
 pub mod probe;

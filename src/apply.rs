@@ -263,7 +263,15 @@ async fn ensure<K: Child>(
 
     let api = Api::<K>::namespaced(client.clone(), &object.namespace);
     let params = PatchParams::apply(CHILDREN_MANAGER).force();
-    let applied = api.patch(&object.name, &params, &Patch::Apply(&desired)).await.map_err(failed)?;
+    let applied = match api.patch(&object.name, &params, &Patch::Apply(&desired)).await {
+        // Server-side apply joins a Service's ports by number: one whose number somebody changed stays beside ours
+        // under the same name, which is invalid. A merge puts our list in place of theirs.
+        Err(kube::Error::Api(status)) if status.is_invalid() && K::kind(&()) == Service::kind(&()) => {
+            api.patch(&object.name, &PatchParams::default(), &Patch::Merge(&desired)).await
+        }
+        applied => applied,
+    }
+    .map_err(failed)?;
     writes.push(Write { object, why });
     Ok(applied)
 }

@@ -22,6 +22,7 @@ use crate::{
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
+    pods::Ended,
     settings::Settings,
 };
 
@@ -33,6 +34,8 @@ pub struct Context {
     pub settings: Settings,
     /// All pods of all sets, as the watch shows them.
     pub pods: Store<Pod>,
+    /// Pods whose end the watch has shown.
+    pub ended: Arc<Ended>,
     /// The one publisher of Events.
     pub recorder: Recorder,
     /// Figures of the process.

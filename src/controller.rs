@@ -9,16 +9,16 @@ use futures::{FutureExt, StreamExt, channel::mpsc};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Pod, Service},
+    core::v1::{ConfigMap, Service},
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
-        Controller, WatchStreamExt,
+        Controller,
         controller::{self, Action},
-        reflector::{self, ObjectRef},
+        reflector::ObjectRef,
         watcher,
     },
 };
@@ -28,11 +28,11 @@ use tracing::{Instrument, error, info_span, warn};
 use crate::{
     api::RedisReplicaSet,
     context::Context,
-    desired::labels,
     error::chain,
     monitor,
     names::SetName,
-    reconcile::{publish, reconcile},
+    pods::ours,
+    reconcile::{Ended, PROGRESS_INTERVAL, PublishError, publish, reconcile},
     requeue,
     status::Learned,
 };
@@ -41,21 +41,14 @@ use crate::{
 /// this many are stuck at once.
 const CONCURRENT_PASSES: u16 = 64;
 
-/// Marks every object that the operator made.
-const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Names the set that a pod belongs to.
-const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
-
 /// What the controller runs on.
 pub struct Wiring {
     /// Client of the API server.
     pub client: Client,
     /// Namespace to serve; `None` for all.
     pub namespace: Option<String>,
-    /// Passes asked for by held connections.
+    /// Passes asked for by changes of pods and by held connections.
     pub triggers: mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>,
-    /// Writer of the pods' cache, whose reader is in the [`Context`].
-    pub pods: reflector::store::Writer<Pod>,
 }
 
 /// The only clock reading of a pass; whole seconds, since that is what `status` can hold.
@@ -70,25 +63,18 @@ pub async fn run(
     ctx: Arc<Context>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let Wiring { client, namespace, triggers, pods } = wiring;
+    let Wiring { client, namespace, triggers } = wiring;
     let ns = namespace.as_deref();
-    let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={}", labels::MANAGED_BY));
-    let pods = watcher(scoped::<Pod>(&client, ns), ours())
-        .default_backoff()
-        .modify(|pod| {
-            // A third of a pod's size, and nobody reads it.
-            pod.managed_fields_mut().clear();
-        })
-        .reflect(pods)
-        .touched_objects()
-        .filter(|result| std::future::ready(result.is_ok()));
-
+    // On an empty cache every set would seem to have lost its pods.
+    if ctx.pods.wait_until_ready().await.is_err() {
+        error!("the watch of pods ended");
+        return;
+    }
     Controller::new(scoped::<DeserializeGuard<RedisReplicaSet>>(&client, ns), watcher::Config::default())
         .owns(scoped::<StatefulSet>(&client, ns), ours())
         .owns(scoped::<Service>(&client, ns), ours())
         .owns(scoped::<ConfigMap>(&client, ns), ours())
         .owns(scoped::<PodDisruptionBudget>(&client, ns), ours())
-        .watches_stream(pods, |pod| set_of(&pod))
         .reconcile_on(
             triggers
                 .map(|set| ObjectRef::new(&set.name).within(set.namespace.as_deref().unwrap_or_default())),
@@ -109,7 +95,8 @@ pub async fn run(
         .await;
 }
 
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+/// An API of the one namespace to serve, or of all.
+pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
     K::DynamicType: Default,
@@ -120,17 +107,11 @@ where
     }
 }
 
-/// The set that a pod belongs to, by its label.
-fn set_of(pod: &Pod) -> Option<ObjectRef<DeserializeGuard<RedisReplicaSet>>> {
-    let set = pod.labels().get(INSTANCE_LABEL)?;
-    Some(ObjectRef::new(set).within(&pod.namespace()?))
-}
-
 /// One pass, with its clock, span and figures, and a panic contained.
 async fn pass(
     guarded: Arc<DeserializeGuard<RedisReplicaSet>>,
     ctx: Arc<Context>,
-) -> Result<Action, kube::Error> {
+) -> Result<Action, PublishError> {
     let now = now();
     let set = match &guarded.0 {
         Ok(set) => set,
@@ -158,12 +139,12 @@ async fn pass(
     ctx.metrics.observe_pass(started.elapsed());
 
     let object = ObjectRef::from_obj(set);
-    let (status, failed) = match outcome {
+    let ended = match outcome {
         Ok(Ok(ended)) => ended,
         Ok(Err(error)) => {
             ctx.metrics.count_error("StatusWrite");
             span.in_scope(|| warn!(error = chain(&error), "cannot write the status; it is tried again"));
-            (set.status.clone().unwrap_or_default(), true)
+            Ended { status: set.status.clone().unwrap_or_default(), failed: true, deferred: false }
         }
         Err(_) => {
             ctx.metrics.count_error("Panicked");
@@ -173,15 +154,18 @@ async fn pass(
                 set,
                 ("Panicked", "the operator failed on this set; its log says where. Please report it"),
             );
-            (publish(set, &ctx, &learned, now).await?, true)
+            let (status, deferred) = publish(set, &ctx, &learned, now).await?;
+            Ended { status, failed: true, deferred }
         }
     };
-    let failures = ctx.memory.count_failure(&object, failed);
-    Ok(Action::requeue(requeue::after(&status, failures, now, jitter(&object))))
+    let failures = ctx.memory.count_failure(&object, ended.failed);
+    let next = requeue::after(&ended.status, failures, now, jitter());
+    // What was held back is written soon, whatever else there is to wait for.
+    Ok(Action::requeue(if ended.deferred { next.min(PROGRESS_INTERVAL) } else { next }))
 }
 
-/// Between 0 and 1, different for each set, and different each time.
-fn jitter(_set: &ObjectRef<RedisReplicaSet>) -> f64 {
+/// Between 0 and 1, different each time.
+fn jitter() -> f64 {
     let random = getrandom::u32().unwrap_or(0);
     f64::from(random) / f64::from(u32::MAX)
 }
@@ -196,7 +180,7 @@ fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
     ctx.metrics.forget(&name, pods.into_iter());
 }
 
-/// The channel by which held connections ask for a pass.
+/// The channel by which changes of pods and held connections ask for a pass.
 pub fn triggers() -> (monitor::Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>) {
     mpsc::unbounded()
 }

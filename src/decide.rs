@@ -64,6 +64,8 @@ pub enum HoldReason {
     UnexpectedPrimary,
     /// The primary of record serves with older data than another member has.
     PrimaryOutranked,
+    /// The pod that served last was replaced, and its end was not seen.
+    FormerProcess,
     /// A new set waits for the pods of a deleted one of the same name.
     FormerPods,
 }
@@ -77,6 +79,7 @@ impl HoldReason {
             Self::HistoriesDiffer => "HistoriesDiffer",
             Self::UnexpectedPrimary => "UnexpectedPrimary",
             Self::PrimaryOutranked => "PrimaryOutranked",
+            Self::FormerProcess => "FormerProcess",
             Self::FormerPods => "FormerPods",
         }
     }
@@ -90,7 +93,7 @@ pub fn decide(record: &Record, look: &Look) -> Decision {
         (Some(primary), _) => primary_serves(primary, record, look),
         (None, []) => nobody_serves(record, look),
         (None, [one]) if !record.sure => adopt(one, record, look),
-        (None, strangers) => strangers_serve(strangers, record, look),
+        (None, strangers) => strangers_serve(strangers, record, look, false),
     }
 }
 
@@ -98,10 +101,12 @@ pub fn decide(record: &Record, look: &Look) -> Decision {
 fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
     let Some(own) = look.member(&primary.pod) else { return Decision::Rest };
     let now_serving = serving(&own);
-    if record.seen_serving.as_ref().is_none_or(|seen| seen.run_id != now_serving.run_id) {
+    // The history is noted anew when it changes: a primary gets another one when its first replica links.
+    if record.seen_serving.as_ref() != Some(&now_serving) {
+        let same_process = record.seen_serving.as_ref().is_none_or(|seen| seen.run_id == now_serving.run_id);
         // Seen for the first time after our own promotion, or a process that somebody else promoted by hand.
         // The second must not become everybody's source of truth over newer data.
-        if record.seen_serving.is_some()
+        if !same_process
             && let Some(newer) = look.members().into_iter().find(|c| rank(c, record) > rank(&own, record))
         {
             return Decision::Hold(Hold {
@@ -119,7 +124,7 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
     let strangers: Vec<&Verdict> =
         look.topology.serving().into_iter().filter(|v| v.pod != primary.pod).collect();
     if !strangers.is_empty() {
-        return strangers_serve(&strangers, record, look);
+        return strangers_serve(&strangers, record, look, true);
     }
     let astray: Vec<String> = look
         .topology
@@ -144,11 +149,13 @@ pub fn unlinked(record: &Record, look: &Look) -> Vec<String> {
 }
 
 /// Rule 3, second half: somebody serves who is not the primary of record.
-fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look) -> Decision {
+fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look, primary_serves: bool) -> Decision {
     let mut harmless = Vec::new();
     for stranger in strangers {
         match look.member(&stranger.pod) {
-            Some(member) if adds_nothing(member.answer, record) => harmless.push(stranger.pod.clone()),
+            Some(member) if adds_nothing(member.answer, record, primary_serves) => {
+                harmless.push(stranger.pod.clone());
+            }
             _ => {
                 return Decision::Hold(Hold {
                     reason: HoldReason::UnexpectedPrimary,
@@ -165,11 +172,14 @@ fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look) -> Deci
     Decision::Park(harmless)
 }
 
-/// Whether parking this server loses nothing: its history was closed by an election, or it was promoted by hand out
-/// of the served history and nothing was written to it since.
-fn adds_nothing(answer: &Answer, record: &Record) -> bool {
+/// Whether parking this server loses nothing: its history was closed by an election, or it was promoted by hand beside
+/// the serving primary, out of the served history, and nothing was written to it since. Without a backlog its offset
+/// would not tell. Where nobody else serves, a person's promotion is respected.
+fn adds_nothing(answer: &Answer, record: &Record, primary_serves: bool) -> bool {
     let own = &answer.info.replication;
-    let left_served_history = record.seen_serving.as_ref().is_some_and(|s| s.replid == own.replid2)
+    let left_served_history = primary_serves
+        && own.backlog_active
+        && record.seen_serving.as_ref().is_some_and(|s| s.replid == own.replid2)
         && own.offset < own.second_repl_offset;
     record.closed.contains_key(&own.replid) || left_served_history
 }
@@ -180,7 +190,16 @@ fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
         return Decision::Hold(hold);
     }
     let Some(own) = look.member(&one.pod) else { return Decision::Rest };
-    match winner(&look.members(), record) {
+    let members = look.members();
+    // Linked to it and of its history: whatever the offsets of the moment are, nobody has more.
+    let follows = |member: &Candidate<'_>| {
+        let upstream = member.answer.info.replication.upstream.as_ref();
+        member.answer.info.replication.replid == own.answer.info.replication.replid
+            && upstream.is_some_and(|u| u.link_up && u.host == own.answer.announced)
+    };
+    let all_follow = members.iter().all(|member| member.pod == own.pod || follows(member));
+    let best = if all_follow { Ok(own) } else { winner(&members, record) };
+    match best {
         Ok(best) if best.pod == one.pod => Decision::Note(Record {
             epoch: record.epoch + 1,
             primary: Some(one.pod.clone()),
@@ -203,7 +222,10 @@ fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
 
 /// Rule 4, first look.
 fn nobody_serves(record: &Record, look: &Look) -> Decision {
-    if let Some(hold) = silent_members(record, look).or_else(|| unsettled_members(look)) {
+    let hold = silent_members(record, look)
+        .or_else(|| former_process(record, look))
+        .or_else(|| unsettled_members(look));
+    if let Some(hold) = hold {
         return Decision::Hold(hold);
     }
     let linked: Vec<String> = look
@@ -281,6 +303,24 @@ fn silent_members(record: &Record, look: &Look) -> Option<Hold> {
     })
 }
 
+/// The process that served last belongs to another pod object than the one that answers under its name now. Unless
+/// its end was witnessed it may serve on: a pod that was deleted by force leaves its process to a kubelet that may
+/// not even be reachable. A namesake proves nothing (rule 4).
+fn former_process(record: &Record, look: &Look) -> Option<Hold> {
+    let seen = record.seen_serving.as_ref()?;
+    let primary = record.primary.as_deref()?;
+    let namesake = look.member(primary)?;
+    (namesake.uid != seen.pod_uid && !look.former_ended).then(|| Hold {
+        reason: HoldReason::FormerProcess,
+        message: format!(
+            "{primary} was replaced, and nobody saw its former pod (UID {}) end; its Redis may still take writes. Make \
+             sure that no such process runs, then delete the set's ConfigMap `…-record`: the operator rebuilds it from \
+             what the servers say",
+            seen.pod_uid
+        ),
+    })
+}
+
 /// Members whose data is still changing.
 fn unsettled_members(look: &Look) -> Option<Hold> {
     let busy: Vec<&str> = look
@@ -291,12 +331,14 @@ fn unsettled_members(look: &Look) -> Option<Hold> {
             info.persistence.loading
                 || info.persistence.async_loading
                 || info.replication.upstream.as_ref().is_some_and(|u| u.sync_in_progress)
+                // A FAILOVER runs, begun by somebody else; its end decides who serves.
+                || info.replication.failover_state != "no-failover"
         })
         .map(|c| c.pod)
         .collect();
     (!busy.is_empty()).then(|| Hold {
         reason: HoldReason::MemberLoading,
-        message: format!("nobody serves; waiting for {} to finish loading", busy.join(", ")),
+        message: format!("nobody serves; waiting for {} to finish loading or handing over", busy.join(", ")),
     })
 }
 

@@ -38,6 +38,7 @@ pub mod names;
 pub mod observe;
 pub mod observed;
 pub mod plan;
+pub mod pods;
 pub mod quantity;
 pub mod reconcile;
 pub mod record;

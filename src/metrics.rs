@@ -169,16 +169,20 @@ impl Metrics {
             let pod = look.observed.pods.iter().find(|p| p.name == pod)?;
             Some(pod.answer.as_ref().ok()?.info.replication.offset)
         };
-        let Some(head) = status.primary.as_ref().and_then(|p| offset(&p.pod)) else { return };
+        let labels_of =
+            |pod: String| PodLabels { namespace: set.namespace.clone(), name: set.name.clone(), pod };
+        for gone in (0..9)
+            .map(|ordinal| set.pod(ordinal))
+            .filter(|pod| !status.instances.iter().any(|i| i.pod == *pod))
+        {
+            self.lag_bytes.remove(&labels_of(gone));
+        }
+        let head = status.primary.as_ref().and_then(|p| offset(&p.pod));
         for instance in &status.instances {
-            let labels = PodLabels {
-                namespace: set.namespace.clone(),
-                name: set.name.clone(),
-                pod: instance.pod.clone(),
-            };
+            let labels = labels_of(instance.pod.clone());
             // Offsets compare only within one history, so only a replica in sync has a lag.
-            match offset(&instance.pod) {
-                Some(own) if instance.state == InstanceState::InSync => {
+            match head.zip(offset(&instance.pod)) {
+                Some((head, own)) if instance.state == InstanceState::InSync => {
                     self.lag_bytes.get_or_create(&labels).set((head - own).max(0));
                 }
                 _ => {
@@ -313,7 +317,11 @@ mod tests {
             stuck: None,
             answer,
         });
-        Look { observed: Observed { pods: pods.collect() }, topology: Topology::default() }
+        Look {
+            observed: Observed { pods: pods.collect() },
+            topology: Topology::default(),
+            former_ended: true,
+        }
     }
 
     fn status(states: &[InstanceState]) -> RedisReplicaSetStatus {

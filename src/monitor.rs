@@ -161,18 +161,22 @@ async fn hold(
 /// Polls over one connection until it breaks. A second, silent connection tells of the process' end at once: the
 /// client library notices a closed connection only when it sends the next command.
 async fn follow(target: &Target, mut connection: Connection, changed: impl Fn(Replication)) {
-    let silent = timeout(PROBE_DEADLINE, TcpStream::connect((target.address, target.port))).await;
-    let Ok(Ok(mut silent)) = silent else { return };
+    let dial = || timeout(PROBE_DEADLINE, TcpStream::connect((target.address, target.port)));
+    let Ok(Ok(mut silent)) = dial().await else { return };
     let mut unexpected = [0_u8; 64];
     loop {
-        tokio::select! {
-            read = silent.read(&mut unexpected) => {
-                if !matches!(read, Ok(bytes) if bytes > 0) { return; }
-            }
-            () = tokio::time::sleep(POLL_INTERVAL) => match connection.info_replication().await {
-                Ok(replication) => changed(replication),
-                Err(_) => return,
-            },
+        let closed = tokio::select! {
+            read = silent.read(&mut unexpected) => !matches!(read, Ok(bytes) if bytes > 0),
+            () = tokio::time::sleep(POLL_INTERVAL) => false,
+        };
+        match connection.info_replication().await {
+            Ok(replication) => changed(replication),
+            Err(_) => return,
+        }
+        if closed {
+            // The process lives: it closed an idle client (directive `timeout`).
+            let Ok(Ok(again)) = dial().await else { return };
+            silent = again;
         }
     }
 }

@@ -147,8 +147,12 @@ fn stuck(pod: &Pod, now: Timestamp) -> Option<String> {
         .filter_map(|state| state.waiting.as_ref())
         .map(|w| (w.reason.clone(), w.message.clone()))
         .find(|(reason, _)| reason.as_deref().is_some_and(|r| !ORDINARY_WAITS.contains(&r)));
-    let failed = containers()
-        .filter_map(|state| state.terminated.as_ref())
+    // A Redis that ended is restarted at once, and counts as stuck only when the kubelet waits with that.
+    let failed = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|c| c.state.as_ref()?.terminated.as_ref())
         .find(|t| t.exit_code != 0)
         .map(|t| (t.reason.clone(), Some(format!("exit code {}", t.exit_code))));
     let (reason, message) = waiting.or(failed).or(unschedulable)?;

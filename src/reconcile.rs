@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
+use thiserror::Error;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
@@ -41,12 +43,37 @@ const ROUNDS: usize = 8;
 /// Between the two looks of an election: kernel buffers of a dead primary's connections are drained by then.
 const ELECTION_PAUSE: Duration = Duration::from_millis(100);
 
-/// A link that comes up by itself does so within a second; DNS answers for pods are at most 5 s old.
+/// A link that comes up by itself does so within a second. DNS answers for pods are up to 30 s old, so a replica may
+/// have to be told several times.
 const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Mere progress of a start or a roll reaches the status at most this often: each step of each pod would be a write.
 /// Short enough for who watches, and `requeue` looks more often than this until the set is as wanted.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Time that the API server has to take a status or an Event.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How a pass ended.
+pub struct Ended {
+    /// The status that stands in the cluster.
+    pub status: RedisReplicaSetStatus,
+    /// A stage failed.
+    pub failed: bool,
+    /// Mere progress was held back; the next pass writes it.
+    pub deferred: bool,
+}
+
+/// Why the status could not be written.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The API server refused.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// The API server does not answer.
+    #[error("the API server did not answer within {PUBLISH_DEADLINE:?}")]
+    Deadline,
+}
 
 /// What a pass has learned so far.
 #[derive(Default)]
@@ -62,17 +89,13 @@ struct Pass {
 }
 
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
-pub async fn reconcile(
-    set: &RedisReplicaSet,
-    ctx: &Context,
-    now: Timestamp,
-) -> Result<(RedisReplicaSetStatus, bool), kube::Error> {
+pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> Result<Ended, PublishError> {
     let name = SetName::new(
         set.metadata.namespace.clone().unwrap_or_default(),
         set.metadata.name.clone().unwrap_or_default(),
     );
     let mut pass = Pass::default();
-    let ended = tokio::time::timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx, now))).await;
+    let ended = timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx, now))).await;
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -98,35 +121,41 @@ pub async fn reconcile(
         password_missing: pass.password_missing,
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
     };
-    let status = publish(set, ctx, &learned, now).await?;
+    let (status, deferred) = publish(set, ctx, &learned, now).await?;
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
-    Ok((status, failure.is_some()))
+    Ok(Ended { status, failed: failure.is_some(), deferred })
 }
 
-/// Writes the status if its meaning changed, and the Events of the change.
+/// Writes the status if its meaning changed, and the Events of the change. Returns what stands in the cluster then,
+/// and whether mere progress was held back.
 pub async fn publish(
     set: &RedisReplicaSet,
     ctx: &Context,
     learned: &Learned<'_>,
     now: Timestamp,
-) -> Result<RedisReplicaSetStatus, kube::Error> {
+) -> Result<(RedisReplicaSetStatus, bool), PublishError> {
     let before = ctx.memory.current_status(set);
     let status = derive(before.as_ref(), learned, now);
     if is_mere_progress(before.as_ref(), &status) && ctx.memory.wrote_within(set, PROGRESS_INTERVAL) {
-        return Ok(before.unwrap_or(status));
+        return Ok((before.unwrap_or(status), true));
     }
-    if !patch(&ctx.client, learned.set, before.as_ref(), &status).await? {
-        return Ok(status);
+    // The client has no time-out of its own: an answer that never comes would hold this set for ever.
+    let patched = timeout(PUBLISH_DEADLINE, patch(&ctx.client, learned.set, before.as_ref(), &status));
+    if !patched.await.map_err(|_| PublishError::Deadline)?? {
+        return Ok((status, false));
     }
     ctx.memory.wrote_status(set, status.clone());
     for event in events::transitions(before.as_ref(), &status) {
         info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
         // An Event is a courtesy: failing to send one must not end a pass.
-        if let Err(error) = ctx.recorder.publish(&event, &kube::Resource::object_ref(set, &())).await {
-            warn!(error = chain(&error), "cannot publish an Event");
+        let object = kube::Resource::object_ref(set, &());
+        match timeout(PUBLISH_DEADLINE, ctx.recorder.publish(&event, &object)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = chain(&error), "cannot publish an Event"),
+            Err(_) => warn!("cannot publish an Event: the API server does not answer"),
         }
     }
-    Ok(status)
+    Ok((status, false))
 }
 
 async fn stages(
@@ -174,7 +203,8 @@ async fn record(
     }
     let volumes = store::data_volumes(&ctx.client, plan).await?;
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
-    let former = volumes.max(running);
+    let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
+    let former = volumes.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
     let members = (0..former.max(1)).map(|ordinal| plan.set.pod(ordinal)).collect();
     let first = Record::first(members, former == 0);
     info!(members = ?first.members, sure = first.sure, "beginning the role record");
@@ -206,7 +236,12 @@ async fn settle(
         let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
         ctx.metrics.count_probes(&observed);
         let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
-        let look = Look { topology: topology(host_of, &stored.record, &observed), observed };
+        let former = stored.record.seen_serving.as_ref();
+        let look = Look {
+            topology: topology(host_of, &stored.record, &observed),
+            observed,
+            former_ended: former.is_some_and(|serving| ctx.ended.contains(&serving.pod_uid)),
+        };
         let decision = match first_look.take() {
             Some(first) => elect(&stored.record, &first, &look),
             None => decide(&stored.record, &look),

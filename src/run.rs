@@ -29,6 +29,7 @@ use crate::{
     lease::{LeaderElection, Lost},
     metrics::Metrics,
     monitor::Monitor,
+    pods::{self, Ended},
 };
 
 /// Between looks for our kind on the API server.
@@ -52,6 +53,9 @@ pub enum RunError {
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
+    /// The controller ended without being told to.
+    #[error("the controller ended by itself; its log says why. Restarting helps; please report it")]
+    PassesEnded,
     /// Another operator leads now.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -68,6 +72,12 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     let listening = http::serve(settings.listen, Arc::clone(&metrics), phase_seen, stopped(stopping.clone()));
     let listen = settings.listen;
     let mut listening = tokio::spawn(listening);
+
+    let (trigger, triggers) = controller::triggers();
+    let (pods, cache) = reflector::store();
+    let ended = Arc::new(Ended::default());
+    let pods_api = controller::scoped(&client, settings.namespace());
+    tokio::spawn(pods::watch(pods_api, cache, Arc::clone(&ended), phase.subscribe(), trigger.clone()));
 
     let mut election = LeaderElection::new(
         client.clone(),
@@ -91,32 +101,27 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     phase.send_replace(Phase::Leading);
     metrics.set_leader(true);
 
-    let (trigger, triggers) = controller::triggers();
-    let (pods, writer) = reflector::store();
     let context = Arc::new(Context {
         client: client.clone(),
         settings: settings.settings(),
         pods,
+        ended,
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(&metrics),
         monitor: Monitor::new(trigger),
         memory: Memory::default(),
     });
     info!(settings = ?context.settings, namespace = settings.namespace().unwrap_or("(all)"), "running");
-    let wiring = Wiring {
-        client: client.clone(),
-        namespace: settings.namespace().map(str::to_owned),
-        triggers,
-        pods: writer,
-    };
+    let wiring =
+        Wiring { client: client.clone(), namespace: settings.namespace().map(str::to_owned), triggers };
     let mut passes = tokio::spawn(controller::run(wiring, context, stopped(stopping)));
 
     let outcome = tokio::select! {
         () = &mut signalled => Ok(()),
         lost = election.keep() => Err(RunError::from(lost)),
         ended = &mut listening => Err(cannot_listen(listen, ended)),
-        // The watches never end by themselves.
-        _ = &mut passes => Ok(()),
+        // The watches end only if this process failed.
+        _ = &mut passes => return Err(RunError::PassesEnded),
     };
     stop.send_replace(true);
     // Who may no longer act ends at once, with all passes: another operator may begin any moment.

@@ -7,6 +7,7 @@ mod instances;
 pub mod patch;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     api::{
@@ -47,11 +48,12 @@ pub struct Learned<'a> {
     pub failure: Option<(&'static str, &'a str)>,
 }
 
-/// Whether a change of the status tells only how far a set has come that is on its way anyway: no condition turned,
-/// the primary and the spec are the same, no verified server was lost, and it is not there yet.
+/// Whether a change of the status tells only how far a set has come that is on its way anyway: neither the
+/// summary nor what a person must act on turned, the primary and the spec are the same, no verified server was lost, and it is not there yet.
 pub fn is_mere_progress(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
     let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String)> {
-        status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone())).collect()
+        let matters = |c: &&Condition| !["Replicated", "Progressing"].contains(&c.type_.as_str());
+        status.conditions.iter().filter(matters).map(|c| (c.type_.clone(), c.status.clone())).collect()
     };
     let is_ready = after.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
     before.is_some_and(|before| {

@@ -297,6 +297,8 @@ async fn the_life_of_a_set() {
     );
     assert_eq!(other.owner_references().len(), 1);
 
+    until("a budget for two pods", PATIENCE, async || budgets.get_opt("other").await.unwrap()).await;
+
     let at_rest = async {
         // Its own pods are run with another password, so this set stays as it is.
         apply(&sets, "other", json!({"replicas": 1, "storage": {"ephemeral": {}}})).await;

@@ -148,7 +148,7 @@ impl Pass {
         let host_of = |pod: &str| set().ordinal(pod).map(host).unwrap_or_default();
         let nobody = Record::first(Vec::new(), true);
         let topology = topology(host_of, self.record.as_ref().unwrap_or(&nobody), &observed);
-        Some(Look { observed, topology })
+        Some(Look { observed, topology, former_ended: true })
     }
 
     fn status(&self, before: Option<&RedisReplicaSetStatus>, now: Timestamp) -> RedisReplicaSetStatus {

@@ -78,6 +78,7 @@ replica-announce-port {REDIS_PORT}
 masterauth {password}
 requirepass {password}
 replica-read-only yes
+repl-backlog-ttl 0
 replicaof {host} {port}
 ",
         dir = quote(managed.data_dir.as_bytes()),
@@ -169,6 +170,7 @@ mod tests {
         masterauth "p\"w\\ \xff"
         requirepass "p\"w\\ \xff"
         replica-read-only yes
+        repl-backlog-ttl 0
         replicaof redis-0.redis-headless.default.svc.cluster.local 6379
         "#);
     }

@@ -19,6 +19,7 @@ use crate::{
     agent::{
         ask::{ASK_WITHIN, Resolve, ask_all, resolve},
         config::{Managed, UnsafeDirective, is_dns_name, render},
+        data,
         decide::{PeerAnswer, Says, Silence, Start, decide},
     },
     names::{AUTH_DIR, CONFIG_DIR, CONFIG_KEY, DATA_DIR, MEMBERS_KEY, PASSWORD_KEY, RECORD_DIR, RUN_DIR},
@@ -81,6 +82,9 @@ pub enum StartError {
     /// No password.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The volume's data would not be loaded.
+    #[error(transparent)]
+    OtherKind(#[from] data::OtherKind),
     /// The user's configuration is not safe.
     #[error(transparent)]
     Config(#[from] UnsafeDirective),
@@ -115,6 +119,7 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     let password = Arc::new(Password::read(Path::new(&options.password_file))?);
     let user_config = fs::read_to_string(&options.config)
         .map_err(|error| StartError::File { path: options.config.clone(), error })?;
+    data::check(&user_config, Path::new(&options.data_dir))?;
     // Without a list no peer is known, and that parks; the operator can still reach a parked Redis.
     let members = fs::read_to_string(&options.members).unwrap_or_else(|error| {
         log(&format!("cannot read the member list {}: {error}", options.members));

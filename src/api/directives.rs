@@ -81,6 +81,13 @@ pub const PROCESS: Refused = Refused {
     why: "the pod fixes how Redis runs, logs to standard output, where it keeps its data and which commands it knows",
 };
 
+/// What elections compare data by.
+pub const HISTORY: Refused = Refused {
+    names: &["repl-backlog-ttl"],
+    prefixes: &[],
+    why: "elections compare data by the replication history, which a primary would drop with its backlog",
+};
+
 /// Redis Cluster and Sentinel.
 pub const OTHER_MODES: Refused = Refused {
     names: &[],
@@ -89,7 +96,8 @@ pub const OTHER_MODES: Refused = Refused {
 };
 
 /// Every group of refused directives.
-pub const REFUSED: &[Refused] = &[ROLE, CREDENTIALS, TLS, ADDRESSES, ANNOUNCED_NAMES, PROCESS, OTHER_MODES];
+pub const REFUSED: &[Refused] =
+    &[ROLE, CREDENTIALS, TLS, ADDRESSES, ANNOUNCED_NAMES, PROCESS, HISTORY, OTHER_MODES];
 
 impl Refused {
     /// Whether a directive belongs to this group.

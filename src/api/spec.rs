@@ -144,6 +144,7 @@ pub struct RedisReplicaSetSpec {
         validation = directives::ADDRESSES.rule(),
         validation = directives::ANNOUNCED_NAMES.rule(),
         validation = directives::PROCESS.rule(),
+        validation = directives::HISTORY.rule(),
         validation = directives::OTHER_MODES.rule()
     )]
     pub config: BTreeMap<String, String>,

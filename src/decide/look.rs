@@ -9,6 +9,8 @@ pub struct Look {
     pub observed: Observed,
     /// What it adds up to.
     pub topology: Topology,
+    /// The kubelet reported the end of the pod that served last.
+    pub former_ended: bool,
 }
 
 impl Look {

@@ -65,11 +65,14 @@ pub fn rank(candidate: &Candidate<'_>, record: &Record) -> Rank {
 
 /// The member with the newest data, or why none can be named.
 pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candidate<'a>, NoWinner> {
-    let unrankable: Vec<&Candidate<'a>> = candidates.iter().filter(|c| c.is_unrankable(record)).collect();
+    let unrankable: Vec<&Candidate<'a>> =
+        candidates.iter().filter(|c| c.is_unrankable(candidates, record)).collect();
     if let [only] = unrankable.as_slice()
+        && only.is_aof()
         && record.primary.as_deref() == Some(only.pod)
     {
-        // Rule 6: an AOF primary of record that restarted has every write that it ever acknowledged.
+        // Rule 6: an AOF primary of record that restarted has what it acknowledged. (A node that lost power may have
+        // lost the last second under `appendfsync everysec`; nothing that is visible here tells.)
         return Ok(**only);
     }
     if !unrankable.is_empty() {
@@ -93,13 +96,20 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
 
 /// Rule 7: every history seen ends with this election, at the winner's offset in it, or at the highest offset seen
 /// where the winner is not part of it. An end that is known already stays.
+///
+/// A winner by rule 6 keeps its own history open: should its promotion not arrive, it must win again, and nobody else
+/// can have that history.
 pub fn close_histories(
     candidates: &[Candidate<'_>],
     winner: &Candidate<'_>,
     record: &Record,
 ) -> BTreeMap<String, i64> {
     let mut closed = record.closed.clone();
+    let stays_open = winner.is_unrankable(candidates, record).then(|| winner.replid());
     for history in candidates.iter().map(|c| &c.answer.info.replication.replid) {
+        if stays_open == Some(history.as_str()) {
+            continue;
+        }
         let end = winner.offset_in(history).or_else(|| {
             candidates.iter().filter(|c| c.replid() == history).map(|c| c.replication().offset).max()
         });
@@ -124,12 +134,30 @@ impl Candidate<'_> {
         self.answer.info.keys == Some(0)
     }
 
-    /// Rule 6: AOF makes a new history at each restart (experiment E5 B), so a member that restarted and never
-    /// linked since cannot be compared. A member whose history is known to the record did link, or served.
-    fn is_unrankable(&self, record: &Record) -> bool {
+    fn is_aof(&self) -> bool {
+        self.answer.info.persistence.aof_enabled
+    }
+
+    /// Whether this member's data cannot be compared with the others': its history is nobody's that is known.
+    ///
+    /// AOF makes a new history at each restart (experiment E5 B; rule 6). A primary of record without AOF loses its
+    /// history when its RDB was written while it had no replication backlog, that is, before any replica linked; then
+    /// only a member that linked since proves that such an RDB is older.
+    fn is_unrankable(&self, candidates: &[Candidate<'_>], record: &Record) -> bool {
+        let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
+        let is_other = |c: &&Candidate<'_>| c.pod != self.pod;
+        let shares =
+            |c: &Candidate<'_>| c.replid() == self.replid() || c.replication().replid2 == self.replid();
         let known = record.closed.contains_key(self.replid())
-            || record.seen_serving.as_ref().is_some_and(|serving| serving.replid == self.replid());
-        self.answer.info.persistence.aof_enabled && !self.is_empty() && !known
+            || seen == Some(self.replid())
+            || candidates.iter().filter(is_other).any(shares);
+        if self.is_empty() || known {
+            return false;
+        }
+        let is_primary_of_record = record.primary.as_deref() == Some(self.pod);
+        let mut others = candidates.iter().filter(is_other).filter(|c| !c.is_empty()).peekable();
+        let anybody_linked_since = |c: &Candidate<'_>| seen == Some(c.replid());
+        self.is_aof() || is_primary_of_record && others.peek().is_some() && !others.any(anybody_linked_since)
     }
 
     /// Up to which offset this member's data lies in a history, if it is part of it.

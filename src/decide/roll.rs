@@ -3,7 +3,7 @@
 //! Pure. The `StatefulSet` is `OnDelete`: it never replaces a running pod, and it never frees a pod that cannot start
 //! (kubernetes/kubernetes issue 67250), so both are decided here.
 
-use crate::{decide::look::Look, names::SetName, observed::ObservedPod, record::Record};
+use crate::{decide::look::Look, names::SetName, observed::ObservedPod, record::Record, topology::Verdict};
 
 /// What the roll needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,21 +52,39 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     if outdated.is_empty() {
         return Roll::Done;
     }
+    let is_primary = |p: &&ObservedPod| record.primary.as_deref() == Some(p.name.as_str());
     if let Some(stuck) = outdated.iter().find(|p| !p.terminating && p.answer.is_err() && p.stuck.is_some()) {
+        if template.ephemeral && is_primary(stuck) {
+            return Roll::Wait(format!(
+                "{} cannot start, and was the primary with its data in the pod: replacing it would lose what nobody \
+                 else has. Delete the pod yourself to accept that",
+                stuck.name
+            ));
+        }
         return Roll::Replace {
             pod: stuck.name.clone(),
             uid: stuck.uid.clone(),
             why: "it cannot start, and its template was changed since".to_owned(),
         };
     }
-    let missing = (0..template.replicas)
-        .map(|ordinal| set.pod(ordinal))
-        .find(|pod| !look.topology.instances.iter().any(|v| v.pod == *pod && v.is_verified()));
-    if let Some(pod) = missing {
-        return Roll::Wait(format!("{pod} must be verified before the next pod is replaced"));
-    }
-    let is_primary = |p: &&ObservedPod| record.primary.as_deref() == Some(p.name.as_str());
-    let Some(next) = outdated.iter().find(|p| !is_primary(p)).or(outdated.first()) else { return Roll::Done };
+    // Verified by its servers' answers, and by the kubelet too: the disruption budget counts what the kubelet says.
+    let is_verified = |pod: &str| {
+        look.topology.get(pod).is_some_and(Verdict::is_verified)
+            && look.observed.pods.iter().any(|p| p.name == pod && p.ready)
+    };
+    let mut unverified =
+        (0..template.replicas).map(|ordinal| set.pod(ordinal)).filter(|pod| !is_verified(pod)).peekable();
+    // A replica of the old template that does not become verified is what the new template is to mend.
+    let is_hopeless =
+        |pod: &String| outdated.iter().any(|p| p.name == *pod && !p.terminating && !is_primary(p));
+    let next = match unverified.peek().cloned() {
+        Some(pod) if !unverified.all(|pod| is_hopeless(&pod)) => {
+            return Roll::Wait(format!("{pod} must be verified before the next pod is replaced"));
+        }
+        Some(_) => outdated.iter().find(|p| !is_verified(&p.name)),
+        None => outdated.iter().find(|p| !is_primary(p)).or(outdated.first()),
+    };
+    let Some(next) = next else { return Roll::Done };
     if template.ephemeral && template.replicas == 1 {
         return Roll::Wait(format!(
             "{} holds the only copy of the data, in memory; set spec.replicas to 2 or more first",
@@ -103,7 +121,8 @@ mod tests {
 
     /// Pods by ordinal, with their state and template.
     fn look(pods: &[(InstanceState, &str)]) -> Look {
-        let mut look = Look { observed: Observed::default(), topology: Topology::default() };
+        let mut look =
+            Look { observed: Observed::default(), topology: Topology::default(), former_ended: true };
         for ((state, revision), ordinal) in pods.iter().zip(0..) {
             look.observed.pods.push(ObservedPod {
                 name: set().pod(ordinal),

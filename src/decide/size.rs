@@ -21,13 +21,19 @@ pub struct Size {
 pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Look) -> Size {
     let recorded =
         record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
-    let live = live.unwrap_or(0);
+    // Pods may outlive a StatefulSet that was deleted by hand.
+    let seen = look.observed.pods.iter().map(|pod| pod.ordinal + 1).max().unwrap_or(0);
+    let live = live.unwrap_or(0).max(seen);
+    let primary_serves =
+        record.primary.as_ref().is_some_and(|p| look.topology.serving().iter().any(|v| v.pod == *p));
     let (replicas, blocked) = if !record.sure {
         // Everybody who may hold data has to answer before one is chosen (rule 9).
         (recorded, None)
-    } else if !record.has_served() {
-        // Bootstrap begins with one member; an election over more members keeps them all.
-        (live.max(recorded).max(1), None)
+    } else if !record.has_served() || !primary_serves {
+        // Bootstrap begins with one member; an election needs everybody who may hold data.
+        let kept = live.max(recorded).max(1);
+        let is_held = record.has_served() && wanted < kept;
+        (kept, is_held.then(|| "no pod is removed while no primary serves".to_owned()))
     } else if wanted >= live {
         (wanted, None)
     } else {
@@ -36,8 +42,6 @@ pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look
             Err(why) => (live, Some(why)),
         }
     };
-    let primary_serves =
-        record.primary.as_ref().is_some_and(|p| look.topology.serving().iter().any(|v| v.pod == *p));
     let members = (0..replicas.max(recorded))
         .map(|ordinal| set.pod(ordinal))
         .filter(|pod| {
@@ -110,6 +114,7 @@ mod tests {
         Look {
             observed: Observed { pods: states.iter().map(|(ordinal, _)| pod(*ordinal)).collect() },
             topology: Topology { instances: states.iter().map(verdict).collect() },
+            former_ended: true,
         }
     }
 
@@ -187,8 +192,8 @@ mod tests {
         for (states, waits_for) in [
             (vec![(0, Primary), (1, LinkDown), (2, InSync)], "waiting for redis-1"),
             (vec![(0, Primary), (2, InSync)], "waiting for redis-1"),
-            (vec![(0, Unreachable), (1, LinkDown), (2, LinkDown)], "waiting for redis-0, redis-1"),
-            (vec![], "waiting for redis-0, redis-1"),
+            (vec![(0, Unreachable), (1, LinkDown), (2, LinkDown)], "no primary serves"),
+            (vec![], "no primary serves"),
         ] {
             let held = size(&set(), 2, Some(3), &served(0, 3), &look(&states));
             assert_eq!((held.replicas, held.members), (3, pods(0..3)), "{states:?}");

@@ -79,7 +79,7 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
         })
         .collect();
     let observed = Observed { pods };
-    Look { topology: topology(host, record, &observed), observed }
+    Look { topology: topology(host, record, &observed), observed, former_ended: false }
 }
 
 /// A set of three that served history `OLD` under redis-0.
@@ -193,7 +193,8 @@ fn the_longest_history_wins() {
 
 #[test]
 fn equal_histories_keep_the_primary_of_record() {
-    let record = Record { primary: Some("redis-2".into()), ..record() };
+    let seen_serving = record().seen_serving.map(|s| Serving { pod_uid: "uid-redis-2".into(), ..s });
+    let record = Record { primary: Some("redis-2".into()), seen_serving, ..record() };
     assert_eq!(winner_of(&record, &all_parked([100, 100, 100])).0, "redis-2");
 }
 
@@ -352,6 +353,7 @@ fn a_stranger_with_writes_of_its_own_is_held() {
 fn a_stranger_without_writes_of_its_own_is_parked() {
     let mut answers = healthy();
     change(&mut answers, "redis-2", |a| {
+        a.info.replication.backlog_active = true;
         a.info.replication.upstream = None;
         a.info.replication.replid2 = OLD.into();
         a.info.replication.replid = NEW.into();
@@ -406,6 +408,89 @@ fn without_a_sure_record_a_server_with_the_newest_data_is_adopted() {
         other => panic!("{other:?}"),
     }
     let mut behind = healthy();
-    change(&mut behind, "redis-2", |a| a.info.replication.offset = 500);
+    change(&mut behind, "redis-2", |a| *a = parked(server("redis-2", OLD, 500, 5)));
     assert_eq!(hold_reason(decide(&unsure, &look(&unsure, behind))), HoldReason::UnexpectedPrimary);
+
+    let mut all_aof = healthy();
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut all_aof, pod, |a| a.info.persistence.aof_enabled = true);
+    }
+    assert!(matches!(decide(&unsure, &look(&unsure, all_aof)), Decision::Note(_)));
+}
+
+/// A primary gets a new history when its first replica links; elections must know it.
+#[test]
+fn a_changed_history_of_the_same_process_is_noted() {
+    let mut answers = healthy();
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| a.info.replication.replid = NEW.into());
+    }
+    match decide(&record(), &look(&record(), answers)) {
+        Decision::Note(noted) => assert_eq!(noted.seen_serving.unwrap().replid, NEW),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Regression "a force-deleted pod's process lives on while its namesake answers".
+#[test]
+fn a_replaced_primary_whose_end_nobody_saw_holds() {
+    let mut unseen = look(&record(), all_parked([100, 120, 110]));
+    unseen.observed.pods[0].uid = "another".into();
+    assert_eq!(hold_reason(decide(&record(), &unseen)), HoldReason::FormerProcess);
+    unseen.former_ended = true;
+    assert_eq!(decide(&record(), &unseen), Decision::LookAgain);
+}
+
+/// A person who promotes where nobody serves is not undone.
+#[test]
+fn a_promotion_by_hand_while_nobody_serves_is_respected() {
+    let mut answers = all_parked([100, 100, 100]);
+    change(&mut answers, "redis-2", |a| {
+        a.info.replication.upstream = None;
+        a.info.replication.backlog_active = true;
+        a.info.replication.replid2 = OLD.into();
+        a.info.replication.replid = NEW.into();
+        a.info.replication.second_repl_offset = 101;
+    });
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::UnexpectedPrimary);
+}
+
+#[test]
+fn nobody_is_elected_while_a_failover_runs() {
+    let mut answers = all_parked([100, 120, 110]);
+    change(&mut answers, "redis-0", |a| a.info.replication.failover_state = "failover-in-progress".into());
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberLoading);
+}
+
+/// An RDB that was written before any replica linked has no history. Its data is older than that of a replica that
+/// linked since, and cannot be compared with any other's.
+#[test]
+fn a_primary_whose_history_is_lost_wins_over_nobody() {
+    let record = Record { closed: BTreeMap::from([(OLD.to_owned(), 100)]), start_offset: 100, ..record() };
+    let mut answers = all_parked([0, 100, 100]);
+    change(&mut answers, "redis-0", |a| a.info.replication.replid = "random".into());
+    let noted = |replid: &str| {
+        let seen_serving = record.seen_serving.clone().map(|s| Serving { replid: replid.into(), ..s });
+        Record { seen_serving, ..record.clone() }
+    };
+    assert_eq!(hold_reason(elected(&noted("served"), &answers)), HoldReason::HistoriesDiffer);
+    for pod in ["redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| {
+            a.info.replication.replid = "served".into();
+            a.info.replication.offset = 150;
+        });
+    }
+    assert_eq!(winner_of(&noted("served"), &answers).0, "redis-1");
+}
+
+/// The record says redis-0 won by rule 6, but REPLICAOF NO ONE never reached it.
+#[test]
+fn an_aof_winner_whose_promotion_did_not_arrive_wins_again() {
+    let mut answers = all_parked([0, 120, 110]);
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| a.info.persistence.aof_enabled = true);
+    }
+    change(&mut answers, "redis-0", |a| a.info.replication.replid = "fresh".into());
+    let (_, written) = winner_of(&record(), &answers);
+    assert_eq!(winner_of(&written, &answers).0, "redis-0");
 }

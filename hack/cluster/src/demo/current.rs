@@ -36,7 +36,8 @@ pub fn up(files: &Files, options: &Options, steps: &mut Steps) -> Result<Ready> 
         step.say(&format!("context {}", context.trim()));
         step.command(&mut kube.kubectl(["get", "nodes", "--request-timeout=20s"]))?;
         if first {
-            nothing_is_there(&kube)?;
+            // The copy of the person's credentials goes again with a refusal.
+            nothing_is_there(&kube).inspect_err(|_| drop(files.remove()))?;
         }
         files.claim(Place::Current)
     })?;

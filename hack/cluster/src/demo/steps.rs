@@ -123,9 +123,9 @@ impl Step<'_> {
 
     /// Shows for how long the step has been under way, and with what.
     fn tell(&mut self, doing: &str) {
-        let line = clip(&format!("{:>4} s  {}", self.started.elapsed().as_secs(), doing.trim()));
+        let line = format!("{:>4} s  {}", self.started.elapsed().as_secs(), doing.trim());
         if self.terminal {
-            print!("\r\x1b[2K    {line}");
+            print!("\r\x1b[2K    {}", clip(&line));
             // A terminal that is gone is no reason to end.
             let _ = std::io::stdout().flush();
         } else if self.told.elapsed() >= SILENCE {

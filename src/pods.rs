@@ -1,0 +1,146 @@
+//! Watching the pods of all sets: a cache for the looks, a pass for the set whose pod changed, and a memory of pods
+//! whose Redis was seen to end.
+//!
+//! Runs in standby too. The end of a pod is shown once; an operator that takes over a moment later must know of it,
+//! or it could not tell a pod that ended from one that was deleted by force and serves on.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, store::Writer},
+        watcher,
+    },
+};
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::{
+    desired::labels::MANAGED_BY, error::chain, http::Phase, monitor::Trigger, names::REDIS_CONTAINER,
+};
+
+/// Marks every object that the operator made.
+const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Names the set that a pod belongs to.
+const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+
+/// How many ended pods are remembered; one is asked for within seconds, or never.
+const REMEMBERED: usize = 10_000;
+
+/// Watches objects that the operator made.
+pub fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
+}
+
+/// UIDs of pods whose Redis the kubelet reported as ended for good.
+#[derive(Debug, Default)]
+pub struct Ended(Mutex<VecDeque<String>>);
+
+impl Ended {
+    /// Whether the end of this pod was seen.
+    pub fn contains(&self, uid: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|ended| ended == uid)
+    }
+
+    fn see(&self, pod: &Pod) {
+        let (Some(uid), true) = (pod.uid(), has_ended(pod)) else { return };
+        let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.contains(&uid) {
+            return;
+        }
+        if ended.len() == REMEMBERED {
+            ended.pop_front();
+        }
+        ended.push_back(uid);
+    }
+}
+
+/// The kubelet reports the container as terminated, and will not start it again. A pod that is merely gone, or was
+/// deleted by force, proves nothing.
+fn has_ended(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|s| s.phase.as_deref());
+    let is_last = pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"));
+    let redis = status
+        .and_then(|s| s.container_statuses.as_ref())
+        .and_then(|all| all.iter().find(|c| c.name == REDIS_CONTAINER));
+    is_last && redis.and_then(|c| c.state.as_ref()).is_some_and(|state| state.terminated.is_some())
+}
+
+/// Runs for as long as the process.
+pub async fn watch(
+    api: Api<Pod>,
+    cache: Writer<Pod>,
+    ended: Arc<Ended>,
+    phase: watch::Receiver<Phase>,
+    trigger: Trigger,
+) {
+    let changes = watcher(api, ours())
+        .default_backoff()
+        .modify(|pod| {
+            // A third of a pod's size, and nobody reads it.
+            pod.managed_fields_mut().clear();
+        })
+        .reflect(cache)
+        .touched_objects();
+    changes
+        .for_each(|change| {
+            match change {
+                Ok(pod) => {
+                    ended.see(&pod);
+                    if let (Phase::Leading, Some(set)) = (*phase.borrow(), set_of(&pod)) {
+                        // Fails only at shutdown, when nobody listens any more.
+                        let _ = trigger.unbounded_send(set);
+                    }
+                }
+                Err(error) => warn!(error = chain(&error), "the watch of pods failed; it is tried again"),
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+/// The set that a pod belongs to, by its label.
+fn set_of(pod: &Pod) -> Option<ObjectRef<crate::api::RedisReplicaSet>> {
+    Some(ObjectRef::new(pod.labels().get(INSTANCE_LABEL)?).within(&pod.namespace()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(deleted: bool, state: &Value) -> Pod {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"uid": "u"},
+            "status": {"phase": "Running", "containerStatuses": [{
+                "name": "redis", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+            }]},
+        }))
+        .unwrap();
+        if deleted {
+            pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        }
+        pod
+    }
+
+    #[test]
+    fn only_a_reported_end_counts() {
+        let (running, terminated) = (json!({"running": {}}), json!({"terminated": {"exitCode": 0}}));
+        assert!(has_ended(&pod(true, &terminated)));
+        assert!(!has_ended(&pod(true, &running)), "deleted by force, or still ending");
+        assert!(!has_ended(&pod(false, &terminated)), "the kubelet starts it again");
+        let ended = Ended::default();
+        ended.see(&pod(true, &running));
+        assert!(!ended.contains("u"));
+        ended.see(&pod(true, &terminated));
+        assert!(ended.contains("u"));
+    }
+}
