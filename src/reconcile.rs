@@ -271,6 +271,7 @@ async fn settle(
                 write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
             }
             Decision::Park(pods) => act::park(&mut connections, &pods).await?,
+            Decision::Retire(pods) => act::retire(&mut connections, &pods, &stored.record).await?,
             Decision::Promote { record, pod } => {
                 let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
                 write(pass, ctx, plan, &stored, record).await?;
