@@ -49,7 +49,7 @@ const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Mere progress of a start or a roll reaches the status at most this often: each step of each pod would be a write.
 /// Short enough for who watches, and `requeue` looks more often than this until the set is as wanted.
-pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(8);
 
 /// Time that the API server has to take a status or an Event.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
