@@ -26,7 +26,7 @@ demo-down: cluster-tool ## Remove all that `make demo` made.
 test: lint test-local test-cluster ## All tests, with all set-up done by itself.
 
 .PHONY: lint
-lint: ## Formatting, clippy, shellcheck, and what the dependencies are allowed to be.
+lint: packages ## Formatting, clippy, shellcheck, and what the dependencies are allowed to be.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features redis-operator/cluster-tests -- --deny warnings
 	shellcheck .ci/run $$(git ls-files '*.sh')
@@ -57,8 +57,12 @@ up: static tools ## The cluster with the operator's image, without anything inst
 down: cluster-tool ## Remove the cluster.
 	$(CLUSTER_TOOL) down
 
+.PHONY: packages
+packages: cluster-tool
+	$(CLUSTER_TOOL) packages
+
 .PHONY: tools
-tools: cluster-tool ## Build Kubernetes and the other tools that are not in the cache yet.
+tools: packages ## Build Kubernetes and the other tools that are not in the cache yet.
 	$(CLUSTER_TOOL) tools
 
 .PHONY: static

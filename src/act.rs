@@ -1,5 +1,7 @@
 //! Carrying out a decision: over the connection that it was decided on, or with the pod's UID as precondition.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -9,11 +11,17 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::{
+    decide::left_unwritten,
     names::REDIS_PORT,
-    observe::Connections,
+    observe::{Connections, PROBE_DEADLINE},
     plan::Plan,
+    record::Record,
     redis::{PARKED, probe::ProbeFailure},
 };
+
+/// Longest pause of writes while a server is retired: longer than the deadlines of what is done meanwhile, so that no
+/// write slips in between.
+const WRITES_WAIT: Duration = PROBE_DEADLINE.saturating_mul(3);
 
 /// Why an act could not be carried out. Nothing is lost: the next pass looks again and decides anew.
 #[derive(Debug, Error)]
@@ -53,6 +61,22 @@ pub async fn follow(connections: &mut Connections, pods: &[String], host: &str) 
 /// `REPLICAOF <nobody>` for each pod: it keeps its data, refuses writes, and nobody can copy from it.
 pub async fn park(connections: &mut Connections, pods: &[String]) -> Result<(), ActError> {
     replicaof(connections, pods, PARKED, "park").await
+}
+
+/// Parks servers that somebody promoted by hand, unless something was written to them: writes wait while the server is
+/// asked once more and parked. One that was written to meanwhile goes on as it is; the next look holds it.
+pub async fn retire(connections: &mut Connections, pods: &[String], record: &Record) -> Result<(), ActError> {
+    for pod in pods {
+        let connection = connection(connections, pod, "retire")?;
+        let failed = |source| redis("retire", pod, source);
+        connection.pause_writes(WRITES_WAIT).await.map_err(failed)?;
+        if left_unwritten(&connection.info_replication().await.map_err(failed)?, record) {
+            info!(pod, "parking: promoted by hand, and nothing was written to it");
+            connection.replicaof(PARKED.0, PARKED.1).await.map_err(failed)?;
+        }
+        connection.resume_writes().await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// One that refuses does not keep the others from being told; the first error is returned at the end.

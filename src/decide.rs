@@ -14,7 +14,7 @@ use rank::{Candidate, NoWinner, close_histories, rank, winner};
 use crate::{
     api::status::InstanceState,
     record::{Record, Serving},
-    redis::probe::Answer,
+    redis::info::Replication,
     topology::Verdict,
 };
 
@@ -29,6 +29,9 @@ pub enum Decision {
     LookAgain,
     /// Park these pods: they are linked to a server that is not the primary, or serve although they must not.
     Park(Vec<String>),
+    /// Park these pods: somebody promoted them by hand beside the serving primary, and nothing was written to them yet.
+    /// Nothing may be written between that look and the parking either.
+    Retire(Vec<String>),
     /// Write the record, then promote the pod.
     Promote {
         /// The record to write first.
@@ -150,12 +153,12 @@ pub fn unlinked(record: &Record, look: &Look) -> Vec<String> {
 
 /// Rule 3, second half: somebody serves who is not the primary of record.
 fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look, primary_serves: bool) -> Decision {
-    let mut harmless = Vec::new();
+    let (mut ended, mut idle) = (Vec::new(), Vec::new());
     for stranger in strangers {
-        match look.member(&stranger.pod) {
-            Some(member) if adds_nothing(member.answer, record, primary_serves) => {
-                harmless.push(stranger.pod.clone());
-            }
+        let replication = look.member(&stranger.pod).map(|member| &member.answer.info.replication);
+        match replication {
+            Some(own) if record.closed.contains_key(&own.replid) => ended.push(stranger.pod.clone()),
+            Some(own) if primary_serves && left_unwritten(own, record) => idle.push(stranger.pod.clone()),
             _ => {
                 return Decision::Hold(Hold {
                     reason: HoldReason::UnexpectedPrimary,
@@ -169,19 +172,16 @@ fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look, primary
             }
         }
     }
-    Decision::Park(harmless)
+    if ended.is_empty() { Decision::Retire(idle) } else { Decision::Park(ended) }
 }
 
-/// Whether parking this server loses nothing: its history was closed by an election, or it was promoted by hand beside
-/// the serving primary, out of the served history, and nothing was written to it since. Without a backlog its offset
-/// would not tell. Where nobody else serves, a person's promotion is respected.
-fn adds_nothing(answer: &Answer, record: &Record, primary_serves: bool) -> bool {
-    let own = &answer.info.replication;
-    let left_served_history = primary_serves
+/// Whether a server left the served history, by a promotion by hand, and nothing was written to it since. Without a
+/// backlog its offset would not tell.
+pub fn left_unwritten(own: &Replication, record: &Record) -> bool {
+    own.upstream.is_none()
         && own.backlog_active
         && record.seen_serving.as_ref().is_some_and(|s| s.replid == own.replid2)
-        && own.offset < own.second_repl_offset;
-    record.closed.contains_key(&own.replid) || left_served_history
+        && own.offset < own.second_repl_offset
 }
 
 /// Rule 9: the record was lost and somebody serves. It is adopted only when all members answer and none has more.

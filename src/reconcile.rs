@@ -49,7 +49,7 @@ const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Mere progress of a start or a roll reaches the status at most this often: each step of each pod would be a write.
 /// Short enough for who watches, and `requeue` looks more often than this until the set is as wanted.
-pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(8);
 
 /// Time that the API server has to take a status or an Event.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
@@ -271,6 +271,7 @@ async fn settle(
                 write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
             }
             Decision::Park(pods) => act::park(&mut connections, &pods).await?,
+            Decision::Retire(pods) => act::retire(&mut connections, &pods, &stored.record).await?,
             Decision::Promote { record, pod } => {
                 let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
                 write(pass, ctx, plan, &stored, record).await?;

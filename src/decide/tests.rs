@@ -8,7 +8,7 @@ use crate::{
     redis::{
         PARKED,
         info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
-        probe::ProbeFailure,
+        probe::{Answer, ProbeFailure},
     },
     topology::topology,
 };
@@ -360,7 +360,7 @@ fn a_stranger_without_writes_of_its_own_is_parked() {
         a.info.replication.second_repl_offset = 101;
         a.info.replication.offset = 100;
     });
-    assert_eq!(decide(&record(), &look(&record(), answers)), Decision::Park(vec!["redis-2".into()]));
+    assert_eq!(decide(&record(), &look(&record(), answers)), Decision::Retire(vec!["redis-2".into()]));
 }
 
 /// Trap 1: an empty server that was promoted by hand under the primary's name must not become the truth.

@@ -73,6 +73,16 @@ impl Connection {
         self.run("REPLICAOF", cmd("REPLICAOF").arg("NO").arg("ONE")).await
     }
 
+    /// `CLIENT PAUSE … WRITE`: writes of all clients wait, reads and admin commands go on. Ends by itself.
+    pub async fn pause_writes(&mut self, limit: Duration) -> Result<(), ProbeFailure> {
+        self.run("CLIENT", cmd("CLIENT").arg("PAUSE").arg(limit.as_millis().to_string()).arg("WRITE")).await
+    }
+
+    /// `CLIENT UNPAUSE`.
+    pub async fn resume_writes(&mut self) -> Result<(), ProbeFailure> {
+        self.run("CLIENT", cmd("CLIENT").arg("UNPAUSE")).await
+    }
+
     async fn run(&mut self, name: &str, command: &Cmd) -> Result<(), ProbeFailure> {
         self.query(name, command).await
     }

@@ -21,6 +21,8 @@ fn installs_by_helm_by_kubectl_and_for_one_namespace() {
     set.up(json!({"replicas": 2}));
     let password = password_of(&set);
 
+    // The release may be of an earlier run.
+    install(&[]);
     helm(&["test", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--timeout", "120s"]);
     kubectl(&[
         "patch",

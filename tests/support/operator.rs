@@ -23,7 +23,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use redis_operator::{names::REDIS_PORT, redis::PARKED};
 use serde_json::{Value, json};
@@ -242,10 +242,25 @@ async fn run(pods: Api<Pod>, machines: Arc<Mutex<Machines>>) {
     loop {
         // The API server may be gone for a while: that is some tests' subject.
         if let Ok(list) = pods.list(&ListParams::default()).await {
-            let changed = machines.lock().unwrap().sync(&list.items);
+            for pod in
+                list.items.iter().filter(|pod| pod.spec.as_ref().is_some_and(|s| s.node_name.is_none()))
+            {
+                // A pod without a node is deleted at once; one with a node waits for its kubelet.
+                let name = pod.name_any();
+                let binding = json!({
+                    "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+                    "target": {"apiVersion": "v1", "kind": "Node", "name": "node"},
+                });
+                let _: Result<Value, _> =
+                    pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+            }
+            let (changed, ended) = machines.lock().unwrap().sync(&list.items);
             for (pod, status) in changed {
                 let patch = Patch::Merge(json!({"status": status}));
                 let _ = pods.patch_status(&pod, &PatchParams::default(), &patch).await;
+            }
+            for pod in ended {
+                let _ = pods.delete(&pod, &DeleteParams::default().grace_period(0)).await;
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -253,22 +268,27 @@ async fn run(pods: Api<Pod>, machines: Arc<Mutex<Machines>>) {
 }
 
 impl Machines {
-    /// Starts what is missing and ends what is not wanted; returns the pods whose status changed.
-    fn sync(&mut self, pods: &[Pod]) -> Vec<(String, Value)> {
-        let mut changed = Vec::new();
+    /// Starts what is missing and ends what is not wanted; returns the pods whose status changed, and those that have
+    /// ended.
+    fn sync(&mut self, pods: &[Pod]) -> (Vec<(String, Value)>, Vec<String>) {
+        let (mut changed, mut ended) = (Vec::new(), Vec::new());
         if self.ended {
-            return changed;
+            return (changed, ended);
         }
-        let gone: Vec<String> = self
-            .servers
-            .keys()
-            .filter(|uid| !pods.iter().any(|pod| pod.uid().as_ref() == Some(uid)))
-            .cloned()
-            .collect();
+        let stays = |uid: &String| {
+            let pod = pods.iter().find(|pod| pod.uid().as_ref() == Some(uid));
+            pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none())
+        };
+        let gone: Vec<String> = self.servers.keys().filter(|uid| !stays(uid)).cloned().collect();
         for mut server in gone.iter().filter_map(|uid| self.servers.remove(uid)).collect::<Vec<_>>() {
             // Gracefully: Redis saves, and its next pod loads that from the volume.
             let _ = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status();
             server.child.wait().unwrap();
+            let mut last = status(&server);
+            last["containerStatuses"][0]["ready"] = json!(false);
+            last["containerStatuses"][0]["state"] = json!({"running": null, "terminated": {"exitCode": 0}});
+            changed.push((server.pod.clone(), last));
+            ended.push(server.pod);
         }
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let (name, uid) = (pod.name_any(), pod.uid().unwrap());
@@ -287,7 +307,7 @@ impl Machines {
             changed.push((name, status(&server)));
             self.servers.insert(uid, server);
         }
-        changed
+        (changed, ended)
     }
 
     fn spawn(&self, pod: &str, namespace: &str, address: Ipv4Addr) -> Child {

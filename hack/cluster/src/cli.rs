@@ -12,7 +12,7 @@ use crate::image::catalogue::{self, Image};
 use crate::image::load;
 use crate::layout::Layout;
 use crate::topology::Node;
-use crate::{demo, down, lock, network, node, relay, status, tools, up};
+use crate::{demo, down, lock, network, node, packages, relay, status, tools, up};
 
 /// A real three-node Kubernetes cluster on one Linux machine.
 #[derive(Parser)]
@@ -34,6 +34,8 @@ enum Verb {
         #[arg(long, value_name = "NAME")]
         path: Option<String>,
     },
+    /// Install the Debian packages that are missing.
+    Packages,
     /// Bring the cluster up, or repair it, and wait until it is usable.
     Up {
         /// Port of the API on the host's loopback.
@@ -115,6 +117,7 @@ pub fn run() -> Result<ExitCode> {
             tools::ensure(&tools::ALL)?;
             println!("all tools are built");
         }
+        Verb::Packages => packages::ensure()?,
         Verb::Up { api_port } => {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;
             up::up(&layout()?, api_port)?;

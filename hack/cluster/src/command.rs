@@ -8,8 +8,18 @@ use anyhow::{Context as _, Result, bail};
 /// A command of a program and its arguments.
 pub fn command<S: AsRef<std::ffi::OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(program);
-    command.args(args);
+    command.args(args).env("PATH", search_path());
     command
+}
+
+/// The caller's PATH and the system's directories behind it: kubelet and containerd call mount, iptables and others by
+/// name, whatever PATH the cluster was brought up with.
+fn search_path() -> String {
+    const SYSTEM: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    match std::env::var("PATH") {
+        Ok(path) if !path.is_empty() => format!("{path}:{SYSTEM}"),
+        _ => SYSTEM.to_owned(),
+    }
 }
 
 /// Runs `program` and returns what it wrote to its standard output.

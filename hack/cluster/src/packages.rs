@@ -1,4 +1,4 @@
-//! The Debian or Ubuntu packages that a node and the images are made of.
+//! The Debian or Ubuntu packages that a node and the images are made of, and those that the tests call.
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{command, output, run};
 
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 16] = [
     "bind9-dnsutils",
     "busybox-static",
     "containerd",
@@ -23,6 +23,7 @@ const PACKAGES: [&str; 15] = [
     "redis-server",
     "redis-tools",
     "runc",
+    "shellcheck",
     "util-linux",
 ];
 
