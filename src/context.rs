@@ -53,6 +53,8 @@ struct Written {
     over_version: Option<String>,
     status: RedisReplicaSetStatus,
     at: Instant,
+    /// How many writes of mere progress in a row this is; 0 for any other write.
+    progress: u32,
 }
 
 /// What the process remembers of each set between passes. Losing it costs nothing but a needless call.
@@ -80,18 +82,24 @@ impl Memory {
         }
     }
 
-    /// Remembers a status that was just written.
-    pub fn wrote_status(&self, set: &RedisReplicaSet, status: RedisReplicaSetStatus) {
+    /// Remembers a status that was just written, and whether it told of mere progress.
+    pub fn wrote_status(&self, set: &RedisReplicaSet, status: RedisReplicaSetStatus, progress: bool) {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        sets.entry(ObjectRef::from_obj(set)).or_default().written =
-            Some(Written { over_version: set.resource_version(), status, at: Instant::now() });
+        let written = &mut sets.entry(ObjectRef::from_obj(set)).or_default().written;
+        let in_a_row = written.as_ref().map_or(0, |before| before.progress);
+        let progress = if progress { in_a_row.saturating_add(1) } else { 0 };
+        *written =
+            Some(Written { over_version: set.resource_version(), status, at: Instant::now(), progress });
     }
 
-    /// Whether this process wrote the status less than `interval` ago.
-    pub fn wrote_within(&self, set: &RedisReplicaSet, interval: Duration) -> bool {
+    /// Whether this process wrote the status so lately that mere progress has to wait: for `interval` at first, twice
+    /// as long after each such write, four times at most.
+    pub fn wrote_lately(&self, set: &RedisReplicaSet, interval: Duration) -> bool {
         let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         let written = sets.get(&ObjectRef::from_obj(set)).and_then(|r| r.written.as_ref());
-        written.is_some_and(|written| written.at.elapsed() < interval)
+        written.is_some_and(|written| {
+            written.at.elapsed() < interval.saturating_mul(2_u32.pow(written.progress.min(2)))
+        })
     }
 
     /// Counts a failed pass; returns how many failed in a row. A success starts anew.

@@ -47,8 +47,9 @@ const ELECTION_PAUSE: Duration = Duration::from_millis(100);
 /// have to be told several times.
 const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Mere progress of a start or a roll reaches the status at most this often: each step of each pod would be a write.
-/// Short enough for who watches, and `requeue` looks more often than this until the set is as wanted.
+/// Mere progress of a start or a roll reaches the status at most this often, and less often the longer it takes: each
+/// step of each pod would be a write. Short enough for who watches, and `requeue` looks more often than this until the
+/// set is as wanted.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(8);
 
 /// Time that the API server has to take a status or an Event.
@@ -136,7 +137,8 @@ pub async fn publish(
 ) -> Result<(RedisReplicaSetStatus, bool), PublishError> {
     let before = ctx.memory.current_status(set);
     let status = derive(before.as_ref(), learned, now);
-    if is_mere_progress(before.as_ref(), &status) && ctx.memory.wrote_within(set, PROGRESS_INTERVAL) {
+    let progress = is_mere_progress(before.as_ref(), &status);
+    if progress && ctx.memory.wrote_lately(set, PROGRESS_INTERVAL) {
         return Ok((before.unwrap_or(status), true));
     }
     // The client has no time-out of its own: an answer that never comes would hold this set for ever.
@@ -144,7 +146,7 @@ pub async fn publish(
     if !patched.await.map_err(|_| PublishError::Deadline)?? {
         return Ok((status, false));
     }
-    ctx.memory.wrote_status(set, status.clone());
+    ctx.memory.wrote_status(set, status.clone(), progress);
     for event in events::transitions(before.as_ref(), &status) {
         info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
         // An Event is a courtesy: failing to send one must not end a pass.

@@ -5,10 +5,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{PersistentVolumeClaim, Pod, Secret},
+    api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Secret},
 };
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
     runtime::watcher,
 };
@@ -39,7 +39,7 @@ pub const PROBING_NODE: &str = "node-0";
 pub enum Storage {
     /// In the Pod.
     Ephemeral,
-    /// In a volume for each Pod, which goes with the set.
+    /// In a volume for each Pod.
     Volumes,
 }
 
@@ -47,7 +47,10 @@ impl Storage {
     fn spec(self) -> Value {
         match self {
             Self::Ephemeral => json!({"ephemeral": {}}),
-            Self::Volumes => json!({"size": "64Mi", "retention": {"whenDeleted": "Delete"}}),
+            // Retention is left at its default, and the volumes are deleted by hand: with `whenDeleted: Delete` the
+            // StatefulSet controller writes each new claim once more, the scheduler's own write of it then conflicts,
+            // and every Pod waits a second for the scheduler's next try.
+            Self::Volumes => json!({"size": "64Mi"}),
         }
     }
 }
@@ -215,7 +218,7 @@ impl Set {
         self.stop_probing();
         lab.api::<RedisReplicaSet>().delete(&self.name.name, &DeleteParams::default()).await?;
         let mine = ListParams::default().labels(&format!("app.kubernetes.io/instance={}", self.name.name));
-        gone(lab, &mine).await
+        clean(lab, &mine).await
     }
 }
 
@@ -243,14 +246,24 @@ fn password_in(secret: &Secret) -> Option<String> {
 pub async fn delete_all(lab: &Lab) -> Result<(), Failure> {
     let all = ListParams::default();
     lab.api::<RedisReplicaSet>().delete_collection(&DeleteParams::default(), &all).await?;
-    gone(lab, &all).await
+    clean(lab, &all).await
 }
 
-async fn gone(lab: &Lab, mine: &ListParams) -> Result<(), Failure> {
-    until(Duration::from_secs(150), "the Pods and volumes of a deleted set are gone", async || {
-        let pods = lab.api::<Pod>().list_metadata(mine).await?;
-        let claims = lab.api::<PersistentVolumeClaim>().list_metadata(mine).await?;
-        Ok(pods.items.is_empty() && claims.items.is_empty())
+/// Waits until the Pods are gone, deletes their volumes, and waits until these are gone and given back as well: the
+/// provisioner's work would otherwise go on beside the next measurement.
+async fn clean(lab: &Lab, mine: &ListParams) -> Result<(), Failure> {
+    let limit = Duration::from_secs(150);
+    until(limit, "the Pods of a deleted set are gone", async || {
+        Ok(lab.api::<Pod>().list_metadata(mine).await?.items.is_empty())
+    })
+    .await?;
+    lab.api::<PersistentVolumeClaim>().delete_collection(&DeleteParams::default(), mine).await?;
+    let volumes: Api<PersistentVolume> = Api::all(lab.client.clone());
+    until(limit, "the volumes of deleted sets are gone", async || {
+        let all = volumes.list(&ListParams::default()).await?;
+        let mut claims =
+            all.iter().filter_map(|volume| volume.spec.as_ref()?.claim_ref.as_ref()?.namespace.as_deref());
+        Ok(claims.all(|namespace| namespace != NAMESPACE))
     })
     .await
 }
