@@ -103,7 +103,7 @@ pub fn decide(record: &Record, look: &Look) -> Decision {
 /// Rule 3, first half: the primary of record serves, so everybody else belongs behind it.
 fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
     let Some(own) = look.member(&primary.pod) else { return Decision::Rest };
-    let now_serving = serving(&own);
+    let now_serving = serving(&own, record);
     // The history is noted anew when it changes: a primary gets another one when its first replica links.
     if record.seen_serving.as_ref() != Some(&now_serving) {
         let same_process = record.seen_serving.as_ref().is_none_or(|seen| seen.run_id == now_serving.run_id);
@@ -204,7 +204,7 @@ fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
             epoch: record.epoch + 1,
             primary: Some(one.pod.clone()),
             start_offset: own.answer.info.replication.offset,
-            seen_serving: Some(serving(&own)),
+            seen_serving: Some(serving(&own, record)),
             sure: true,
             ..record.clone()
         }),
@@ -342,11 +342,22 @@ fn unsettled_members(look: &Look) -> Option<Hold> {
     })
 }
 
-fn serving(member: &Candidate<'_>) -> Serving {
-    Serving {
-        pod_uid: member.uid.to_owned(),
-        run_id: member.answer.info.server.run_id.clone(),
-        replid: member.answer.info.replication.replid.clone(),
+/// What the record is to say of this process.
+fn serving(member: &Candidate<'_>, record: &Record) -> Serving {
+    let server = &member.answer.info.server;
+    let replid = member.answer.info.replication.replid.clone();
+    // The start of a process is read from two clocks and moves by a second: what was noted first stays.
+    match &record.seen_serving {
+        Some(seen) if seen.run_id == server.run_id && seen.pod_uid == member.uid => {
+            Serving { replid, ..seen.clone() }
+        }
+        _ => Serving {
+            pod_uid: member.uid.to_owned(),
+            node: member.node.to_owned(),
+            run_id: server.run_id.clone(),
+            started: server.started(),
+            replid,
+        },
     }
 }
 

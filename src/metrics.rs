@@ -301,6 +301,7 @@ mod tests {
             version: "7.0.15".into(),
             run_id: "run".into(),
             uptime_seconds: 1,
+            time_micros: 0,
         };
         let persistence = Persistence { loading: false, async_loading: false, aof_enabled: false };
         Answer { info: Info { server, replication, persistence, keys: None }, announced: String::new() }
@@ -311,6 +312,7 @@ mod tests {
             name: set().pod(ordinal),
             ordinal,
             uid: String::new(),
+            node: String::new(),
             ready: true,
             terminating: false,
             revision: None,

@@ -18,6 +18,8 @@ pub struct ObservedPod {
     pub ordinal: i32,
     /// UID: a namesake that comes later is another pod.
     pub uid: String,
+    /// Node that it was scheduled to; empty before that.
+    pub node: String,
     /// The pod's Ready condition, as the kubelet sees it.
     pub ready: bool,
     /// `deletionTimestamp` is set.

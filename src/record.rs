@@ -1,9 +1,8 @@
 //! The role record: who is primary, and since which decision (`docs/protocol.md`, "The record").
 //!
-//! Pure: reading and writing the `ConfigMap` that holds it is the work of `store`. Fields of the protocol that no
-//! rule of this version reads (voters, switchTo) are not here yet.
+//! Pure: reading and writing the `ConfigMap` that holds it is the work of `store`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +20,13 @@ pub struct Record {
     pub start_offset: i64,
     /// Pod names that may hold data of the set. A pod enters before it is created.
     pub members: Vec<String>,
+    /// `run_id`s of replicas that had all of the serving primary's data at some moment since the last decision: they may
+    /// decide without a primary that stays silent (rule 4b).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub voters: BTreeSet<String>,
+    /// A planned switchover that has begun and whose end was not seen yet (rules 2 and 8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch_to: Option<SwitchTo>,
     /// Histories that an election ended: `replid` to the offset up to which they count (rules 5 and 7).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub closed: BTreeMap<String, i64>,
@@ -31,14 +37,31 @@ pub struct Record {
     pub sure: bool,
 }
 
-/// A process that served as primary, by its own words.
+/// A planned switchover that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchTo {
+    /// Pod that is to become the primary.
+    pub target: String,
+    /// `master_replid` that the primary of record served when the switchover began.
+    pub replid: String,
+}
+
+/// A process that served as primary, by its own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Serving {
     /// UID of its pod.
     pub pod_uid: String,
+    /// Node that its pod ran on; empty where that was not known.
+    #[serde(default)]
+    pub node: String,
     /// `run_id` of the process.
     pub run_id: String,
+    /// When the process started, in seconds since 1970 by its node's clock, rounded up. A container that ended later
+    /// than this ended the process.
+    #[serde(default)]
+    pub started: i64,
     /// `master_replid` that it served.
     pub replid: String,
 }
@@ -54,6 +77,8 @@ impl Record {
             primary: None,
             start_offset: 0,
             members,
+            voters: BTreeSet::new(),
+            switch_to: None,
             closed: BTreeMap::new(),
             seen_serving: None,
             sure,

@@ -49,6 +49,7 @@ fn render(info: &Info) -> String {
         }
     }
     writeln!(text, "run_id:{}\r\nuptime_in_seconds:{}\r", server.run_id, server.uptime_seconds).unwrap();
+    writeln!(text, "server_time_usec:{}\r", server.time_micros).unwrap();
     writeln!(text, "\r\n# Persistence\r\nloading:{}\r", number(persistence.loading)).unwrap();
     if persistence.async_loading {
         writeln!(text, "async_loading:1\r").unwrap();
@@ -179,13 +180,14 @@ fn info() -> impl Strategy<Value = Info> {
         select(vec![Flavour::Redis, Flavour::Valkey]),
         "[6-9]\\.[0-9]\\.[0-9]{1,2}",
         "[0-9a-f]{40}",
-        any::<i64>(),
+        any::<(i64, i64)>(),
     )
-        .prop_map(|(flavour, version, run_id, uptime_seconds)| Server {
+        .prop_map(|(flavour, version, run_id, (uptime_seconds, time_micros))| Server {
             flavour,
             version,
             run_id,
             uptime_seconds,
+            time_micros,
         });
     let rarely = || prop::bool::weighted(0.1);
     let persistence =
@@ -303,7 +305,7 @@ proptest! {
     /// Every line that the renderer prints for all servers is needed: without it there is an error that names it.
     #[test]
     fn a_missing_field_is_named(info in info(), field in select(vec![
-        "run_id", "uptime_in_seconds", "loading", "aof_enabled", "role", "master_failover_state", "master_replid",
+        "run_id", "uptime_in_seconds", "server_time_usec", "loading", "aof_enabled", "role", "master_failover_state", "master_replid",
         "master_replid2", "master_repl_offset", "second_repl_offset", "repl_backlog_active",
     ])) {
         let text = render(&info);

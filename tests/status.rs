@@ -65,7 +65,12 @@ fn a_plan(wanted: i32, paused: bool) -> Plan {
 
 /// A record of a set that redis-0 has served.
 fn served(members: i32) -> Record {
-    let serving = Serving { pod_uid: "uid-0".into(), run_id: "run".into(), replid: REPLID.into() };
+    let serving = Serving {
+        pod_uid: "uid-0".into(),
+        run_id: "run".into(),
+        replid: REPLID.into(),
+        ..Serving::default()
+    };
     Record {
         epoch: 1,
         primary: Some("redis-0".into()),

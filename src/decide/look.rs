@@ -27,7 +27,13 @@ impl Look {
             })
             .filter_map(|pod| {
                 let answer = pod.answer.as_ref().ok()?;
-                Some(Candidate { pod: &pod.name, uid: &pod.uid, ordinal: pod.ordinal, answer })
+                Some(Candidate {
+                    pod: &pod.name,
+                    uid: &pod.uid,
+                    node: &pod.node,
+                    ordinal: pod.ordinal,
+                    answer,
+                })
             })
             .collect()
     }

@@ -17,6 +17,8 @@ pub struct Candidate<'a> {
     pub pod: &'a str,
     /// UID of its pod.
     pub uid: &'a str,
+    /// Node of its pod.
+    pub node: &'a str,
     /// Ordinal of its pod.
     pub ordinal: i32,
     /// What its Redis answered.

@@ -128,6 +128,7 @@ mod tests {
                 name: set().pod(ordinal),
                 ordinal,
                 uid: format!("uid-{ordinal}"),
+                node: String::new(),
                 ready: true,
                 terminating: false,
                 revision: Some((*revision).to_owned()),

@@ -98,6 +98,7 @@ mod tests {
             name: set().pod(ordinal),
             ordinal,
             uid: format!("uid-{ordinal}"),
+            node: String::new(),
             ready: true,
             terminating: false,
             revision: None,
@@ -124,8 +125,12 @@ mod tests {
 
     /// A record of a set whose primary was seen serving.
     fn served(primary: i32, members: i32) -> Record {
-        let serving =
-            Serving { pod_uid: format!("uid-{primary}"), run_id: "run".into(), replid: "replid".into() };
+        let serving = Serving {
+            pod_uid: format!("uid-{primary}"),
+            run_id: "run".into(),
+            replid: "replid".into(),
+            ..Serving::default()
+        };
         Record {
             epoch: 1,
             primary: Some(set().pod(primary)),

@@ -29,6 +29,7 @@ fn server(pod: &str, replid: &str, offset: i64, keys: i64) -> Answer {
                 version: "7.0.15".into(),
                 run_id: format!("run-{pod}"),
                 uptime_seconds: 5,
+                time_micros: 0,
             },
             replication: Replication {
                 upstream: None,
@@ -71,6 +72,7 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
             name: pod.into(),
             ordinal: pod.rsplit('-').next().unwrap().parse().unwrap(),
             uid: format!("uid-{pod}"),
+            node: String::new(),
             ready: true,
             terminating: false,
             revision: None,
@@ -89,13 +91,13 @@ fn record() -> Record {
         primary: Some("redis-0".into()),
         start_offset: 0,
         members: vec!["redis-0".into(), "redis-1".into(), "redis-2".into()],
-        closed: BTreeMap::new(),
         seen_serving: Some(Serving {
             pod_uid: "uid-redis-0".into(),
             run_id: "run-redis-0".into(),
             replid: OLD.into(),
+            ..Serving::default()
         }),
-        sure: true,
+        ..Record::first(Vec::new(), true)
     }
 }
 

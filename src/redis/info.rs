@@ -32,8 +32,17 @@ pub struct Server {
     pub version: String,
     /// Identity of the process.
     pub run_id: String,
-    /// Seconds since the process started.
+    /// Seconds since the process started, rounded down.
     pub uptime_seconds: i64,
+    /// `server_time_usec`: the clock of its node when it answered, in microseconds since 1970.
+    pub time_micros: i64,
+}
+
+impl Server {
+    /// When the process started, in seconds since 1970 by its node's clock; at most a second late, never early.
+    pub fn started(&self) -> i64 {
+        self.time_micros.div_euclid(1_000_000).saturating_add(1).saturating_sub(self.uptime_seconds)
+    }
 }
 
 /// Which server this is.
@@ -160,6 +169,7 @@ pub fn parse_server(text: &str) -> Result<Server, ParseError> {
         version: version.to_owned(),
         run_id: server.text("run_id")?.to_owned(),
         uptime_seconds: server.number("uptime_in_seconds")?,
+        time_micros: server.number("server_time_usec")?,
     })
 }
 

@@ -23,6 +23,7 @@ pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
         name: format!("redis-{ordinal}"),
         ordinal,
         uid: format!("uid-{ordinal}"),
+        node: String::new(),
         ready: true,
         terminating: false,
         revision: None,
@@ -38,6 +39,7 @@ pub fn answer(announced: &str, replication: Replication) -> Answer {
         version: "7.0.15".to_owned(),
         run_id: format!("run of {announced}"),
         uptime_seconds: 1,
+        time_micros: 0,
     };
     let persistence = Persistence { loading: false, async_loading: false, aof_enabled: false };
     Answer { info: Info { server, replication, persistence, keys: None }, announced: announced.to_owned() }
