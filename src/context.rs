@@ -38,6 +38,8 @@ pub struct Context {
     pub pods: Store<Pod>,
     /// Until when this process may act.
     pub mandate: Mandate,
+    /// A pass that takes longer is given up.
+    pub pass_deadline: Duration,
     /// Pods whose end the watch has shown.
     pub ended: Arc<Ended>,
     /// The one publisher of Events.
