@@ -1,7 +1,7 @@
 //! What every pass shares.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,6 +23,7 @@ use crate::{
     monitor::Monitor,
     names::SetName,
     pods::Ended,
+    roles::Change,
     settings::Settings,
 };
 
@@ -70,6 +71,10 @@ struct Remembered {
     failures: u32,
     /// Replicas whose link is down, since when, or since they were told anew.
     unlinked: HashMap<String, Instant>,
+    /// UIDs of pods that do not truly follow, since when.
+    unsynced: HashMap<String, Instant>,
+    /// Pods whose label was changed, with the version over which that was done.
+    relabelled: HashMap<String, String>,
 }
 
 impl Memory {
@@ -128,6 +133,34 @@ impl Memory {
             due
         });
         stalled
+    }
+
+    /// For how long each of these pods (by UID) does not truly follow. Whoever is not among them starts anew.
+    pub fn unsynced_for(&self, set: &SetName, unsynced: Vec<String>) -> BTreeMap<String, Duration> {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = &mut sets.entry(ObjectRef::new(&set.name).within(&set.namespace)).or_default().unsynced;
+        since.retain(|uid, _| unsynced.contains(uid));
+        unsynced
+            .into_iter()
+            .map(|uid| (uid.clone(), since.entry(uid).or_insert_with(Instant::now).elapsed()))
+            .collect()
+    }
+
+    /// Those of the changes that were not made yet. The watch may be behind: a change that was made over the very
+    /// version of the pod that is seen again is not made twice.
+    pub fn not_made_yet(&self, set: &SetName, mut changes: Vec<Change>) -> Vec<Change> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = sets.get(&ObjectRef::new(&set.name).within(&set.namespace)) {
+            changes.retain(|change| made.relabelled.get(&change.pod) != Some(&change.version));
+        }
+        changes
+    }
+
+    /// Remembers changes that were made.
+    pub fn made(&self, set: &SetName, changes: Vec<Change>) {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = &mut sets.entry(ObjectRef::new(&set.name).within(&set.namespace)).or_default().relabelled;
+        made.extend(changes.into_iter().map(|change| (change.pod, change.version)));
     }
 
     /// Forgets a set that is gone.

@@ -3,11 +3,13 @@
 //! Pure, and one decision at a time: the caller acts on it, looks again, and asks again. What these rules do not
 //! cover is a [`Hold`]: nothing is done, and the status says what is missing.
 
+mod bootstrap;
 pub mod look;
 pub mod rank;
 pub mod roll;
 pub mod size;
 
+use bootstrap::first_primary;
 use look::Look;
 use rank::{Candidate, NoWinner, close_histories, rank, winner};
 
@@ -94,7 +96,7 @@ pub fn decide(record: &Record, look: &Look) -> Decision {
     let primary = serving.iter().find(|v| record.primary.as_deref() == Some(v.pod.as_str()));
     match (primary, serving.as_slice()) {
         (Some(primary), _) => primary_serves(primary, record, look),
-        (None, []) => nobody_serves(record, look),
+        (None, []) => first_primary(record, look).unwrap_or_else(|| nobody_serves(record, look)),
         (None, [one]) if !record.sure => adopt(one, record, look),
         (None, strangers) => strangers_serve(strangers, record, look, false),
     }

@@ -10,8 +10,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{ResourceExt, runtime::reflector::Store};
 
 use crate::{
+    desired::labels,
     names::{REDIS_CONTAINER, REDIS_PORT, SetName},
-    observed::{NoAnswer, Observed, ObservedPod},
+    observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
     plan::Plan,
     redis::{
         connection::Connection,
@@ -112,6 +113,11 @@ fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>, now: 
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         stuck: stuck(pod, now),
+        label: RoleLabel {
+            role: pod.labels().get(labels::ROLE).and_then(|value| Role::of(value)),
+            demoted_at: pod.annotations().get(labels::DEMOTED_AT).and_then(|at| at.parse().ok()),
+            version: pod.resource_version().unwrap_or_default(),
+        },
         answer,
     }
 }

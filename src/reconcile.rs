@@ -29,6 +29,7 @@ use crate::{
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
+    roles,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
     topology::topology,
@@ -61,7 +62,7 @@ pub struct Ended {
     pub status: RedisReplicaSetStatus,
     /// A stage failed.
     pub failed: bool,
-    /// Mere progress was held back; the next pass writes it.
+    /// Something was held back: mere progress, or the second cut of a demoted primary's clients. The next pass does it.
     pub deferred: bool,
 }
 
@@ -87,6 +88,10 @@ struct Pass {
     hold: Option<Hold>,
     size: Option<Size>,
     roll: Option<Roll>,
+    /// Over which the last look was taken.
+    connections: Connections,
+    /// Clients of a demoted primary are to be cut once more.
+    cut_is_due: bool,
 }
 
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
@@ -124,7 +129,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     };
     let (status, deferred) = publish(set, ctx, &learned, now).await?;
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
-    Ok(Ended { status, failed: failure.is_some(), deferred })
+    Ok(Ended { status, failed: failure.is_some(), deferred: deferred || pass.cut_is_due })
 }
 
 /// Writes the status if its meaning changed, and the Events of the change. Returns what stands in the cluster then,
@@ -177,6 +182,7 @@ async fn stages(
     if plan.paused {
         return Ok(());
     }
+    relabel(pass, ctx, &plan, now).await?;
     let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await
 }
@@ -207,7 +213,9 @@ async fn record(
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
     let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
     let former = volumes.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
-    let members = (0..former.max(1)).map(|ordinal| plan.set.pod(ordinal)).collect();
+    // A new set has all its members from the beginning; of a former one, whoever may hold its data.
+    let count = if former == 0 { plan.replicas } else { former };
+    let members = (0..count).map(|ordinal| plan.set.pod(ordinal)).collect();
     let first = Record::first(members, former == 0);
     info!(members = ?first.members, sure = first.sure, "beginning the role record");
     Ok(Some(store::create_record(&ctx.client, plan, &first).await?))
@@ -235,7 +243,8 @@ async fn settle(
     let mut first_look: Option<Look> = None;
     for _ in 0..ROUNDS {
         let Some(stored) = pass.stored.clone() else { return Ok(()) };
-        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
+        let (observed, connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
+        pass.connections = connections;
         ctx.metrics.count_probes(&observed);
         let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
         let former = stored.record.seen_serving.as_ref();
@@ -256,8 +265,8 @@ async fn settle(
         match decision {
             Decision::Rest => {
                 let stalled = ctx.memory.stalled(&plan.set, unlinked(&stored.record, &look), LINK_PATIENCE);
-                act::park(&mut connections, &stalled).await?;
-                return follow(&mut connections, plan, &stored.record, &stalled).await;
+                act::park(&mut pass.connections, &stalled).await?;
+                return follow(&mut pass.connections, plan, &stored.record, &stalled).await;
             }
             Decision::Hold(hold) => {
                 pass.hold = Some(hold);
@@ -272,14 +281,14 @@ async fn settle(
                 let members = size(&plan.set, plan.replicas, running, &record, &look).members;
                 write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
             }
-            Decision::Park(pods) => act::park(&mut connections, &pods).await?,
-            Decision::Retire(pods) => act::retire(&mut connections, &pods, &stored.record).await?,
+            Decision::Park(pods) => act::park(&mut pass.connections, &pods).await?,
+            Decision::Retire(pods) => act::retire(&mut pass.connections, &pods, &stored.record).await?,
             Decision::Promote { record, pod } => {
                 let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
                 write(pass, ctx, plan, &stored, record).await?;
-                act::promote(&mut connections, &pod, &why).await?;
+                act::promote(&mut pass.connections, &pod, &why).await?;
             }
-            Decision::Follow(pods) => follow(&mut connections, plan, &stored.record, &pods).await?,
+            Decision::Follow(pods) => follow(&mut pass.connections, plan, &stored.record, &pods).await?,
         }
     }
     Ok(())
@@ -296,6 +305,18 @@ async fn follow(
         Some(ordinal) => Ok(act::follow(connections, pods, &plan.fqdn(ordinal)).await?),
         None => Ok(()),
     }
+}
+
+/// The labels last: who is led to the primary finds one that serves.
+async fn relabel(pass: &mut Pass, ctx: &Context, plan: &Plan, now: Timestamp) -> Result<(), StageError> {
+    let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
+    let unsynced_for = ctx.memory.unsynced_for(&plan.set, roles::unsynced(&stored.record, look));
+    let due = roles::changes(&stored.record, look, &unsynced_for, now);
+    pass.cut_is_due = roles::cut_is_due(look, &due);
+    let changes = ctx.memory.not_made_yet(&plan.set, due);
+    act::role::relabel(&ctx.client, plan, &mut pass.connections, &changes, now).await?;
+    ctx.memory.made(&plan.set, changes);
+    Ok(())
 }
 
 /// The record gets the members before the `StatefulSet` gets the size.

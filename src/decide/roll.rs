@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::{
         api::status::InstanceState::{self, InSync, LinkDown, Pending, Primary},
-        observed::{NoAnswer, Observed},
+        observed::{NoAnswer, Observed, RoleLabel},
         topology::{Topology, Verdict},
     };
 
@@ -133,6 +133,7 @@ mod tests {
                 terminating: false,
                 revision: Some((*revision).to_owned()),
                 stuck: None,
+                label: RoleLabel::default(),
                 answer: Err(NoAnswer::NotStarted),
             });
             look.topology.instances.push(Verdict {
