@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    decide::voters::Glimpse,
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
@@ -69,6 +70,12 @@ struct Remembered {
     written: Option<Written>,
     /// Passes that failed in a row.
     failures: u32,
+    /// Since when nobody serves.
+    nobody_serves: Option<Instant>,
+    /// When a switchover ended without a change.
+    switched_in_vain: Option<Instant>,
+    /// A look at the serving primary, and when it was taken.
+    glimpse: Option<(Glimpse, Instant)>,
     /// Replicas whose link is down, since when, or since they were told anew.
     unlinked: HashMap<String, Instant>,
     /// UIDs of pods that do not truly follow, since when.
@@ -137,30 +144,77 @@ impl Memory {
 
     /// For how long each of these pods (by UID) does not truly follow. Whoever is not among them starts anew.
     pub fn unsynced_for(&self, set: &SetName, unsynced: Vec<String>) -> BTreeMap<String, Duration> {
-        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = &mut sets.entry(ObjectRef::new(&set.name).within(&set.namespace)).or_default().unsynced;
-        since.retain(|uid, _| unsynced.contains(uid));
-        unsynced
-            .into_iter()
-            .map(|uid| (uid.clone(), since.entry(uid).or_insert_with(Instant::now).elapsed()))
-            .collect()
+        self.with(set, |remembered| {
+            let since = &mut remembered.unsynced;
+            since.retain(|uid, _| unsynced.contains(uid));
+            let time = |uid: String| (uid.clone(), since.entry(uid).or_insert_with(Instant::now).elapsed());
+            unsynced.into_iter().map(time).collect()
+        })
     }
 
     /// Those of the changes that were not made yet. The watch may be behind: a change that was made over the very
     /// version of the pod that is seen again is not made twice.
     pub fn not_made_yet(&self, set: &SetName, mut changes: Vec<Change>) -> Vec<Change> {
-        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = sets.get(&ObjectRef::new(&set.name).within(&set.namespace)) {
-            changes.retain(|change| made.relabelled.get(&change.pod) != Some(&change.version));
-        }
+        self.with(set, |remembered| {
+            changes.retain(|change| remembered.relabelled.get(&change.pod) != Some(&change.version));
+        });
         changes
     }
 
     /// Remembers changes that were made.
     pub fn made(&self, set: &SetName, changes: Vec<Change>) {
+        let made = changes.into_iter().map(|change| (change.pod, change.version));
+        self.with(set, |remembered| remembered.relabelled.extend(made));
+    }
+
+    /// For how long nobody has been serving, as far as this process knows.
+    pub fn nobody_serves_for(&self, set: &SetName, nobody_serves: bool) -> Duration {
+        self.with(set, |remembered| {
+            if !nobody_serves {
+                remembered.nobody_serves = None;
+                return Duration::ZERO;
+            }
+            remembered.nobody_serves.get_or_insert_with(Instant::now).elapsed()
+        })
+    }
+
+    /// Remembers that a switchover ended without a change.
+    pub fn switched_in_vain(&self, set: &SetName) {
+        self.with(set, |remembered| remembered.switched_in_vain = Some(Instant::now()));
+    }
+
+    /// Whether a switchover ended without a change this lately.
+    pub fn switched_in_vain_within(&self, set: &SetName, interval: Duration) -> bool {
+        self.with(set, |remembered| remembered.switched_in_vain.is_some_and(|at| at.elapsed() < interval))
+    }
+
+    /// Takes what a look shows of the serving primary; returns an earlier one of at least this age.
+    pub fn glimpse(&self, set: &SetName, seen: Option<Glimpse>, age: Duration) -> Option<Glimpse> {
+        self.with(set, |remembered| {
+            let Some(seen) = seen else {
+                remembered.glimpse = None;
+                return None;
+            };
+            match &remembered.glimpse {
+                Some((earlier, at)) if earlier.primary == seen.primary => {
+                    let old = (at.elapsed() >= age).then(|| earlier.clone());
+                    // The next one is taken when this one has served; replicas that came since are in it.
+                    if old.is_some() {
+                        remembered.glimpse = Some((seen, Instant::now()));
+                    }
+                    old
+                }
+                _ => {
+                    remembered.glimpse = Some((seen, Instant::now()));
+                    None
+                }
+            }
+        })
+    }
+
+    fn with<T>(&self, set: &SetName, act: impl FnOnce(&mut Remembered) -> T) -> T {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = &mut sets.entry(ObjectRef::new(&set.name).within(&set.namespace)).or_default().relabelled;
-        made.extend(changes.into_iter().map(|change| (change.pod, change.version)));
+        act(sets.entry(ObjectRef::new(&set.name).within(&set.namespace)).or_default())
     }
 
     /// Forgets a set that is gone.

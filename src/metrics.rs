@@ -320,11 +320,7 @@ mod tests {
             label: RoleLabel::default(),
             answer,
         });
-        Look {
-            observed: Observed { pods: pods.collect() },
-            topology: Topology::default(),
-            former_ended: true,
-        }
+        Look { observed: Observed { pods: pods.collect() }, topology: Topology::default(), ..Look::default() }
     }
 
     fn status(states: &[InstanceState]) -> RedisReplicaSetStatus {
