@@ -20,7 +20,7 @@ use crate::{
         size::{Size, size},
         unlinked,
     },
-    desired::{Stage, desired},
+    desired::{Stage, desired, disruptions},
     error::{StageError, chain},
     events,
     monitor::Watched,
@@ -177,7 +177,7 @@ async fn stages(
     if plan.paused {
         return Ok(());
     }
-    let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
+    let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await
 }
 
@@ -302,8 +302,10 @@ async fn follow(
 async fn resize_and_apply(
     pass: &mut Pass,
     ctx: &Context,
+    set: &RedisReplicaSet,
     plan: &Plan,
     live: Live,
+    now: Timestamp,
 ) -> Result<apply::Applied, StageError> {
     let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
     let look = pass.look.clone().unwrap_or_default();
@@ -314,8 +316,12 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    let applied =
-        Box::pin(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live)).await?;
+    let before = ctx.memory.current_status(set).unwrap_or_default().instances;
+    let stage = Stage {
+        pods: replicas,
+        disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
+    };
+    let applied = Box::pin(apply::apply(&ctx.client, plan, desired(plan, stage), live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
