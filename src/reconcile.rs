@@ -23,7 +23,7 @@ use crate::{
         size::{Size, size},
         switchover::{Wish, wish},
     },
-    desired::{Stage, desired},
+    desired::{Stage, desired, disruptions},
     error::{StageError, chain},
     events,
     monitor::Watched,
@@ -191,7 +191,7 @@ async fn stages(
     if plan.paused {
         return Ok(());
     }
-    let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
+    let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await
 }
@@ -245,8 +245,10 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
 async fn resize_and_apply(
     pass: &mut Pass,
     ctx: &Context,
+    set: &RedisReplicaSet,
     plan: &Plan,
     live: Live,
+    now: Timestamp,
 ) -> Result<apply::Applied, StageError> {
     let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
     let look = pass.look.clone().unwrap_or_default();
@@ -257,8 +259,12 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    let applied =
-        Box::pin(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live)).await?;
+    let before = ctx.memory.current_status(set).unwrap_or_default().instances;
+    let stage = Stage {
+        pods: replicas,
+        disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
+    };
+    let applied = Box::pin(apply::apply(&ctx.client, plan, desired(plan, stage), live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }

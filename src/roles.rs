@@ -19,7 +19,7 @@ use crate::{
 pub const UNSYNCED_LIMIT: Duration = Duration::from_secs(10);
 
 /// Clients of a demoted primary are cut again after this time: those that came back at once were led to the same pod,
-/// since a label takes its way through the EndpointSlice to each node's rules (kube-proxy joins changes for up to 1 s).
+/// since a label takes its way through the `EndpointSlice` to each node's rules (kube-proxy joins changes for up to 1 s).
 pub const CUT_AGAIN: Duration = Duration::from_secs(3);
 
 /// One change of a pod's label.

@@ -364,7 +364,7 @@ impl<S: TowerService<http::Request<B>>, B> TowerService<http::Request<B>> for Co
 
 async fn pass(client: &Client, plan: &Plan, pods: i32) -> Result<Applied, ApplyError> {
     let live = fetch(client, &plan.set).await?;
-    apply(client, plan, desired(plan, Stage { pods }), live).await
+    apply(client, plan, desired(plan, Stage { pods, disruptions: 1 }), live).await
 }
 
 fn why(applied: &Applied) -> Vec<String> {
@@ -557,7 +557,8 @@ async fn what_kubernetes_would_refuse_is_not_sent() {
     }
 
     // The API server does refuse it: the classifier is not over-careful.
-    let body = serde_json::to_value(desired(&larger, Stage { pods: 1 }).stateful_set).unwrap();
+    let body =
+        serde_json::to_value(desired(&larger, Stage { pods: 1, disruptions: 1 }).stateful_set).unwrap();
     let params = PatchParams::apply(redis_operator::names::CHILDREN_MANAGER).force();
     let stateful_sets = Api::<StatefulSet>::namespaced(client.clone(), "blocked");
     let refused = stateful_sets.patch("redis", &params, &Patch::Apply(&body)).await.unwrap_err();
@@ -573,7 +574,8 @@ async fn pods_pass_the_restricted_standard() {
     let namespaces = Api::<Namespace>::all(client.clone());
     namespaces.patch("restricted", &PatchParams::default(), &Patch::Merge(&enforce)).await.unwrap();
     let set = create(&sets, "redis", json!({"storage": {"ephemeral": {}}})).await.unwrap();
-    let stateful_set = desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1 }).stateful_set;
+    let stateful_set =
+        desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1, disruptions: 1 }).stateful_set;
     let template = serde_json::to_value(stateful_set.spec.unwrap().template).unwrap();
     let pods = Api::<Pod>::namespaced(client.clone(), "restricted");
     let pod = |spec: &Value| {

@@ -34,11 +34,11 @@ pub async fn relabel(
     now: Timestamp,
 ) -> Result<(), ActError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &plan.set.namespace);
-    let changed = changes.iter().map(|change| {
+    let carried_out = changes.iter().map(|change| {
         let connection = connections.remove(&change.pod);
         carry_out(&api, change, connection, now)
     });
-    join_all(changed).await.into_iter().collect()
+    join_all(carried_out).await.into_iter().collect()
 }
 
 async fn carry_out(
