@@ -163,9 +163,7 @@ mod tests {
     use super::*;
     use crate::redis::info::{ConnectedReplica, Upstream};
 
-    type Answer = Result<Replication, ProbeFailure>;
-
-    fn server(follows: bool, replicas: usize, failover_state: &str) -> Answer {
+    fn server(follows: bool, replicas: usize, failover_state: &str) -> Replication {
         let upstream = Upstream {
             host: "a".into(),
             port: 6379,
@@ -181,7 +179,7 @@ mod tests {
             offset: 1,
             lag_seconds: 0,
         };
-        Ok(Replication {
+        Replication {
             upstream: follows.then_some(upstream),
             replicas: vec![replica; replicas],
             failover_state: failover_state.into(),
@@ -190,34 +188,38 @@ mod tests {
             second_repl_offset: -1,
             offset: 1,
             backlog_active: true,
-        })
+        }
+    }
+
+    fn heard(server: Replication, is_first: bool, is_over: bool) -> Option<End> {
+        end(&Ok(server), is_first, is_over)
     }
 
     #[test]
     fn only_a_primary_with_replicas_waits() {
         for is_over in [false, true] {
-            assert_eq!(end(&server(true, 0, "no-failover"), true, is_over), Some(End::NoPrimary));
-            assert_eq!(end(&server(true, 2, "no-failover"), true, is_over), Some(End::NoPrimary), "a chain");
-            assert_eq!(end(&server(false, 0, "no-failover"), true, is_over), Some(End::Alone));
+            assert_eq!(heard(server(true, 0, "no-failover"), true, is_over), Some(End::NoPrimary));
+            assert_eq!(heard(server(true, 2, "no-failover"), true, is_over), Some(End::NoPrimary), "a chain");
+            assert_eq!(heard(server(false, 0, "no-failover"), true, is_over), Some(End::Alone));
         }
-        assert_eq!(end(&server(false, 1, "no-failover"), true, false), None);
+        assert_eq!(heard(server(false, 1, "no-failover"), true, false), None);
     }
 
     #[test]
     fn waits_to_the_end_of_a_failover_and_no_longer() {
-        assert_eq!(end(&server(false, 1, "waiting-for-sync"), false, false), None);
+        assert_eq!(heard(server(false, 1, "waiting-for-sync"), false, false), None);
         for is_first in [false, true] {
-            assert_eq!(end(&server(true, 1, "failover-in-progress"), is_first, false), None);
-            assert_eq!(end(&server(true, 0, "failover-in-progress"), is_first, false), None, "dead target");
+            assert_eq!(heard(server(true, 1, "failover-in-progress"), is_first, false), None);
+            assert_eq!(heard(server(true, 0, "failover-in-progress"), is_first, false), None, "dead target");
         }
-        assert_eq!(end(&server(true, 0, "no-failover"), false, false), Some(End::Moved));
+        assert_eq!(heard(server(true, 0, "no-failover"), false, false), Some(End::Moved));
     }
 
     #[test]
     fn ends_when_the_last_replica_has_gone_or_the_time_is_spent() {
-        assert_eq!(end(&server(false, 0, "no-failover"), false, false), Some(End::Alone));
-        assert_eq!(end(&server(false, 1, "no-failover"), false, true), Some(End::Over));
-        assert_eq!(end(&server(true, 1, "failover-in-progress"), false, true), Some(End::Over));
+        assert_eq!(heard(server(false, 0, "no-failover"), false, false), Some(End::Alone));
+        assert_eq!(heard(server(false, 1, "no-failover"), false, true), Some(End::Over));
+        assert_eq!(heard(server(true, 1, "failover-in-progress"), false, true), Some(End::Over));
     }
 
     #[test]
