@@ -331,6 +331,38 @@ async fn acts_over_the_connection_of_the_observation() {
     assert_eq!((parked.host.as_str(), parked.port), PARKED);
 }
 
+/// Whose connection is cut, and whose is not.
+#[tokio::test]
+async fn clients_are_cut_and_the_replication_is_not() {
+    let primary = RedisServer::start(&[]);
+    let replica = primary.start_replica(&[]);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    let (_, mut own) = probe(&primary.target(), DEADLINE).await.unwrap();
+    let replid = own.info_replication().await.unwrap().replid;
+    let full_copies = || -> String {
+        let stats: String = primary.command(&["INFO", "stats"]);
+        stats.lines().find(|line| line.starts_with("sync_full:")).unwrap().to_owned()
+    };
+    let before = full_copies();
+
+    let mut idle = primary.client();
+    let () = redis::cmd("PING").query(&mut idle).unwrap();
+    let mut subscriber = primary.client();
+    let mut subscription = subscriber.as_pubsub();
+    subscription.subscribe("news").unwrap();
+    subscription.set_read_timeout(Some(PATIENCE)).unwrap();
+
+    assert_eq!(own.cut_clients().await.unwrap(), 2);
+    let error = subscription.get_message().unwrap_err();
+    assert!(error.is_connection_dropped(), "{error}");
+    assert!(redis::cmd("PING").query::<()>(&mut idle).unwrap_err().is_connection_dropped());
+    // Its own connection and the replica's stay.
+    assert_eq!(own.info_replication().await.unwrap().replid, replid);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    assert_eq!(full_copies(), before);
+    assert_eq!(own.cut_clients().await.unwrap(), 0);
+}
+
 /// One field of `INFO replication`.
 fn replication(server: &RedisServer, field: &str) -> String {
     let info: String = server.command(&["INFO", "replication"]);

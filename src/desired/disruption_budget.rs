@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        observed::{NoAnswer, Observed, ObservedPod},
+        observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
         topology::{Topology, Verdict},
     };
     use InstanceState::{LinkDown, Parked, Syncing};
@@ -98,6 +98,7 @@ mod tests {
             terminating,
             revision: None,
             stuck: None,
+            label: RoleLabel::default(),
             answer: Err(NoAnswer::NotStarted),
         };
         let verdict = |ordinal: i32, state| Verdict {

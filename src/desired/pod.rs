@@ -21,6 +21,7 @@ use crate::{
         AGENT_CONTAINER, AGENT_DIR, AUTH_DIR, CONFIG_DIR, DATA_DIR, DATA_VOLUME, PASSWORD_KEY, RECORD_DIR,
         REDIS_CONTAINER, REDIS_PORT, REDIS_PORT_NAME, RUN_DIR,
     },
+    observed::Role,
     plan::{Plan, Storage},
 };
 
@@ -39,7 +40,8 @@ const RUN_VOLUME: &str = "run";
 /// The template of every pod of the set.
 pub(super) fn template(plan: &Plan, config_hash: &str) -> PodTemplateSpec {
     let mut pod_labels = plan.pod_labels.clone();
-    pod_labels.extend(labels::labels(&plan.set));
+    // A pod that is made anew while no operator runs can be read; the operator moves the label on from there.
+    pod_labels.extend(labels::of_role(&plan.set, Role::Replica));
     let mut annotations = plan.pod_annotations.clone();
     annotations.insert(labels::CONFIG_HASH.to_owned(), config_hash.to_owned());
     // `kubectl logs` and `exec` then mean Redis where no container is named.
