@@ -1,9 +1,8 @@
 //! `agent prestop`: the container's preStop hook. It waits, bounded, until the operator has moved the primary away
 //! from this pod, so that a deletion, an eviction or a drain ends a replica and not the primary.
 //!
-//! It only asks. A `FAILOVER` from here would know neither the record nor the other members' data, and would run
-//! again in a pod whose operator is doing the same (experiment E19); the operator sees the pod's `deletionTimestamp`
-//! as soon as the kubelet does, and acts.
+//! It only asks. A `FAILOVER` from here would know neither the record nor the other members' data, and would cross
+//! the operator's own, which sees the pod's `deletionTimestamp` as soon as the kubelet does.
 //!
 //! The kubelet runs the hook before SIGTERM and within the pod's grace period: what is waited here is missing for
 //! the save. It sends SIGTERM however the hook ends, so a failure would stop nothing and only make an Event: the exit
