@@ -128,6 +128,7 @@ fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>, now: 
         ready: status
             .and_then(|s| s.conditions.as_ref())
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
+        moved: false,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         stuck: stuck(pod, now),

@@ -44,6 +44,9 @@ pub const PASS_DEADLINE: Duration = Duration::from_secs(30);
 /// set is as wanted.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(8);
 
+/// Between looks at a primary that is to move and cannot yet.
+const MOVE_RETRY: Duration = Duration::from_secs(5);
+
 /// Time that the API server has to take a status or an Event.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -318,6 +321,7 @@ async fn move_primary(
         Wish::Stay => Ok(()),
         Wish::Wait(what) => {
             pass.move_waits = Some(what);
+            pass.again_in(MOVE_RETRY);
             Ok(())
         }
         Wish::Later(seconds) => {

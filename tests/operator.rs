@@ -36,6 +36,7 @@ use k8s_openapi::{
         policy::v1::PodDisruptionBudget,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -362,6 +363,31 @@ async fn the_life_of_a_set() {
     .await;
     assert_eq!(service.labels()["team"], "a");
 
+    // A copy is missing although its pod is ready, and back: a drain is kept from the others meanwhile.
+    let allowed = async || budgets.get("redis").await.unwrap().spec.unwrap().max_unavailable.unwrap();
+    let budget_writes = || {
+        let written = requests(plane, user);
+        written
+            .iter()
+            .filter(|(verb, to, _)| verb == "patch" && to.ends_with("/poddisruptionbudgets"))
+            .count()
+    };
+    let ordinary = budget_writes();
+    assert_eq!(allowed().await, IntOrString::Int(1));
+    let () = kubelet.command("redis-2", &["CONFIG", "SET", "masterauth", "wrong"]).unwrap();
+    let _: i64 = kubelet.command("redis-2", &["CLIENT", "KILL", "TYPE", "master"]).unwrap();
+    let broken = Instant::now();
+    until("no pod may be drained", PATIENCE, async || (allowed().await == IntOrString::Int(0)).then_some(()))
+        .await;
+    assert!(broken.elapsed() >= Duration::from_secs(9), "{:?}: times have whole seconds", broken.elapsed());
+    let () = kubelet.command("redis-2", &["CONFIG", "SET", "masterauth", PASSWORD]).unwrap();
+    until("a pod may be drained again", PATIENCE, async || {
+        (allowed().await == IntOrString::Int(1)).then_some(())
+    })
+    .await;
+    wait_for(&sets, "redis", "Ready=True Verified").await;
+    assert_eq!(budget_writes(), ordinary + 2);
+
     // Data, then the primary's process is killed: its replicas hold what it had.
     let () = kubelet.command("redis-0", &["SET", "key", "value"]).unwrap();
     let copies: i64 = kubelet.command("redis-0", &["WAIT", "2", "5000"]).unwrap();
@@ -389,6 +415,7 @@ async fn the_life_of_a_set() {
     })
     .await;
     assert_key(&kubelet, &sets).await;
+    assert_eq!(budget_writes(), ordinary + 2, "neither a failover nor a roll writes the budget");
     labels_follow(&sets, &pods).await;
 
     // The password's Secret vanishes: nobody can be asked, and nothing is claimed.

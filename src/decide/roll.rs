@@ -144,6 +144,7 @@ mod tests {
                 terminating: false,
                 revision: Some((*revision).to_owned()),
                 stuck: None,
+                moved: false,
                 label: RoleLabel::default(),
                 answer: Err(NoAnswer::NotStarted),
             });
