@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
+    core::Status,
 };
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -67,9 +68,15 @@ async fn label(api: &Api<Pod>, change: &Change, now: Timestamp) -> Result<(), Ac
     match api.patch_metadata(pod, &params, &Patch::Merge(patch(change, now))).await {
         Ok(_) => Ok(()),
         // Gone, or another one already: the next look finds what that one needs.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || is_of_another(&status) => Ok(()),
         Err(source) => Err(ActError::Label { pod: pod.clone(), source }),
     }
+}
+
+/// A patch that names another UID is refused as an attempt to change the UID.
+fn is_of_another(status: &Status) -> bool {
+    let causes = status.details.as_ref().map(|details| &details.causes);
+    status.is_invalid() && causes.into_iter().flatten().any(|cause| cause.field == "metadata.uid")
 }
 
 fn patch(change: &Change, now: Timestamp) -> Value {
