@@ -185,7 +185,7 @@ fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
 
 /// Asks every server, and gathers what else there is to know at this moment.
 async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Look {
-    let (observed, connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
+    let (observed, connections) = observe(&ctx.pods, plan, pass.password.as_ref(), &ctx.mandate, now).await;
     pass.connections = connections;
     ctx.metrics.count_probes(&observed);
     let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
