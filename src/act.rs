@@ -1,5 +1,7 @@
 //! Carrying out a decision: over the connection that it was decided on, or with the pod's UID as precondition.
 
+pub mod config;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    config::live::Told,
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
@@ -70,6 +71,8 @@ struct Remembered {
     failures: u32,
     /// Replicas whose link is down, since when, or since they were told anew.
     unlinked: HashMap<String, Instant>,
+    /// What each process was told of its configuration.
+    told: Told,
 }
 
 impl Memory {
@@ -128,6 +131,20 @@ impl Memory {
             due
         });
         stalled
+    }
+
+    /// What the processes of a set were told of their configuration.
+    pub fn told(&self, set: &SetName) -> Told {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = ObjectRef::new(&set.name).within(&set.namespace);
+        sets.get(&set).map(|remembered| remembered.told.clone()).unwrap_or_default()
+    }
+
+    /// Remembers it.
+    pub fn remember_told(&self, set: &SetName, told: Told) {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = ObjectRef::new(&set.name).within(&set.namespace);
+        sets.entry(set).or_default().told = told;
     }
 
     /// Forgets a set that is gone.

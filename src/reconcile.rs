@@ -1,9 +1,11 @@
 //! One pass over one set: the picture in the crate's documentation, as code.
 
+mod config;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{events::Event, reflector::ObjectRef};
 use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -12,6 +14,7 @@ use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     apply::{self, Live},
+    config::{File, live::Report},
     context::Context,
     decide::{
         Decision, Hold, HoldReason, decide, elect,
@@ -84,6 +87,10 @@ struct Pass {
     password: Option<Password>,
     password_missing: bool,
     look: Option<Look>,
+    /// redis.conf as the pods mount it now.
+    file: Option<File>,
+    /// What the servers said to the directives that they were told.
+    report: Option<Report>,
     hold: Option<Hold>,
     size: Option<Size>,
     roll: Option<Roll>,
@@ -116,6 +123,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         plan: pass.plan.as_ref(),
         record: pass.stored.as_ref().map(|s| &s.record),
         look: pass.look.as_ref(),
+        report: pass.report.as_ref(),
         hold: pass.hold.as_ref(),
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
@@ -123,6 +131,9 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
     };
     let (status, deferred) = publish(set, ctx, &learned, now).await?;
+    for repaired in pass.report.iter().flat_map(|report| &report.repaired) {
+        tell(set, ctx, &events::repaired(repaired)).await;
+    }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
     Ok(Ended { status, failed: failure.is_some(), deferred })
 }
@@ -148,16 +159,20 @@ pub async fn publish(
     }
     ctx.memory.wrote_status(set, status.clone(), progress);
     for event in events::transitions(before.as_ref(), &status) {
-        info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
-        // An Event is a courtesy: failing to send one must not end a pass.
-        let object = kube::Resource::object_ref(set, &());
-        match timeout(PUBLISH_DEADLINE, ctx.recorder.publish(&event, &object)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(error = chain(&error), "cannot publish an Event"),
-            Err(_) => warn!("cannot publish an Event: the API server does not answer"),
-        }
+        tell(set, ctx, &event).await;
     }
     Ok((status, false))
+}
+
+/// Sends an Event. It is a courtesy: failing to send one must not end a pass.
+async fn tell(set: &RedisReplicaSet, ctx: &Context, event: &Event) {
+    info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
+    let object = kube::Resource::object_ref(set, &());
+    match timeout(PUBLISH_DEADLINE, ctx.recorder.publish(event, &object)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = chain(&error), "cannot publish an Event"),
+        Err(_) => warn!("cannot publish an Event: the API server does not answer"),
+    }
 }
 
 async fn stages(
@@ -169,6 +184,7 @@ async fn stages(
     let plan = plan(set, &ctx.settings)?;
     pass.plan = Some(plan.clone());
     let live = apply::fetch(&ctx.client, &plan.set).await?;
+    pass.file = live.config_map.as_ref().map(File::read);
     let Some(stored) = record(pass, ctx, &plan, &live).await? else { return Ok(()) };
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
@@ -177,6 +193,7 @@ async fn stages(
     if plan.paused {
         return Ok(());
     }
+    config::check_image(pass, &plan, &live)?;
     let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await
 }
@@ -257,7 +274,8 @@ async fn settle(
             Decision::Rest => {
                 let stalled = ctx.memory.stalled(&plan.set, unlinked(&stored.record, &look), LINK_PATIENCE);
                 act::park(&mut connections, &stalled).await?;
-                return follow(&mut connections, plan, &stored.record, &stalled).await;
+                follow(&mut connections, plan, &stored.record, &stalled).await?;
+                return config::configure(pass, ctx, plan, &mut connections, &look).await;
             }
             Decision::Hold(hold) => {
                 pass.hold = Some(hold);
@@ -314,8 +332,9 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    let applied =
-        Box::pin(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live)).await?;
+    let plan = Plan { config: config::next_file(pass, plan), ..plan.clone() };
+    let desired = desired(&plan, Stage { pods: replicas });
+    let applied = Box::pin(apply::apply(&ctx.client, &plan, desired, live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
