@@ -219,8 +219,8 @@ async fn every_directive_of_this_redis_is_known_for_what_it_is() {
         }
         let is_live = File::first(&directive).live().contains_key(name);
         let said = connection.set_config(name, value.as_bytes()).await.unwrap();
-        // Live only in other versions: rolled in all.
-        assert_eq!(said.is_ok(), is_live, "{name} {value:?}: {said:?}");
+        // Valkey 9.1 changes io-threads live; it is rolled in all versions.
+        assert!(said.is_ok() == is_live || name == "io-threads", "{name} {value:?}: {said:?}");
         live += usize::from(is_live);
     }
     assert!(live > 100, "{live}");
