@@ -52,8 +52,8 @@ pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaS
     events
 }
 
-/// A directive that somebody changed on a running server, and that was set back. The only Event that no transition of
-/// the status goes with: what it tells of is over.
+/// A directive that somebody changed on a running server, and that was set back. No transition of the status goes with
+/// it: what it tells of is over.
 pub fn repaired(repaired: &Repaired) -> Event {
     let Repaired { pod, name, readings: (found, left) } = repaired;
     let note = format!(
@@ -61,6 +61,11 @@ pub fn repaired(repaired: &Repaired) -> Event {
          spec.config"
     );
     event(EventType::Warning, "ConfigDrift", "Repair", &note)
+}
+
+/// A planned switchover ended without a change.
+pub fn switchover_failed(note: &str) -> Event {
+    event(EventType::Warning, "SwitchoverFailed", "Switchover", note)
 }
 
 fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {

@@ -31,7 +31,10 @@ pub(super) async fn configure(
     let mut told = ctx.memory.told(&plan.set);
     let report = act::config::configure(connections, &servers, &wanted, &mut told).await;
     ctx.memory.remember_told(&plan.set, told);
-    pass.report = Some(report?);
+    let mut report = report?;
+    // After a switchover in the same pass the servers are told a second time.
+    report.repaired.extend(pass.report.take().into_iter().flat_map(|earlier| earlier.repaired));
+    pass.report = Some(report);
     Ok(())
 }
 
