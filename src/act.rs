@@ -1,6 +1,7 @@
 //! Carrying out a decision: over the connection that it was decided on, or with the pod's UID as precondition.
 
 pub mod config;
+pub mod role;
 
 use std::time::Duration;
 
@@ -41,6 +42,14 @@ pub enum ActError {
     /// The API server refused to delete a pod.
     #[error("cannot delete pod {pod}")]
     Delete {
+        /// The pod.
+        pod: String,
+        /// Answer of the API server.
+        source: kube::Error,
+    },
+    /// The API server refused to change a pod's label.
+    #[error("cannot change the role label of pod {pod}")]
+    Label {
         /// The pod.
         pod: String,
         /// Answer of the API server.
@@ -155,7 +164,13 @@ fn connection<'a>(
     what: &'static str,
 ) -> Result<&'a mut crate::redis::connection::Connection, ActError> {
     connections.get_mut(pod).ok_or_else(|| {
-        redis(what, pod, ProbeFailure::Connection("no connection from the last look".to_owned()))
+        redis(
+            what,
+            pod,
+            ProbeFailure::Connection(
+                "no connection from the last look, or another operator leads now".to_owned(),
+            ),
+        )
     })
 }
 

@@ -146,12 +146,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         api::status::InstanceState,
-        observed::{Observed, ObservedPod},
+        observed::{ObservedPod, RoleLabel},
         redis::{
             info::{Info, Persistence, Replication},
             probe::Answer,
         },
-        topology::{Topology, Verdict},
+        topology::Verdict,
     };
 
     fn answer(version: &str) -> Answer {
@@ -182,8 +182,7 @@ pub(crate) mod tests {
 
     /// Pods `redis-0`, `redis-1`, … with their version, state and template.
     pub fn look(pods: &[(&str, InstanceState, &str)]) -> Look {
-        let mut look =
-            Look { observed: Observed::default(), topology: Topology::default(), ..Look::default() };
+        let mut look = Look::default();
         for ((version, state, revision), ordinal) in pods.iter().zip(0..) {
             let name = format!("redis-{ordinal}");
             look.observed.pods.push(ObservedPod {
@@ -193,6 +192,7 @@ pub(crate) mod tests {
                 node: String::new(),
                 ready: true,
                 terminating: false,
+                label: RoleLabel::default(),
                 revision: Some((*revision).to_owned()),
                 stuck: None,
                 answer: Ok(answer(version)),

@@ -21,16 +21,15 @@ use std::{
 
 use answers::{pod, record};
 use redis_operator::{
-    act::config::configure,
+    act,
     api::directives,
     config::{
         File,
         live::{Report, Told, servers},
     },
     decide::look::Look,
-    observe::Connections,
     observed::Observed,
-    redis::probe::probe,
+    redis::{connection::Connection, probe::probe},
     topology::{Verdict, topology},
 };
 use redis_server::{PATIENCE, RedisServer};
@@ -42,10 +41,10 @@ fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 /// Looks until all of these servers are verified; the first is the primary of record.
-async fn look(set: &[&RedisServer]) -> (Look, Connections) {
+async fn look(set: &[&RedisServer]) -> (Look, BTreeMap<String, Connection>) {
     let start = Instant::now();
     loop {
-        let (mut pods, mut connections) = (Vec::new(), Connections::new());
+        let (mut pods, mut connections) = (Vec::new(), BTreeMap::new());
         for (server, ordinal) in set.iter().zip(0..) {
             let (answer, connection) = probe(&server.target(), DEADLINE).await.unwrap();
             connections.insert(format!("redis-{ordinal}"), connection);
@@ -68,7 +67,12 @@ async fn look(set: &[&RedisServer]) -> (Look, Connections) {
 /// One pass over the servers.
 async fn tell(set: &[&RedisServer], wanted: &BTreeMap<String, String>, told: &mut Told) -> Report {
     let (look, mut connections) = look(set).await;
-    configure(&mut connections, &servers(&look), wanted, told).await.unwrap()
+    let mut report = Report::default();
+    for server in servers(&look) {
+        let connection = connections.get_mut(&server.pod).unwrap();
+        act::config::tell(connection, &server, wanted, told, &mut report).await.unwrap();
+    }
+    report
 }
 
 fn reading(server: &RedisServer, name: &str) -> String {
@@ -200,7 +204,7 @@ async fn a_restart_keeps_it() {
     assert_eq!(readings(&primary), live, "the file says what was set");
     assert_eq!(reading(&primary, "databases"), "32");
     let report = tell(&[&primary], &file.live(), &mut told).await;
-    assert_eq!((report, readings(&primary), told.len()), (Report::default(), live, 1));
+    assert_eq!((report, readings(&primary), told.len()), (Report::default(), live, 2));
 }
 
 /// The operator's idea of what can be changed while this Redis runs is the server's own.

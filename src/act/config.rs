@@ -27,24 +27,26 @@ pub async fn configure(
     told.retain(|run_id, _| servers.iter().any(|server| server.run_id == *run_id));
     let mut report = Report::default();
     for server in servers {
-        let pod = &server.pod;
-        let connection = connection(connections, pod, WHAT)?;
-        let known = told.get(&server.run_id);
-        let settings = tell(connection, pod, wanted, known, &mut report);
-        let settings = settings.await.map_err(|source| redis(WHAT, pod, source))?;
-        told.insert(server.run_id.clone(), settings);
+        let connection = connection(connections, &server.pod, WHAT)?;
+        let done = tell(connection, server, wanted, told, &mut report).await;
+        done.map_err(|source| redis(WHAT, &server.pod, source))?;
     }
     Ok(report)
 }
 
-/// Tells one server; returns what it has taken, now and before.
-async fn tell(
+/// Tells one server, and adds to what the others have said.
+///
+/// # Errors
+/// It does not answer.
+pub async fn tell(
     connection: &mut Connection,
-    pod: &str,
+    server: &Server,
     wanted: &BTreeMap<String, String>,
-    known: Option<&BTreeMap<String, Setting>>,
+    told: &mut Told,
     report: &mut Report,
-) -> Result<BTreeMap<String, Setting>, ProbeFailure> {
+) -> Result<(), ProbeFailure> {
+    let pod = &server.pod;
+    let known = told.get(&server.run_id);
     let before = connection.config(wanted).await?;
     let mut settings: BTreeMap<String, Setting> = known.cloned().unwrap_or_default();
     settings.retain(|name, _| wanted.contains_key(name));
@@ -59,11 +61,12 @@ async fn tell(
             Err(words) if live::is_start_only(&words, before.contains_key(&name)) => {
                 report.start_only.insert(name);
             }
-            Err(words) => report.refused.push(Refused { pod: pod.to_owned(), name, words }),
+            Err(words) => report.refused.push(Refused { pod: pod.clone(), name, words }),
         }
     }
     if taken.is_empty() {
-        return Ok(settings);
+        told.insert(server.run_id.clone(), settings);
+        return Ok(());
     }
     let after = connection.config(wanted).await?;
     for (name, value) in taken {
@@ -74,5 +77,6 @@ async fn tell(
         settings.insert(name, Setting { value: value.clone(), reading });
     }
     report.repaired.extend(live::repaired(pod, known, &before, &settings));
-    Ok(settings)
+    told.insert(server.run_id.clone(), settings);
+    Ok(())
 }

@@ -10,31 +10,28 @@ use crate::{
     error::StageError,
     image,
     names::REDIS_CONTAINER,
-    observe::Connections,
     plan::{InvalidSpec, Plan},
+    store::Stored,
 };
 
-/// Tells the verified servers the directives that can be changed while they run.
-pub(super) async fn configure(
-    pass: &mut Pass,
-    ctx: &Context,
-    plan: &Plan,
-    connections: &mut Connections,
-    look: &Look,
-) -> Result<(), StageError> {
-    let servers = servers(look);
-    if servers.is_empty() {
+/// Tells the verified servers the directives that can be changed while they run, over the connections of the last look.
+/// Not while it is open who the primary is.
+pub(super) async fn configure(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<(), StageError> {
+    let is_open = |stored: &Stored| pass.hold.is_some() || stored.record.switch_to.is_some();
+    if pass.stored.as_ref().is_none_or(is_open) {
+        return Ok(());
+    }
+    let servers = pass.look.as_ref().map(servers).unwrap_or_default();
+    // A connection over which clients were cut is used up; the change of the label brings the next pass.
+    if servers.is_empty() || servers.iter().any(|s| pass.connections.get_mut(&s.pod).is_none()) {
         return Ok(());
     }
     let start_only = pass.file.as_ref().map(|file| file.start_only.clone()).unwrap_or_default();
     let wanted = File { start_only, ..plan.config.clone() }.live();
     let mut told = ctx.memory.told(&plan.set);
-    let report = act::config::configure(connections, &servers, &wanted, &mut told).await;
+    let report = act::config::configure(&mut pass.connections, &servers, &wanted, &mut told).await;
     ctx.memory.remember_told(&plan.set, told);
-    let mut report = report?;
-    // After a switchover in the same pass the servers are told a second time.
-    report.repaired.extend(pass.report.take().into_iter().flat_map(|earlier| earlier.repaired));
-    pass.report = Some(report);
+    pass.report = Some(report?);
     Ok(())
 }
 
