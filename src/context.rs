@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    config::live::Told,
     decide::voters::Glimpse,
     lease::Mandate,
     metrics::Metrics,
@@ -87,6 +88,8 @@ struct Remembered {
     alive: BTreeSet<String>,
     /// Replicas whose link is down, since when, or since they were told anew.
     unlinked: HashMap<String, Instant>,
+    /// What each process was told of its configuration.
+    told: Told,
     /// UIDs of pods that do not truly follow, since when.
     unsynced: HashMap<String, Instant>,
     /// Pods whose label was changed, with the version over which that was done.
@@ -149,6 +152,16 @@ impl Memory {
             due
         });
         stalled
+    }
+
+    /// What the processes of a set were told of their configuration.
+    pub fn told(&self, set: &SetName) -> Told {
+        self.with(set, |remembered| remembered.told.clone())
+    }
+
+    /// Remembers it.
+    pub fn remember_told(&self, set: &SetName, told: Told) {
+        self.with(set, |remembered| remembered.told = told);
     }
 
     /// For how long each of these pods (by UID) does not truly follow. Whoever is not among them starts anew.
