@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    claims,
     decide::voters::Glimpse,
     metrics::Metrics,
     monitor::Monitor,
@@ -45,6 +46,8 @@ pub struct Context {
     pub monitor: Monitor,
     /// What the process remembers of each set between passes.
     pub memory: Memory,
+    /// What the process remembers of each set's volumes.
+    pub claims: claims::Memory,
 }
 
 /// A status that this process wrote.

@@ -15,6 +15,7 @@ use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     apply::{self, Live},
+    claims,
     context::Context,
     decide::{
         Hold, HoldReason,
@@ -34,6 +35,7 @@ use crate::{
     redis::password::Password,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
+    volumes::{Growth, history::begin_again, is_at_rest},
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
@@ -85,6 +87,10 @@ struct Pass {
     switched_in_vain: Option<String>,
     /// Replicas are in sync whose vote is not in the record yet.
     votes_pending: bool,
+    /// How far the volumes are from the wanted size, if that was looked at.
+    growth: Option<Growth>,
+    /// Data of before was adopted.
+    adopted: Option<String>,
 }
 
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
@@ -107,6 +113,8 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     }
     watch_servers(&pass, set, ctx);
 
+    // A pass that ended before its look at the volumes changes nothing about them.
+    let growth = pass.growth.take().unwrap_or_else(|| ctx.claims.growth(&name));
     let learned = Learned {
         set: &name,
         generation: set.metadata.generation,
@@ -118,6 +126,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
         move_waits: pass.move_waits.as_deref(),
+        growth: Some(&growth),
         password_missing: pass.password_missing,
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
     };
@@ -125,9 +134,13 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     if let Some(note) = &pass.switched_in_vain {
         send(set, ctx, &events::switchover_failed(note)).await;
     }
+    if let Some(note) = &pass.adopted {
+        send(set, ctx, &events::data_adopted(note)).await;
+    }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
     let votes = pass.votes_pending.then_some(VOTE_AGE);
-    let within = deferred.then_some(PROGRESS_INTERVAL).into_iter().chain(votes).min();
+    let growth = (!growth.running.is_empty()).then_some(claims::GROWTH_INTERVAL);
+    let within = deferred.then_some(PROGRESS_INTERVAL).into_iter().chain(votes).chain(growth).min();
     Ok(Ended { status, failed: failure.is_some(), within })
 }
 
@@ -187,7 +200,8 @@ async fn stages(
     }
     let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await?;
-    move_primary(pass, ctx, &plan, running, now).await
+    move_primary(pass, ctx, &plan, running, now).await?;
+    tend_volumes(pass, ctx, &plan, &applied).await
 }
 
 /// The record, made first where there is none yet. `None`: nothing may be begun yet.
@@ -212,13 +226,15 @@ async fn record(
     if plan.paused {
         return Ok(None);
     }
-    let volumes = store::data_volumes(&ctx.client, plan).await?;
+    let volumes = claims::former(&ctx.client, plan).await?;
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
     let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
-    let former = volumes.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
+    let former = volumes.ordinals.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
     let members = (0..former.max(1)).map(|ordinal| plan.set.pod(ordinal)).collect();
-    let first = Record::first(members, former == 0);
-    info!(members = ?first.members, sure = first.sure, "beginning the role record");
+    let first =
+        if former == 0 { Record::first(members, true) } else { begin_again(members, volumes.history) };
+    info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
+    ctx.claims.became_sure(&plan.set, first.sure);
     Ok(Some(store::create_record(&ctx.client, plan, &first).await?))
 }
 
@@ -308,6 +324,29 @@ async fn move_primary(
             settle(pass, ctx, plan, running, Some(&target), now).await
         }
     }
+}
+
+/// Grows the volumes, and leaves on them what a set that is begun again over them needs to know.
+async fn tend_volumes(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    applied: &apply::Applied,
+) -> Result<(), StageError> {
+    let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
+    let record = &stored.record;
+    if ctx.claims.became_sure(&plan.set, record.sure) {
+        pass.adopted = Some(format!(
+            "the record was begun anew over data of before; {} has all of it and is the primary from epoch {} on",
+            record.primary.as_deref().unwrap_or_default(),
+            record.epoch
+        ));
+    }
+    let at_rest = pass.hold.is_none() && is_at_rest(record, look, pass.roll.as_ref());
+    let tended =
+        claims::tend(&ctx.client, &ctx.claims, plan, record, look, &applied.stateful_set, at_rest).await;
+    pass.growth = Some(tended?);
+    Ok(())
 }
 
 /// Holds a connection to every server that this pass could address.

@@ -20,6 +20,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    claims,
     api::RedisReplicaSet,
     cli::Run,
     context::{Context, Memory},
@@ -110,6 +111,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         metrics: Arc::clone(&metrics),
         monitor: Monitor::new(trigger),
         memory: Memory::default(),
+        claims: claims::Memory::default(),
     });
     info!(settings = ?context.settings, namespace = settings.namespace().unwrap_or("(all)"), "running");
     let wiring =

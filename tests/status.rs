@@ -26,12 +26,13 @@ use redis_operator::{
     events,
     names::SetName,
     observed::{NoAnswer, Observed, ObservedPod},
-    plan::{Plan, plan},
+    plan::{Plan, Storage, plan},
     record::{Record, Serving},
     redis::{PARKED, info::Replication, probe::ProbeFailure},
     settings::Settings,
     status::{Learned, derive, is_mere_progress},
     topology::topology,
+    volumes::Growth,
 };
 use serde_json::json;
 
@@ -61,6 +62,10 @@ fn resource(wanted: i32, paused: bool) -> RedisReplicaSet {
 fn a_plan(wanted: i32, paused: bool) -> Plan {
     let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
     plan(&resource(wanted, paused), &settings).unwrap()
+}
+
+fn an_ephemeral_plan(wanted: i32) -> Plan {
+    Plan { storage: Storage::Ephemeral, ..a_plan(wanted, false) }
 }
 
 /// A record of a set that redis-0 has served.
@@ -129,6 +134,7 @@ struct Pass {
     size: Option<Size>,
     roll: Option<Roll>,
     move_waits: Option<&'static str>,
+    growth: Option<Growth>,
     password_missing: bool,
     failure: Option<(&'static str, String)>,
 }
@@ -144,6 +150,7 @@ fn saw(pods: Vec<ObservedPod>) -> Pass {
         size: Some(Size { replicas: 3, members: Vec::new(), blocked: None }),
         roll: Some(Roll::Done),
         move_waits: None,
+        growth: None,
         password_missing: false,
         failure: None,
     }
@@ -171,6 +178,7 @@ impl Pass {
             size: self.size.as_ref(),
             roll: self.roll.as_ref(),
             move_waits: self.move_waits,
+            growth: self.growth.as_ref(),
             password_missing: self.password_missing,
             failure: self.failure.as_ref().map(|(category, text)| (*category, text.as_str())),
         };
@@ -283,10 +291,77 @@ fn situations() -> Vec<(&'static str, Pass, [&'static str; 6])> {
             [
                 "Ready=True Verified: redis-0 serves; no replica is wanted: the data has one copy",
                 "Available=True PrimaryServes: redis-0 serves",
-                "Replicated=True SingleServer: no replica is wanted: the data has one copy",
+                "Replicated=True SingleServer: no replica is wanted: the data has one copy; nobody can take over: while its pod is away nobody serves, and after a crash what was not saved to the volume is lost",
                 "Progressing=False Settled: nothing is left to do",
                 "Degraded=False AsWanted: nothing needs a person",
                 "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "one pod alone, with its data in it",
+            Pass {
+                wanted: 1,
+                plan: Some(an_ephemeral_plan(1)),
+                record: Some(served(1)),
+                ..saw(vec![serves(0, &[])])
+            },
+            [
+                "Ready=True Verified: redis-0 serves; no replica is wanted: the data has one copy",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True SingleServer: no replica is wanted: the data has one copy; it lives in the pod only and is lost with it: by an eviction, a drain, the loss of the node, a deletion",
+                "Progressing=False Settled: nothing is left to do",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "data in the pods",
+            Pass { plan: Some(an_ephemeral_plan(3)), ..saw(healthy()) },
+            [
+                "Ready=True Verified: redis-0 serves; 2 of 2 replicas verified in sync",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync; the data lives in the pods only: a pod that is replaced takes it from another one, and it is lost when no pod is left to take it from",
+                "Progressing=False Settled: nothing is left to do",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "volumes grow",
+            Pass {
+                growth: Some(Growth {
+                    size: "2Gi".into(),
+                    running: vec!["data-redis-0 (Resizing)".into(), "data-redis-1 (just asked for)".into()],
+                    refused: Vec::new(),
+                }),
+                ..saw(healthy())
+            },
+            [
+                "Ready=True Verified: redis-0 serves; 2 of 2 replicas verified in sync",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=True VolumesGrowing: volumes grow to 2Gi: data-redis-0 (Resizing), data-redis-1 (just asked for)",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "volumes may not grow",
+            Pass {
+                growth: Some(Growth {
+                    size: "2Gi".into(),
+                    running: Vec::new(),
+                    refused: vec!["data-redis-0 (the class does not support it)".into()],
+                }),
+                ..saw(healthy())
+            },
+            [
+                "Ready=False VolumeGrowthRefused: spec.storage.size: the API server does not let these volumes grow to 2Gi: data-redis-0 (the class does not support it). Let their StorageClass allow it (allowVolumeExpansion: true), or set spec.storage.size back; everything else goes on",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=False Settled: nothing is left to do",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=False VolumeGrowthRefused: spec.storage.size: the API server does not let these volumes grow to 2Gi: data-redis-0 (the class does not support it). Let their StorageClass allow it (allowVolumeExpansion: true), or set spec.storage.size back; everything else goes on",
             ],
         ),
         (

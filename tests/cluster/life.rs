@@ -173,7 +173,7 @@ fn what_cannot_be_is_refused_with_the_reason_and_what_to_do() {
 
     set.apply(json!({"storage": volumes()}));
     for (storage, word) in [
-        (json!({"size": "1Gi"}), "storage.size cannot change"),
+        (json!({"size": "1Mi"}), "storage.size cannot shrink"),
         (json!({"ephemeral": {}}), "storage cannot change"),
     ] {
         let said = kubectl_refused(&["apply", "-f", "-"], &set.manifest(json!({ "storage": storage })));
