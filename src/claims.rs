@@ -48,11 +48,15 @@ pub struct Former {
 
 /// Reads what volumes of this name there are.
 pub async fn former(client: &Client, plan: &Plan) -> Result<Former, StoreError> {
-    let claims = api(client, plan).list_metadata(&ours(plan)).await.map_err(cannot("list", &plan.set.name))?;
+    let claims =
+        api(client, plan).list_metadata(&ours(plan)).await.map_err(cannot("list", &plan.set.name))?;
     let own = || {
         claims.iter().filter_map(|claim| {
             let pod = pod_of(&plan.set, claim.metadata.name.as_deref()?)?;
-            Some((plan.set.ordinal(pod)?, claim.metadata.annotations.as_ref().and_then(|all| all.get(HISTORY))))
+            Some((
+                plan.set.ordinal(pod)?,
+                claim.metadata.annotations.as_ref().and_then(|all| all.get(HISTORY)),
+            ))
         })
     };
     Ok(Former {
@@ -99,7 +103,8 @@ impl Memory {
 
     /// How far the growth was when it was looked at last.
     pub fn growth(&self, set: &SetName) -> Growth {
-        self.with(set, |remembered| remembered.seen.as_ref().map(|(_, growth, _)| growth.clone())).unwrap_or_default()
+        self.with(set, |remembered| remembered.seen.as_ref().map(|(_, growth, _)| growth.clone()))
+            .unwrap_or_default()
     }
 
     /// Forgets a set that is gone.
@@ -261,7 +266,8 @@ mod tests {
     }
 
     fn listed(claims: &[Value]) -> (u16, Value) {
-        let list = json!({"kind": "PersistentVolumeClaimList", "apiVersion": "v1", "metadata": {}, "items": claims});
+        let list =
+            json!({"kind": "PersistentVolumeClaimList", "apiVersion": "v1", "metadata": {}, "items": claims});
         (200, list)
     }
 
@@ -331,7 +337,11 @@ mod tests {
             claim("data-redis-2", "1Gi", ""),
         ];
         let (sent, growth) = case.look(vec![listed(&claims), patched()]).await;
-        assert_eq!(paths(&sent), ["GET persistentvolumeclaims", "PATCH data-redis-0"], "no pod uses the third");
+        assert_eq!(
+            paths(&sent),
+            ["GET persistentvolumeclaims", "PATCH data-redis-0"],
+            "no pod uses the third"
+        );
         assert_eq!(sent[1].body["spec"]["resources"]["requests"]["storage"], "2Gi");
         assert_eq!(sent[1].body["metadata"]["uid"], "uid-data-redis-0");
         let growth = growth.unwrap();
@@ -349,7 +359,10 @@ mod tests {
         assert_eq!(paths(&case.look(vec![listed(&claims)]).await.0), ["GET persistentvolumeclaims"]);
         assert_eq!(case.look(Vec::new()).await.0.len(), 0);
         case.look.observed.pods[1].uid = "another".to_owned();
-        assert_eq!(case.look(vec![listed(&claims)]).await.1.unwrap(), Growth { size: "1Gi".into(), ..Growth::default() });
+        assert_eq!(
+            case.look(vec![listed(&claims)]).await.1.unwrap(),
+            Growth { size: "1Gi".into(), ..Growth::default() }
+        );
     }
 
     #[tokio::test]
@@ -405,7 +418,8 @@ mod tests {
             (vec!["data-other-7", "redis-7", "data-redis-x", "log-redis-7"], 0),
         ] {
             let texts = [history.text(), older.text(), "no history".to_owned(), String::new()];
-            let items: Vec<Value> = names.iter().zip(&texts).map(|(name, text)| claim(name, "1Gi", text)).collect();
+            let items: Vec<Value> =
+                names.iter().zip(&texts).map(|(name, text)| claim(name, "1Gi", text)).collect();
             let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
             let api = FakeApi::answering([(200, list)]);
             let found = former(&api.client(), &a_plan("1Gi")).await.unwrap();

@@ -20,8 +20,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    claims,
     api::RedisReplicaSet,
+    claims,
     cli::Run,
     context::{Context, Memory},
     controller::{self, Wiring},

@@ -177,7 +177,8 @@ mod tests {
             need(&claim("2Gi", &status), &size("2Gi"))
         };
         let resizing = json!({"type": "Resizing", "status": "True"});
-        let pending = json!({"type": "FileSystemResizePending", "status": "True", "message": "restart a pod"});
+        let pending =
+            json!({"type": "FileSystemResizePending", "status": "True", "message": "restart a pod"});
         let failed = json!({"type": "ControllerResizeError", "status": "True", "message": "no space"});
         let past = json!({"type": "NodeResizeError", "status": "False", "message": "gone by"});
         for (conditions, expected) in [

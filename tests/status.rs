@@ -917,22 +917,34 @@ fn passes() -> impl Strategy<Value = Pass> {
         select(vec!["ApiError", "InvalidSpec", "ImmutableFieldChanged", "NameTaken", "ActFailed"]);
     let failure = option::weighted(0.1, (categories, "\\PC{0,1500}"));
     let rarely = || prop::bool::weighted(0.1);
-    (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, failure, rarely(), rarely(), rarely())
-        .prop_map(|(wanted, pods, record, hold, size, roll, failure, password_missing, paused, waits)| Pass {
-            move_waits: waits.then_some("redis-1 is to become the primary once it is in sync"),
-            wanted,
-            plan: failure
-                .as_ref()
-                .is_none_or(|(why, _)| *why != "InvalidSpec")
-                .then(|| a_plan(wanted, paused)),
-            record,
-            pods,
-            hold,
-            size,
-            roll,
-            password_missing,
-            failure,
-        })
+    let growth = (rarely(), rarely()).prop_map(|(runs, refused)| Growth {
+        size: "2Gi".into(),
+        running: runs.then(|| "data-redis-0 (Resizing)".to_owned()).into_iter().collect(),
+        refused: refused.then(|| "data-redis-1 (no)".to_owned()).into_iter().collect(),
+    });
+    let growth = option::weighted(0.9, growth);
+    let flags = (rarely(), rarely(), rarely());
+    (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, growth, failure, flags)
+        .prop_map(
+            |(wanted, pods, record, hold, size, roll, growth, failure, (password_missing, paused, waits))| {
+                Pass {
+                    growth,
+                    move_waits: waits.then_some("redis-1 is to become the primary once it is in sync"),
+                    wanted,
+                    plan: failure
+                        .as_ref()
+                        .is_none_or(|(why, _)| *why != "InvalidSpec")
+                        .then(|| a_plan(wanted, paused)),
+                    record,
+                    pods,
+                    hold,
+                    size,
+                    roll,
+                    password_missing,
+                    failure,
+                }
+            },
+        )
         .boxed()
 }
 

@@ -77,7 +77,9 @@ fn spec_valid(learned: &Learned<'_>) -> Finding {
             Some(growth) if !growth.refused.is_empty() => Finding::no(
                 "VolumeGrowthRefused",
                 format!(
-                    "spec.storage.size: the API server does not let these volumes grow to {}: {}. Let their                      StorageClass allow it (allowVolumeExpansion: true), or set spec.storage.size back; everything                      else goes on",
+                    "spec.storage.size: the API server does not let these volumes grow to {}: {}. Let their \
+                     StorageClass allow it (allowVolumeExpansion: true), or set spec.storage.size back; everything \
+                     else goes on",
                     growth.size,
                     growth.refused.join(", ")
                 ),
@@ -95,10 +97,12 @@ fn limits(learned: &Learned<'_>) -> Option<&'static str> {
             "it lives in the pod only and is lost with it: by an eviction, a drain, the loss of the node, a deletion",
         ),
         (Storage::Ephemeral, _) => Some(
-            "the data lives in the pods only: a pod that is replaced takes it from another one, and it is lost when              no pod is left to take it from",
+            "the data lives in the pods only: a pod that is replaced takes it from another one, and it is lost when \
+             no pod is left to take it from",
         ),
         (Storage::Volume { .. }, 1) => Some(
-            "nobody can take over: while its pod is away nobody serves, and after a crash what was not saved to the              volume is lost",
+            "nobody can take over: while its pod is away nobody serves, and after a crash what was not saved to the \
+             volume is lost",
         ),
         (Storage::Volume { .. }, _) => None,
     }

@@ -102,7 +102,10 @@ mod tests {
         let (old, new) = (history(2, 40, &[("a", 40), ("x", 7)]), history(5, 90, &[("a", 41), ("b", 90)]));
         let merged = history(5, 90, &[("a", 41), ("b", 90), ("x", 7)]);
         for order in [[&old, &new], [&new, &old]] {
-            assert_eq!(History::newest(order.map(History::text).each_ref().map(String::as_str)), Some(merged.clone()));
+            assert_eq!(
+                History::newest(order.map(History::text).each_ref().map(String::as_str)),
+                Some(merged.clone())
+            );
         }
     }
 

@@ -70,7 +70,15 @@ impl Lab {
     /// Each claim with what it asks for.
     async fn sizes(&self) -> BTreeMap<String, String> {
         let size = |claim: &PersistentVolumeClaim| {
-            claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage").map(|size| size.0.clone())
+            claim
+                .spec
+                .as_ref()?
+                .resources
+                .as_ref()?
+                .requests
+                .as_ref()?
+                .get("storage")
+                .map(|size| size.0.clone())
         };
         let claims = self.claims.list(&ListParams::default()).await.unwrap();
         claims.iter().map(|claim| (claim.name_any(), size(claim).unwrap())).collect()
@@ -152,7 +160,8 @@ async fn volumes_grow_where_their_class_allows_it() {
 
     // A claim that comes from the old template is grown too.
     apply(&lab.sets, "redis", spec(3, "2Gi", "grows")).await;
-    let made = until("a third claim", PATIENCE, async || lab.sizes().await.get("data-redis-2").cloned()).await;
+    let made =
+        until("a third claim", PATIENCE, async || lab.sizes().await.get("data-redis-2").cloned()).await;
     assert_eq!(made, "1Gi", "the template cannot change");
     lab.provide_volumes().await;
     until("it grows", PATIENCE, async || (lab.sizes().await["data-redis-2"] == "2Gi").then_some(())).await;
@@ -172,8 +181,11 @@ async fn volumes_grow_where_their_class_allows_it() {
         assert!(message.contains(words), "{message}");
     }
     lab.up("rigid", spec(2, "1Gi", "rigid")).await;
-    let tried: Vec<_> =
-        requests(lab.plane, user).into_iter().filter(|(.., code)| *code == 403).map(|(verb, what, _)| verb + &what).collect();
+    let tried: Vec<_> = requests(lab.plane, user)
+        .into_iter()
+        .filter(|(.., code)| *code == 403)
+        .map(|(verb, what, _)| verb + &what)
+        .collect();
     // Both claims, after one was made too; and again at most once a minute.
     assert!(tried.iter().all(|what| what == "patch/persistentvolumeclaims") && tried.len() <= 6, "{tried:?}");
 }
@@ -207,7 +219,9 @@ async fn scaled_down_and_up_again_the_set_keeps_its_data() {
     lab.up("redis", spec(3, "Delete")).await;
     let second = lab.uids().await;
     assert_eq!(second["data-redis-0"], first["data-redis-0"]);
-    assert!(second["data-redis-1"] != first["data-redis-1"] && second["data-redis-2"] != first["data-redis-2"]);
+    assert!(
+        second["data-redis-1"] != first["data-redis-1"] && second["data-redis-2"] != first["data-redis-2"]
+    );
     lab.assert_keys(3, 60, "three");
     assert_eq!(lab.epoch("redis").await, 1, "the primary never moved");
     assert_nothing_was_forbidden(lab.plane, user);
@@ -234,7 +248,8 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     let lab = Lab::new("again", user).await;
     let spec = |replicas: i32| json!({"replicas": replicas, "primary": {"failback": false}, "storage": {"size": "1Gi"}});
     let adopted = async || {
-        let events = Api::<Event>::namespaced(lab.client.clone(), "again").list(&ListParams::default()).await.unwrap();
+        let events =
+            Api::<Event>::namespaced(lab.client.clone(), "again").list(&ListParams::default()).await.unwrap();
         let notes = events.items.into_iter().filter(|event| event.reason.as_deref() == Some("DataAdopted"));
         notes.filter_map(|event| event.note).collect::<BTreeSet<String>>()
     };
@@ -256,7 +271,9 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     lab.up("redis", spec(3)).await;
     lab.assert_keys(3, 30, "two");
     assert_eq!((lab.uids().await, lab.epoch("redis").await), (volumes, 3));
-    let notes = until("an Event says so", PATIENCE, async || Some(adopted().await).filter(|notes| notes.len() == 1)).await;
+    let notes =
+        until("an Event says so", PATIENCE, async || Some(adopted().await).filter(|notes| notes.len() == 1))
+            .await;
     assert!(notes.iter().all(|note| note.contains("is the primary from epoch 3 on")), "{notes:?}");
     wait_for_history(&lab, &["data-redis-0", "data-redis-1", "data-redis-2"], 3).await;
 

@@ -196,8 +196,13 @@ impl Kubelet {
     pub fn start(client: Client, namespace: &str, password: &str) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
-        let machines =
-            Machines { directory, password: password.to_owned(), ended: false, servers: BTreeMap::new(), volumes: BTreeMap::new() };
+        let machines = Machines {
+            directory,
+            password: password.to_owned(),
+            ended: false,
+            servers: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+        };
         let shared = Arc::new(Mutex::new(machines));
         let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
         let pods = Api::<Pod>::namespaced(client, namespace);
