@@ -21,6 +21,7 @@ use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     claims,
     decide::voters::Glimpse,
+    lease::Mandate,
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
@@ -36,6 +37,10 @@ pub struct Context {
     pub settings: Settings,
     /// All pods of all sets, as the watch shows them.
     pub pods: Store<Pod>,
+    /// Until when this process may act.
+    pub mandate: Mandate,
+    /// A pass that takes longer is given up.
+    pub pass_deadline: Duration,
     /// Pods whose end the watch has shown.
     pub ended: Arc<Ended>,
     /// The one publisher of Events.

@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
-const PASS_DEADLINE: Duration = Duration::from_secs(30);
+pub const PASS_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Mere progress of a start or a roll reaches the status at most this often, and less often the longer it takes: each
 /// step of each pod would be a write. Short enough for who watches, and `requeue` looks more often than this until the
@@ -100,11 +100,11 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         set.metadata.name.clone().unwrap_or_default(),
     );
     let mut pass = Pass::default();
-    let ended = timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx, now))).await;
+    let ended = timeout(ctx.pass_deadline, Box::pin(stages(&mut pass, set, ctx, now))).await;
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
-        Err(_) => Some(StageError::Deadline(PASS_DEADLINE)),
+        Err(_) => Some(StageError::Deadline(ctx.pass_deadline)),
     };
     let failure = failure.map(|error| (error.category(), chain(&error)));
     if let Some((category, text)) = &failure {
