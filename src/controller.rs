@@ -213,6 +213,7 @@ mod tests {
             metrics: Arc::new(Metrics::default()),
             monitor: Monitor::new(triggers().0),
             memory: Memory::default(),
+            claims: crate::claims::Memory::default(),
         })
     }
 

@@ -981,7 +981,8 @@ proptest! {
                 && pods.iter().all(|pod| Some(pod.name.as_str()) == of_record || in_sync(pod))
                 && pods.len() == usize::try_from(pass.wanted).unwrap()
         });
-        let calm = pass.failure.is_none() && pass.hold.is_none() && !pass.password_missing;
+        let carried_out = pass.growth.as_ref().is_none_or(|growth| growth.refused.is_empty());
+        let calm = pass.failure.is_none() && pass.hold.is_none() && !pass.password_missing && carried_out;
         prop_assert!(!is_ready(&status) || (proven && calm), "{:#?}", lines(&status));
         // And it is not withheld where all is proven and nothing is under way.
         let at_rest = matches!(pass.roll, None | Some(Roll::Done)) && pass.size.as_ref().is_none_or(|s| s.blocked.is_none());

@@ -262,8 +262,8 @@ async fn run(pods: Api<Pod>, claims: Api<PersistentVolumeClaim>, machines: Arc<M
                 let _: Result<Value, _> =
                     pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
             }
-            let new = machines.lock().unwrap().new(&list.items);
-            for (uid, claim) in new {
+            let unseen = machines.lock().unwrap().unseen(&list.items);
+            for (uid, claim) in unseen {
                 // Data lives as long as the claim that it is in, or as the pod where there is none.
                 let volume = match claims.get_opt(&claim).await {
                     Ok(Some(claim)) => claim.uid().unwrap(),
@@ -286,7 +286,7 @@ async fn run(pods: Api<Pod>, claims: Api<PersistentVolumeClaim>, machines: Arc<M
 
 impl Machines {
     /// Pods that were not seen before, each with the name that its claim has if there is one.
-    fn new(&self, pods: &[Pod]) -> Vec<(String, String)> {
+    fn unseen(&self, pods: &[Pod]) -> Vec<(String, String)> {
         pods.iter()
             .filter_map(|pod| Some((pod.uid()?, format!("data-{}", pod.name_any()))))
             .filter(|(uid, _)| !self.volumes.contains_key(uid))
