@@ -9,6 +9,7 @@ use crate::{
     decide::{HoldReason, roll::Roll},
     plan::Storage,
     status::Learned,
+    volumes::Growth,
 };
 
 /// The longest message that the Kubernetes API accepts in a condition is 32768; a column wants far less.
@@ -229,13 +230,13 @@ fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding)
             Finding::no("Held", learned.hold.map(|h| h.message.clone()).unwrap_or_default())
         }
         _ if is_bootstrapping(learned) => Finding::yes("Bootstrapping", "starting the first member"),
-        _ if learned.growth.is_some_and(|growth| !growth.running.is_empty()) => {
-            let (size, running) =
-                learned.growth.map(|g| (g.size.as_str(), g.running.join(", "))).unwrap_or_default();
-            Finding::yes("VolumesGrowing", format!("volumes grow to {size}: {running}"))
-        }
-        _ if settled => Finding::no("Settled", "nothing is left to do"),
-        _ => Finding::yes("Converging", "waiting for the servers to become what is wanted"),
+        _ if !settled => Finding::yes("Converging", "waiting for the servers to become what is wanted"),
+        _ => match learned.growth.filter(|growth| !growth.running.is_empty()) {
+            Some(Growth { size, running, .. }) => {
+                Finding::yes("VolumesGrowing", format!("volumes grow to {size}: {}", running.join(", ")))
+            }
+            None => Finding::no("Settled", "nothing is left to do"),
+        },
     }
 }
 

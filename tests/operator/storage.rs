@@ -194,7 +194,7 @@ async fn volumes_grow_where_their_class_allows_it() {
 async fn scaled_down_and_up_again_the_set_keeps_its_data() {
     let user = USERS[4];
     let lab = Lab::new("scaling", user).await;
-    let spec = |replicas: i32, policy: &str| json!({"replicas": replicas, "storage": {"size": "1Gi", "retention": {"whenScaled": policy}}});
+    let spec = |replicas: i32, policy: &str| json!({"replicas": replicas, "storage": {"size": "1Gi", "retention": {"whenScaled": policy, "whenDeleted": policy}}});
     lab.up("redis", spec(1, "Retain")).await;
     lab.write(0..20, "one", 0).await;
     lab.up("redis", spec(3, "Retain")).await;
@@ -224,6 +224,8 @@ async fn scaled_down_and_up_again_the_set_keeps_its_data() {
     );
     lab.assert_keys(3, 60, "three");
     assert_eq!(lab.epoch("redis").await, 1, "the primary never moved");
+    lab.sets.delete("redis", &DeleteParams::default()).await.unwrap();
+    until("the volumes go with the set", PATIENCE, async || lab.uids().await.is_empty().then_some(())).await;
     assert_nothing_was_forbidden(lab.plane, user);
 }
 
@@ -246,7 +248,9 @@ async fn wait_for_history(lab: &Lab, claims: &[&str], epoch: i64) {
 async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_so() {
     let user = USERS[5];
     let lab = Lab::new("again", user).await;
-    let spec = |replicas: i32| json!({"replicas": replicas, "primary": {"failback": false}, "storage": {"size": "1Gi"}});
+    let sized = |replicas: i32, size: &str| json!({"replicas": replicas, "primary": {"failback": false}, "storage": {"size": size, "storageClassName": "resizes"}});
+    let spec = |replicas| sized(replicas, "1Gi");
+    storage_class(&lab.client, "resizes", true).await;
     let adopted = async || {
         let events =
             Api::<Event>::namespaced(lab.client.clone(), "again").list(&ListParams::default()).await.unwrap();
@@ -264,11 +268,12 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     wait_for_history(&lab, &["data-redis-0", "data-redis-1"], 2).await;
     assert!(adopted().await.is_empty());
     let volumes = lab.uids().await;
+    lab.provide_volumes().await;
 
     lab.sets.delete("redis", &DeleteParams::default()).await.unwrap();
     let pods = Api::<Pod>::namespaced(lab.client.clone(), "again");
     until("the pods are gone", PATIENCE, async || uids(&pods).await.is_empty().then_some(())).await;
-    lab.up("redis", spec(3)).await;
+    lab.up("redis", sized(3, "2Gi")).await;
     lab.assert_keys(3, 30, "two");
     assert_eq!((lab.uids().await, lab.epoch("redis").await), (volumes, 3));
     let notes =
@@ -276,6 +281,10 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
             .await;
     assert!(notes.iter().all(|note| note.contains("is the primary from epoch 3 on")), "{notes:?}");
     wait_for_history(&lab, &["data-redis-0", "data-redis-1", "data-redis-2"], 3).await;
+    until("the volumes of before grow to the new size", PATIENCE, async || {
+        lab.sizes().await.values().all(|size| size == "2Gi").then_some(())
+    })
+    .await;
 
     // Only the record is lost: the one who serves is adopted, and the epochs go on.
     let primary = lab.sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod;
