@@ -242,7 +242,7 @@ mod tests {
         api::RedisReplicaSet,
         desired::{Stage, desired},
         fake_api::{FakeApi, Sent},
-        observed::{NoAnswer, ObservedPod},
+        observed::{NoAnswer, ObservedPod, RoleLabel},
         plan::plan,
         settings::Settings,
     };
@@ -301,6 +301,7 @@ mod tests {
                 terminating: false,
                 revision: None,
                 stuck: None,
+                label: RoleLabel::default(),
                 answer: Err(NoAnswer::NotStarted),
             };
             let mut look = Look::default();
@@ -311,7 +312,7 @@ mod tests {
                 plan: a_plan(size),
                 record: Record { epoch, ..Record::first(members, true) },
                 look,
-                stateful_set: desired(&a_plan("1Gi"), Stage { pods: 2 }).stateful_set,
+                stateful_set: desired(&a_plan("1Gi"), Stage { pods: 2, disruptions: 1 }).stateful_set,
             }
         }
 
