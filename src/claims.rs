@@ -208,11 +208,16 @@ fn is_refusal(status: &kube::core::Status) -> bool {
     (status.is_forbidden() && !status.message.contains("cannot patch resource")) || status.is_invalid()
 }
 
+/// How the API server refuses a patch that names another UID than the object has.
+fn is_another(status: &kube::core::Status) -> bool {
+    status.is_conflict() || status.is_invalid() && status.message.contains("metadata.uid")
+}
+
 /// Patches a claim. One that was replaced meanwhile, by its UID, is left alone: its pod is another one too, which brings
 /// another look.
 async fn send(client: &Client, plan: &Plan, claim: &Claim, patch: &Value) -> Result<(), kube::Error> {
     match api(client, plan).patch_metadata(&claim.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || is_another(&status) => Ok(()),
         patched => patched.map(|_| ()),
     }
 }
@@ -374,6 +379,22 @@ mod tests {
         assert_eq!(growth.unwrap().refused, ["data-redis-0 (the class must support resize)"]);
         assert_eq!(case.look(Vec::new()).await.1.unwrap().refused.len(), 1);
         assert_eq!(case.memory.growth(&case.plan.set).refused.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_was_replaced_meanwhile_is_left_alone() {
+        let case = Case::new("2Gi", 1);
+        // As a kube-apiserver 1.35 says it.
+        let mut immutable = FakeApi::status(422, "Invalid");
+        immutable["message"] = json!(
+            "PersistentVolumeClaim \"data-redis-0\" is invalid: metadata.uid: Invalid value: \"u\": field is immutable"
+        );
+        for (code, answer) in [(422, immutable), (404, FakeApi::status(404, "NotFound"))] {
+            case.memory.forget(&case.plan.set);
+            let claims = [claim("data-redis-0", "1Gi", "")];
+            let (_, growth) = case.look(vec![listed(&claims), (code, answer)]).await;
+            assert_eq!(growth.unwrap().refused, Vec::<String>::new(), "{code}");
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use self::settle::{VOTE_AGE, settle, write};
+use self::settle::{settle, write};
 use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
@@ -33,7 +33,6 @@ use crate::{
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
-    roles::CUT_AGAIN,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
     volumes::{Growth, history::begin_again, is_at_rest},
@@ -86,16 +85,20 @@ struct Pass {
     move_waits: Option<String>,
     /// A switchover that ended without a change.
     switched_in_vain: Option<String>,
-    /// Replicas are in sync whose vote is not in the record yet.
-    votes_pending: bool,
     /// How far the volumes are from the wanted size, if that was looked at.
     growth: Option<Growth>,
     /// Data of before was adopted.
     adopted: Option<String>,
+    /// Something waits for time alone: the next pass is not to come later than this.
+    within: Option<Duration>,
     /// Over which the last look was taken.
     connections: Connections,
-    /// Clients of a demoted primary are to be cut once more.
-    cut_is_due: bool,
+}
+
+impl Pass {
+    fn again_in(&mut self, wait: Duration) {
+        self.within = Some(self.within.map_or(wait, |within| within.min(wait)));
+    }
 }
 
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
@@ -143,12 +146,10 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         send(set, ctx, &events::data_adopted(note)).await;
     }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
-    let votes = pass.votes_pending.then_some(VOTE_AGE);
-    let cut = pass.cut_is_due.then_some(CUT_AGAIN);
-    let growth = (!growth.running.is_empty()).then_some(claims::GROWTH_INTERVAL);
-    let soon = [deferred.then_some(PROGRESS_INTERVAL), votes, cut, growth];
-    let within = soon.into_iter().flatten().min();
-    Ok(Ended { status, failed: failure.is_some(), within })
+    if deferred {
+        pass.again_in(PROGRESS_INTERVAL);
+    }
+    Ok(Ended { status, failed: failure.is_some(), within: pass.within })
 }
 
 /// Writes the status if its meaning changed, and the Events of the change. Returns what stands in the cluster then,
@@ -334,6 +335,10 @@ async fn move_primary(
             pass.move_waits = Some(what);
             Ok(())
         }
+        Wish::Later(seconds) => {
+            pass.again_in(Duration::from_secs(seconds));
+            Ok(())
+        }
         Wish::Move { target, why } => {
             info!(target, why, "the primary is to move");
             settle(pass, ctx, plan, running, Some(&target), now).await
@@ -360,7 +365,11 @@ async fn tend_volumes(
     let at_rest = pass.hold.is_none() && is_at_rest(record, look, pass.roll.as_ref());
     let tended =
         claims::tend(&ctx.client, &ctx.claims, plan, record, look, &applied.stateful_set, at_rest).await;
-    pass.growth = Some(tended?);
+    let growth = tended?;
+    if !growth.running.is_empty() {
+        pass.again_in(claims::GROWTH_INTERVAL);
+    }
+    pass.growth = Some(growth);
     Ok(())
 }
 
