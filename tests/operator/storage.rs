@@ -169,6 +169,13 @@ async fn volumes_grow_where_their_class_allows_it() {
     lab.ready("redis", 0).await;
     wait_for(&lab.sets, "redis", "Progressing=False Settled").await;
 
+    // By this answer the operator knows that a claim was replaced since it looked.
+    let another = Patch::Merge(json!({"metadata": {"uid": "of-another-claim"}}));
+    let refused = lab.claims.patch("data-redis-0", &PatchParams::default(), &another).await.unwrap_err();
+    let says_so =
+        |status: &kube::core::Status| status.is_invalid() && status.message.contains("metadata.uid");
+    assert!(matches!(&refused, kube::Error::Api(status) if says_so(status)), "{refused}");
+
     // Where the class does not allow it, that is said, and all else goes on.
     lab.up("rigid", spec(1, "1Gi", "rigid")).await;
     lab.provide_volumes().await;
