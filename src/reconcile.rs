@@ -293,7 +293,7 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    let before = ctx.memory.current_status(set).unwrap_or_default().instances;
+    let before = ctx.memory.current_status(set).unwrap_or_default();
     let stage = Stage {
         pods: replicas,
         disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
