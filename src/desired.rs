@@ -21,6 +21,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+pub use self::disruption_budget::disruptions;
 use crate::plan::Plan;
 
 /// How far the operator has come with a set.
@@ -28,6 +29,8 @@ use crate::plan::Plan;
 pub struct Stage {
     /// Pods that may exist now: the operator adds one at a time, and only behind a verified member.
     pub pods: i32,
+    /// Pods that a drain may take at a time: [`disruptions`].
+    pub disruptions: i32,
 }
 
 /// The objects of one set.
@@ -56,7 +59,8 @@ pub fn desired(plan: &Plan, stage: Stage) -> Desired {
         replicas: service::replicas(plan),
         stateful_set: stateful_set::stateful_set(plan, stage, &config),
         config_map: config_map::config_map(plan, config),
-        disruption_budget: (plan.replicas > 1).then(|| disruption_budget::disruption_budget(plan)),
+        disruption_budget: (plan.replicas > 1)
+            .then(|| disruption_budget::disruption_budget(plan, stage.disruptions)),
     }
 }
 
@@ -84,7 +88,7 @@ mod tests {
         }))
         .unwrap();
         let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
-        desired(&plan(&resource, &settings).unwrap(), Stage { pods })
+        desired(&plan(&resource, &settings).unwrap(), Stage { pods, disruptions: 1 })
     }
 
     fn template(desired: &Desired) -> Value {

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use self::settle::{VOTE_AGE, settle, write};
+use self::settle::{settle, write};
 use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
@@ -23,7 +23,7 @@ use crate::{
         size::{Size, size},
         switchover::{Wish, wish},
     },
-    desired::{Stage, desired},
+    desired::{Stage, desired, disruptions},
     error::{StageError, chain},
     events,
     monitor::Watched,
@@ -32,7 +32,6 @@ use crate::{
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
-    roles::CUT_AGAIN,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
 };
@@ -84,12 +83,16 @@ struct Pass {
     move_waits: Option<String>,
     /// A switchover that ended without a change.
     switched_in_vain: Option<String>,
-    /// Replicas are in sync whose vote is not in the record yet.
-    votes_pending: bool,
+    /// Something waits for time alone: the next pass is not to come later than this.
+    within: Option<Duration>,
     /// Over which the last look was taken.
     connections: Connections,
-    /// Clients of a demoted primary are to be cut once more.
-    cut_is_due: bool,
+}
+
+impl Pass {
+    fn again_in(&mut self, wait: Duration) {
+        self.within = Some(self.within.map_or(wait, |within| within.min(wait)));
+    }
 }
 
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
@@ -131,10 +134,10 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         send(set, ctx, &events::switchover_failed(note)).await;
     }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
-    let votes = pass.votes_pending.then_some(VOTE_AGE);
-    let cut = pass.cut_is_due.then_some(CUT_AGAIN);
-    let within = deferred.then_some(PROGRESS_INTERVAL).into_iter().chain(votes).chain(cut).min();
-    Ok(Ended { status, failed: failure.is_some(), within })
+    if deferred {
+        pass.again_in(PROGRESS_INTERVAL);
+    }
+    Ok(Ended { status, failed: failure.is_some(), within: pass.within })
 }
 
 /// Writes the status if its meaning changed, and the Events of the change. Returns what stands in the cluster then,
@@ -191,7 +194,7 @@ async fn stages(
     if plan.paused {
         return Ok(());
     }
-    let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
+    let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await
 }
@@ -245,8 +248,10 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
 async fn resize_and_apply(
     pass: &mut Pass,
     ctx: &Context,
+    set: &RedisReplicaSet,
     plan: &Plan,
     live: Live,
+    now: Timestamp,
 ) -> Result<apply::Applied, StageError> {
     let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
     let look = pass.look.clone().unwrap_or_default();
@@ -257,8 +262,12 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    let applied =
-        Box::pin(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live)).await?;
+    let before = ctx.memory.current_status(set).unwrap_or_default().instances;
+    let stage = Stage {
+        pods: replicas,
+        disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
+    };
+    let applied = Box::pin(apply::apply(&ctx.client, plan, desired(plan, stage), live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
@@ -309,6 +318,10 @@ async fn move_primary(
         Wish::Stay => Ok(()),
         Wish::Wait(what) => {
             pass.move_waits = Some(what);
+            Ok(())
+        }
+        Wish::Later(seconds) => {
+            pass.again_in(Duration::from_secs(seconds));
             Ok(())
         }
         Wish::Move { target, why } => {

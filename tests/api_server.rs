@@ -364,7 +364,7 @@ impl<S: TowerService<http::Request<B>>, B> TowerService<http::Request<B>> for Co
 
 async fn pass(client: &Client, plan: &Plan, pods: i32) -> Result<Applied, ApplyError> {
     let live = fetch(client, &plan.set).await?;
-    apply(client, plan, desired(plan, Stage { pods }), live).await
+    apply(client, plan, desired(plan, Stage { pods, disruptions: 1 }), live).await
 }
 
 fn why(applied: &Applied) -> Vec<String> {
@@ -557,7 +557,8 @@ async fn what_kubernetes_would_refuse_is_not_sent() {
     }
 
     // The API server does refuse it: the classifier is not over-careful.
-    let body = serde_json::to_value(desired(&larger, Stage { pods: 1 }).stateful_set).unwrap();
+    let body =
+        serde_json::to_value(desired(&larger, Stage { pods: 1, disruptions: 1 }).stateful_set).unwrap();
     let params = PatchParams::apply(redis_operator::names::CHILDREN_MANAGER).force();
     let stateful_sets = Api::<StatefulSet>::namespaced(client.clone(), "blocked");
     let refused = stateful_sets.patch("redis", &params, &Patch::Apply(&body)).await.unwrap_err();
@@ -573,7 +574,8 @@ async fn pods_pass_the_restricted_standard() {
     let namespaces = Api::<Namespace>::all(client.clone());
     namespaces.patch("restricted", &PatchParams::default(), &Patch::Merge(&enforce)).await.unwrap();
     let set = create(&sets, "redis", json!({"storage": {"ephemeral": {}}})).await.unwrap();
-    let stateful_set = desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1 }).stateful_set;
+    let stateful_set =
+        desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1, disruptions: 1 }).stateful_set;
     let template = serde_json::to_value(stateful_set.spec.unwrap().template).unwrap();
     let pods = Api::<Pod>::namespaced(client.clone(), "restricted");
     let pod = |spec: &Value| {
@@ -594,7 +596,7 @@ async fn pods_are_labelled_by_uid() {
     let sets = namespace(&client, "labels").await;
     let set = create(&sets, "redis", json!({"storage": {"ephemeral": {}}})).await.unwrap();
     let plan = plan(&set, &settings()).unwrap();
-    let template = desired(&plan, Stage { pods: 1 }).stateful_set.spec.unwrap().template;
+    let template = desired(&plan, Stage { pods: 1, disruptions: 1 }).stateful_set.spec.unwrap().template;
     let pods = Api::<Pod>::namespaced(client.clone(), "labels");
     let mut pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None };
     pod.metadata.name = Some("redis-0".into());
@@ -607,7 +609,7 @@ async fn pods_are_labelled_by_uid() {
     let counted = mutations.client(plane).await;
     let relabel = async |pod: &str, uid: &str, to: To| {
         let change = Change { pod: pod.into(), uid: uid.into(), version: String::new(), to };
-        act::role::relabel(&counted, &plan, &mut Connections::default(), &[change], now).await.unwrap();
+        act::role::relabel(&counted, &plan, &mut Connections::default(), vec![change], now).await.unwrap();
         pods.get("redis-0").await.unwrap()
     };
     let uid = pod.uid().unwrap();

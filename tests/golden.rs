@@ -43,7 +43,7 @@ fn render(resource: &RedisReplicaSet) -> String {
     };
     let plan = plan(resource, &settings).unwrap();
     let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } =
-        desired(&plan, Stage { pods: plan.replicas });
+        desired(&plan, Stage { pods: plan.replicas, disruptions: 1 });
     [
         yaml(&headless),
         yaml(&primary),

@@ -363,6 +363,137 @@ async fn clients_are_cut_and_the_replication_is_not() {
     assert_eq!(own.cut_clients().await.unwrap(), 0);
 }
 
+/// Rule 1: what a former leader sent may still be on its way.
+#[tokio::test]
+async fn who_acts_cuts_who_acted_before_and_nobody_else() {
+    let primary = RedisServer::start(&[]);
+    let replica = primary.start_replica(&[]);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    let mut client = primary.client();
+    let (_, mut former) = probe(&primary.target(), DEADLINE).await.unwrap();
+    let (_, mut looks) = probe(&primary.target(), DEADLINE).await.unwrap();
+    former.act_alone().await.unwrap();
+    let (_, mut leader) = probe(&primary.target(), DEADLINE).await.unwrap();
+    leader.act_alone().await.unwrap();
+    former.info_replication().await.unwrap_err();
+    leader.act_alone().await.unwrap();
+    looks.info_replication().await.unwrap();
+    let () = redis::cmd("PING").query(&mut client).unwrap();
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+}
+
+/// A replica acknowledges once a second by itself; FAILOVER pauses writes until it has.
+#[tokio::test]
+async fn a_switchover_does_not_wait_for_the_next_acknowledgement() {
+    let [first, second] = {
+        let primary = RedisServer::start(&[]);
+        let replica = primary.start_replica(&[]);
+        [primary, replica]
+    };
+    wait_for(&[&first, &second], &[Primary, InSync]).await;
+    let mut slowest = Duration::ZERO;
+    for round in 0..10 {
+        let (from, to) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        let mut client = from.client();
+        let () = redis::cmd("SET").arg("key").arg(round).query(&mut client).unwrap();
+        let (_, mut primary) = probe(&from.target(), DEADLINE).await.unwrap();
+        let (_, mut target) = probe(&to.target(), DEADLINE).await.unwrap();
+        let begun = Instant::now();
+        primary.failover(&to.address.to_string(), REDIS_PORT, Duration::from_secs(5)).await.unwrap();
+        while target.info_replication().await.unwrap().upstream.is_some() {
+            target.acknowledge_now().await.unwrap();
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        slowest = slowest.max(begun.elapsed());
+        wait_for_field(from, "master_link_status", "up");
+    }
+    println!("slowest of 10 switchovers: {slowest:?}");
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+}
+
+/// One field of `INFO replication`.
+fn replication(server: &RedisServer, field: &str) -> String {
+    let info: String = server.command(&["INFO", "replication"]);
+    let prefix = format!("{field}:");
+    info.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().to_owned()
+}
+
+/// Waits until a field of `INFO replication` holds this.
+fn wait_for_field(server: &RedisServer, field: &str, wanted: &str) {
+    let start = Instant::now();
+    while replication(server, field) != wanted {
+        assert!(start.elapsed() < PATIENCE, "{field} is {}, wanted {wanted}", replication(server, field));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A primary whose FAILOVER has lost its target: `late` is in the primary's memory, and was in the target's; the
+/// target's dump.rdb is older.
+fn handover_without_a_target() -> [RedisServer; 2] {
+    let primary = RedisServer::start(&[]);
+    let mut target = primary.start_replica(&[]);
+    wait_for_field(&target, "master_link_status", "up");
+    let mut client = primary.client();
+    let () = redis::cmd("SET").arg("late").arg("1").query(&mut client).unwrap();
+    let acknowledged: i64 = redis::cmd("WAIT").arg(1).arg(0).query(&mut client).unwrap();
+    assert_eq!(acknowledged, 1);
+    // FAILOVER waits for an acknowledgement of the very last byte, and WAIT's own request for one is a part of the stream.
+    let acknowledged = || {
+        let line = replication(&primary, "slave0");
+        line.split(',').find_map(|field| field.strip_prefix("offset=").map(str::to_owned)).unwrap()
+    };
+    let start = Instant::now();
+    while acknowledged() != replication(&primary, "master_repl_offset") {
+        assert!(start.elapsed() < PATIENCE, "{}", acknowledged());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    target.freeze();
+    let () = primary.command(&[
+        "FAILOVER",
+        "TO",
+        &target.address.to_string(),
+        &REDIS_PORT.to_string(),
+        "TIMEOUT",
+        "100",
+    ]);
+    wait_for_field(&primary, "master_failover_state", "failover-in-progress");
+    target.kill();
+    [primary, target]
+}
+
+/// Experiment E30, and why the agent does not start Redis while a peer hands over to it.
+#[test]
+fn a_handover_makes_even_a_parked_server_primary_over_older_data() {
+    let [primary, mut target] = handover_without_a_target();
+    target.restart(&[&format!("replicaof {} {}", PARKED.0, PARKED.1)]);
+    wait_for_field(&target, "role", "master");
+    wait_for_field(&primary, "master_link_status", "up");
+    for server in [&primary, &target] {
+        let keys: i64 = server.command(&["EXISTS", "late"]);
+        assert_eq!(keys, 0, "the acknowledged write is gone everywhere");
+    }
+}
+
+/// Experiment E30: what ends it.
+#[test]
+fn failover_abort_gives_the_role_back_with_all_data() {
+    let [primary, mut target] = handover_without_a_target();
+    let history = replication(&primary, "master_replid");
+    assert_eq!(replication(&primary, "role"), "slave");
+    let () = primary.command(&["FAILOVER", "ABORT"]);
+    assert_eq!((replication(&primary, "role"), replication(&primary, "master_failover_state")), {
+        ("master".to_owned(), "no-failover".to_owned())
+    });
+    assert_ne!(replication(&primary, "master_replid"), history, "a new history begins");
+    assert_eq!(replication(&primary, "master_replid2"), history, "that goes on from the old one");
+    let () = primary.command(&["SET", "after", "1"]);
+    target.restart(&[&format!("replicaof {} {REDIS_PORT}", primary.address)]);
+    wait_for_field(&target, "master_link_status", "up");
+    let keys: i64 = target.command(&["EXISTS", "late", "after"]);
+    assert_eq!(keys, 2);
+}
+
 /// Says to the test inside the namespace where it must not be.
 const OUTER_NAMESPACE: &str = "REDIS_LIVE_OUTER_NAMESPACE";
 
