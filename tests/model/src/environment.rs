@@ -1,0 +1,238 @@
+//! What happens to a set without being asked: starts, faults, partitions.
+
+use redis_operator::agent::decide::{PeerAnswer, Says, Silence, Start};
+
+use crate::{
+    operator::Mind,
+    redis::{Storage, remains},
+    rules::StartAs,
+    state::{Disk, Ghost, Kind, MOST, Redis, Role, World},
+    translate,
+};
+
+/// Faults that a run explores.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A process is killed and restarts in place.
+    pub kill: bool,
+    /// A process is stopped, so that it saves, and restarts in place.
+    pub stop: bool,
+    /// A pod is deleted, ends in the kubelet's sight, and a namesake comes.
+    pub delete: bool,
+    /// A pod is deleted by force: its process ends unseen, or lives on with or without peers that reach it.
+    pub force: bool,
+    /// A process is killed and its volume is emptied.
+    pub lose: bool,
+    /// A member is cut off from the operator, from its peers, or from both.
+    pub cut: bool,
+    /// Somebody deletes the record.
+    pub forget: bool,
+    /// A starting pod's list of members may be old.
+    pub stale_list: bool,
+}
+
+/// One step of the world.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    Start { member: u8 },
+    Link { member: u8, ghost: bool },
+    Deliver { member: u8 },
+    LinkTimesOut { member: u8 },
+    Write { run: u8 },
+    Save { member: u8 },
+    Kill { member: u8 },
+    Stop { member: u8 },
+    DeletePod { member: u8 },
+    ForceDelete { member: u8, lives_on: Option<bool> },
+    Lose { member: u8 },
+    Cut { member: u8, from_operator: bool, from_peers: bool },
+    Heal { member: u8 },
+    ForgetRecord,
+    GhostEnds,
+    RebuildRecord,
+    Observe { member: u8 },
+    Act,
+    ActLate,
+    OperatorPauses,
+    OperatorCrashes,
+}
+
+impl World {
+    /// All ways in which a member's Redis may start now.
+    ///
+    /// The agent's question to each peer is answered truthfully, or not at all; where a ghost has the peer's name, the
+    /// ghost may answer. The wait may be over or not. All peers are asked in one step: the answer of one serves until
+    /// the process has started, which the order of this step and others' steps covers.
+    pub fn starts(&self, mind: &Mind, stale_list: bool) -> Vec<Self> {
+        let mut found: Vec<Self> = Vec::new();
+        for member in (0..MOST).filter(|m| self.members[*m].uid != 0 && self.members[*m].redis.is_none()) {
+            let peers: Vec<usize> = (0..MOST).filter(|p| *p != member && self.members[*p].uid != 0).collect();
+            let mut lists = vec![peers];
+            if stale_list {
+                lists.push(Vec::new());
+                if lists[0].len() == 2 {
+                    let (a, b) = (lists[0][0], lists[0][1]);
+                    lists.extend([vec![a], vec![b]]);
+                }
+            }
+            for list in lists {
+                for asked in self.answers(member, &list) {
+                    for wait_over in [false, true] {
+                        let Some(next) = self.start(mind, member, &asked, wait_over) else { continue };
+                        if !found.contains(&next) {
+                            found.push(next);
+                        }
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Every combination of what the peers may have said.
+    fn answers(&self, member: usize, peers: &[usize]) -> Vec<Vec<PeerAnswer>> {
+        let mut all = vec![Vec::new()];
+        for &peer in peers {
+            let says = self.says(member, peer);
+            all = all
+                .into_iter()
+                .flat_map(|asked: Vec<PeerAnswer>| {
+                    says.iter().map(move |says| {
+                        let answer = PeerAnswer { host: translate::host(peer), says: says.clone() };
+                        [asked.clone(), vec![answer]].concat()
+                    })
+                })
+                .collect();
+        }
+        all
+    }
+
+    fn says(&self, member: usize, peer: usize) -> Vec<Says> {
+        let mut says = vec![Says::Silent(Silence::NoAddress(String::new()))];
+        let role = |redis: &Redis| match redis.role {
+            Role::Primary => Says::Serves,
+            Role::Parked => Says::Follows(redis_operator::redis::PARKED.0.to_owned()),
+            Role::ReplicaOf(of) => Says::Follows(translate::host(usize::from(of))),
+        };
+        if !self.is_cut_from_peers(member) {
+            if !self.is_cut_from_peers(peer) {
+                says.extend(self.members[peer].redis.as_ref().map(role));
+            }
+            let ghost = self.ghost.filter(|ghost| usize::from(ghost.of) == peer && ghost.reachable);
+            says.extend(ghost.as_ref().map(|ghost| role(&ghost.redis)));
+        }
+        says
+    }
+
+    /// One start, if the agent has decided.
+    pub fn start(&self, mind: &Mind, member: usize, asked: &[PeerAnswer], wait_over: bool) -> Option<Self> {
+        // The file is as old as the set.
+        let stale = translate::host(0);
+        let role = match (mind.rules.start)(&translate::host(member), asked, wait_over, &stale) {
+            StartAs::Primary => Role::Primary,
+            StartAs::By(Start::Park { .. }) => Role::Parked,
+            StartAs::By(Start::Follow { host }) => {
+                Role::ReplicaOf(crate::redis::bits(translate::member(&host)))
+            }
+            StartAs::By(Start::Wait { .. }) => return None,
+        };
+        let mut next = self.clone();
+        let (run, replid) = (next.fresh(Kind::Run), next.fresh(Kind::Replid));
+        next.members[member].redis = Some(Redis::start(run, replid, next.members[member].disk, role));
+        if next.processes().filter(|redis| redis.role == Role::Primary).count() > 1 {
+            next.violation = Some(crate::state::Violation::TwoPrimaries);
+        }
+        Some(next)
+    }
+
+    /// What the peers say when nothing is in the way.
+    pub fn plain_answers(&self, member: usize) -> Vec<PeerAnswer> {
+        (0..MOST)
+            .filter(|peer| *peer != member && self.members[*peer].uid != 0)
+            .filter_map(|peer| {
+                let says = self.says(member, peer).into_iter().nth(1);
+                let says = says.unwrap_or(Says::Silent(Silence::NoAddress(String::new())));
+                Some(PeerAnswer { host: translate::host(peer), says })
+            })
+            .collect()
+    }
+
+    /// Every fault that may happen to one member now.
+    pub fn faults(&self, storage: Storage, faults: &Faults, member: usize) -> Vec<(Step, Self)> {
+        let mut found = Vec::new();
+        if self.budget.faults == 0 || self.members[member].uid == 0 {
+            return found;
+        }
+        let number = crate::redis::bits(member);
+        let spent = || {
+            let mut next = self.clone();
+            next.budget.faults -= 1;
+            next
+        };
+        let disk = self.members[member].disk;
+        if let Some(redis) = self.members[member].redis {
+            let killed = remains(storage, disk, &redis);
+            let saved = if storage == Storage::Rdb { redis.saved() } else { killed };
+            if faults.kill {
+                let mut next = spent();
+                next.end(member, killed);
+                found.push((Step::Kill { member: number }, next));
+            }
+            if faults.stop && storage == Storage::Rdb {
+                let mut next = spent();
+                next.end(member, saved);
+                found.push((Step::Stop { member: number }, next));
+            }
+            if faults.delete {
+                let mut next = spent();
+                next.end(member, saved);
+                next.see_end(member);
+                next.members[member].uid = next.fresh(Kind::Uid);
+                found.push((Step::DeletePod { member: number }, next));
+            }
+            if faults.force {
+                let mut next = spent();
+                next.end(member, killed);
+                next.members[member].uid = next.fresh(Kind::Uid);
+                found.push((Step::ForceDelete { member: number, lives_on: None }, next));
+                for reachable in [false, true] {
+                    if self.ghost.is_none() {
+                        found.push(self.haunt(spent(), member, redis, killed, reachable));
+                    }
+                }
+            }
+            if faults.lose {
+                let mut next = spent();
+                next.end(member, Disk::default());
+                found.push((Step::Lose { member: number }, next));
+            }
+        }
+        if faults.cut && !self.is_cut_from_operator(member) && !self.is_cut_from_peers(member) {
+            for (from_operator, from_peers) in [(true, false), (false, true), (true, true)] {
+                let mut next = spent();
+                next.cut_from_operator |= u8::from(from_operator) << member;
+                next.cut_from_peers |= u8::from(from_peers) << member;
+                found.push((Step::Cut { member: number, from_operator, from_peers }, next));
+            }
+        }
+        found
+    }
+
+    /// A forced deletion whose process goes on.
+    fn haunt(&self, mut next: Self, member: usize, redis: Redis, disk: Disk, reachable: bool) -> (Step, Self) {
+        let number = crate::redis::bits(member);
+        next.members[member].redis = None;
+        next.members[member].disk = disk;
+        next.members[member].uid = next.fresh(Kind::Uid);
+        next.ghost = Some(Ghost { of: number, reachable, redis });
+        (Step::ForceDelete { member: number, lives_on: Some(reachable) }, next)
+    }
+
+    /// The watch shows the end of the pod that has this name now.
+    fn see_end(&mut self, member: usize) {
+        let uid = self.members[member].uid;
+        if let Some(slot) = self.ended.iter_mut().find(|slot| **slot == 0) {
+            *slot = uid;
+        }
+    }
+}
