@@ -144,7 +144,7 @@ async fn pass(
         Ok(Err(error)) => {
             ctx.metrics.count_error("StatusWrite");
             span.in_scope(|| warn!(error = chain(&error), "cannot write the status; it is tried again"));
-            Ended { status: set.status.clone().unwrap_or_default(), failed: true, deferred: false }
+            Ended { status: set.status.clone().unwrap_or_default(), failed: true, within: None }
         }
         Err(_) => {
             ctx.metrics.count_error("Panicked");
@@ -155,13 +155,12 @@ async fn pass(
                 ("Panicked", "the operator failed on this set; its log says where. Please report it"),
             );
             let (status, deferred) = publish(set, &ctx, &learned, now).await?;
-            Ended { status, failed: true, deferred }
+            Ended { status, failed: true, within: deferred.then_some(PROGRESS_INTERVAL) }
         }
     };
     let failures = ctx.memory.count_failure(&object, ended.failed);
     let next = requeue::after(&ended.status, failures, now, jitter());
-    // What was held back is written soon, whatever else there is to wait for.
-    Ok(Action::requeue(if ended.deferred { next.min(PROGRESS_INTERVAL) } else { next }))
+    Ok(Action::requeue(ended.within.map_or(next, |soon| next.min(soon))))
 }
 
 /// Between 0 and 1, different each time.
@@ -183,4 +182,81 @@ fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
 /// The channel by which changes of pods and held connections ask for a pass.
 pub fn triggers() -> (monitor::Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>) {
     mpsc::unbounded()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        context::Memory, fake_api::FakeApi, metrics::Metrics, monitor::Monitor, pods, settings::Settings,
+    };
+    use kube::runtime::{
+        events::{Recorder, Reporter},
+        reflector,
+    };
+    use serde_json::{Value, json};
+
+    #[expect(clippy::disallowed_methods, reason = "the one Recorder of a test")]
+    fn context(api: &FakeApi) -> Arc<Context> {
+        Arc::new(Context {
+            client: api.client(),
+            settings: Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() },
+            pods: reflector::store().0,
+            mandate: crate::lease::Mandate::default(),
+            pass_deadline: Duration::from_millis(200),
+            ended: Arc::new(pods::Ended::default()),
+            recorder: Recorder::new(
+                api.client(),
+                Reporter { controller: "redis-operator".into(), instance: None },
+            ),
+            metrics: Arc::new(Metrics::default()),
+            monitor: Monitor::new(triggers().0),
+            memory: Memory::default(),
+        })
+    }
+
+    fn set() -> Value {
+        json!({
+            "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+            "metadata": {"name": "redis", "namespace": "lab", "uid": "u", "generation": 1}, "spec": {},
+        })
+    }
+
+    fn event() -> Value {
+        json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}, "eventTime": null})
+    }
+
+    /// One pass in which the first request, one of several that are sent at once, meets with this.
+    async fn pass_that_meets(fate: u16) -> (Action, Value) {
+        let first = [(fate, Value::Null)];
+        let silent = (0..3).filter(|_| fate == FakeApi::SILENCE).map(|_| (fate, Value::Null));
+        let published = [(200, set()), (201, event()), (201, event())];
+        let api = FakeApi::answering(first.into_iter().chain(silent).chain(published));
+        let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
+        let next = pass(Arc::new(guarded), context(&api)).await.unwrap();
+        let status = api.requests().into_iter().find(|sent| sent.path.ends_with("/redis/status")).unwrap();
+        (next, status.body["status"].clone())
+    }
+
+    fn reason(status: &Value, type_: &str) -> (String, String) {
+        let all = status["conditions"].as_array().unwrap();
+        let condition = all.iter().find(|c| c["type"] == type_).unwrap();
+        let text = |field: &str| condition[field].as_str().unwrap().to_owned();
+        (text("status"), text("reason"))
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_pass_and_stands_in_the_status() {
+        let (next, status) = pass_that_meets(FakeApi::PANIC).await;
+        assert_eq!(reason(&status, "Degraded"), ("True".into(), "Panicked".into()));
+        assert_eq!(reason(&status, "Ready"), ("Unknown".into(), "Panicked".into()));
+        assert_ne!(next, Action::await_change(), "it is tried again");
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_hangs_is_given_up_and_stands_in_the_status() {
+        let (next, status) = pass_that_meets(FakeApi::SILENCE).await;
+        assert_eq!(reason(&status, "Degraded"), ("True".into(), "DeadlineExceeded".into()));
+        assert_ne!(next, Action::await_change(), "it is tried again");
+    }
 }

@@ -32,6 +32,11 @@ impl FakeApi {
         Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() }
     }
 
+    /// In place of a code: the client itself fails in a way that nobody foresaw.
+    pub const PANIC: u16 = 0;
+    /// In place of a code: no answer ever comes.
+    pub const SILENCE: u16 = 1;
+
     /// A refusal.
     pub fn status(code: u16, reason: &str) -> Value {
         json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason})
@@ -60,6 +65,10 @@ impl FakeApi {
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         });
         let (code, answer) = self.answers.lock().unwrap().pop_front().expect("one request too many");
+        assert_ne!(code, Self::PANIC, "made up");
+        if code == Self::SILENCE {
+            std::future::pending::<()>().await;
+        }
         Ok(http::Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
     }
 }

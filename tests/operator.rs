@@ -249,7 +249,8 @@ async fn a_cluster_that_is_not_ready_or_goes_away() {
 }
 
 /// What the life of a set in this test does not need, and why it is granted all the same.
-const UNUSED: [(&str, &str); 0] = [];
+const UNUSED: [(&str, &str); 1] =
+    [("get /nodes", "asked only when the pod that served is gone and nobody saw its end")];
 
 /// One life of a set, from nothing to its deletion, with real redis-servers.
 #[tokio::test(flavor = "multi_thread")]
@@ -318,6 +319,14 @@ async fn the_life_of_a_set() {
                 .metric(r#"redis_operator_set_ready{namespace="life",name="other"}"#)
                 .is_none()
                 .then_some(())
+        })
+        .await;
+        // Votes are noted a few seconds after all replicas are in sync.
+        until("all replicas have their votes", PATIENCE, async || {
+            let record =
+                Api::<ConfigMap>::namespaced(client.clone(), "life").get("redis-record").await.unwrap();
+            let record: Value = serde_json::from_str(&record.data.unwrap()["record.json"]).unwrap();
+            (record["voters"].as_array().is_some_and(|voters| voters.len() == 2)).then_some(())
         })
         .await;
         let before = writes(plane, user).len();
