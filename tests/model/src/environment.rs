@@ -6,7 +6,7 @@ use crate::{
     operator::Mind,
     redis::{Storage, remains},
     rules::StartAs,
-    state::{Disk, Ghost, Kind, MOST, Redis, Role, World},
+    state::{Disk, Failover, Ghost, Kind, MOST, Member, Redis, Role, World},
     translate,
 };
 
@@ -43,6 +43,10 @@ pub enum Step {
     Kill { member: u8 },
     Stop { member: u8 },
     DeletePod { member: u8 },
+    PodEnds { member: u8 },
+    StepDown { member: u8 },
+    GiveUp { member: u8 },
+    TakeOver { member: u8, ghost: bool },
     ForceDelete { member: u8, lives_on: Option<bool> },
     Lose { member: u8 },
     Cut { member: u8, from_operator: bool, from_peers: bool },
@@ -65,7 +69,7 @@ impl World {
     /// the process has started, which the order of this step and others' steps covers.
     pub fn starts(&self, mind: &Mind, stale_list: bool) -> Vec<Self> {
         let mut found: Vec<Self> = Vec::new();
-        for member in (0..MOST).filter(|m| self.members[*m].uid != 0 && self.members[*m].redis.is_none()) {
+        for member in (0..MOST).filter(|m| self.can_start(*m)) {
             let peers: Vec<usize> = (0..MOST).filter(|p| *p != member && self.members[*p].uid != 0).collect();
             let mut lists = vec![peers];
             if stale_list {
@@ -89,6 +93,11 @@ impl World {
         found
     }
 
+    pub fn can_start(&self, member: usize) -> bool {
+        let member = &self.members[member];
+        member.uid != 0 && !member.terminating && member.redis.is_none()
+    }
+
     /// Every combination of what the peers may have said.
     fn answers(&self, member: usize, peers: &[usize]) -> Vec<Vec<PeerAnswer>> {
         let mut all = vec![Vec::new()];
@@ -110,6 +119,7 @@ impl World {
     fn says(&self, member: usize, peer: usize) -> Vec<Says> {
         let mut says = vec![Says::Silent(Silence::NoAddress(String::new()))];
         let role = |redis: &Redis| match redis.role {
+            _ if redis.failover != Failover::No => Says::HandsOver,
             Role::Primary => Says::Serves,
             Role::Parked => Says::Follows(redis_operator::redis::PARKED.0.to_owned()),
             Role::ReplicaOf(of) => Says::Follows(translate::host(usize::from(of))),
@@ -170,30 +180,27 @@ impl World {
             next
         };
         let disk = self.members[member].disk;
+        if faults.delete && !self.members[member].terminating {
+            let mut next = spent();
+            next.members[member].terminating = true;
+            found.push((Step::DeletePod { member: number }, next));
+        }
         if let Some(redis) = self.members[member].redis {
             let killed = remains(storage, disk, &redis);
-            let saved = if storage == Storage::Rdb { redis.saved() } else { killed };
             if faults.kill {
                 let mut next = spent();
-                next.end(member, killed);
+                next.end(member, killed, true);
                 found.push((Step::Kill { member: number }, next));
             }
             if faults.stop && storage == Storage::Rdb {
                 let mut next = spent();
-                next.end(member, saved);
+                next.end(member, redis.saved(), true);
                 found.push((Step::Stop { member: number }, next));
-            }
-            if faults.delete {
-                let mut next = spent();
-                next.end(member, saved);
-                next.see_end(member);
-                next.members[member].uid = next.fresh(Kind::Uid);
-                found.push((Step::DeletePod { member: number }, next));
             }
             if faults.force {
                 let mut next = spent();
-                next.end(member, killed);
-                next.members[member].uid = next.fresh(Kind::Uid);
+                next.end(member, killed, false);
+                next.replace_pod(member);
                 found.push((Step::ForceDelete { member: number, lives_on: None }, next));
                 for reachable in [false, true] {
                     if self.ghost.is_none() {
@@ -203,7 +210,7 @@ impl World {
             }
             if faults.lose {
                 let mut next = spent();
-                next.end(member, Disk::default());
+                next.end(member, Disk::default(), true);
                 found.push((Step::Lose { member: number }, next));
             }
         }
@@ -223,16 +230,27 @@ impl World {
         let number = crate::redis::bits(member);
         next.members[member].redis = None;
         next.members[member].disk = disk;
-        next.members[member].uid = next.fresh(Kind::Uid);
+        next.replace_pod(member);
         next.ghost = Some(Ghost { of: number, reachable, redis });
         (Step::ForceDelete { member: number, lives_on: Some(reachable) }, next)
     }
 
-    /// The watch shows the end of the pod that has this name now.
-    fn see_end(&mut self, member: usize) {
-        let uid = self.members[member].uid;
-        if let Some(slot) = self.ended.iter_mut().find(|slot| **slot == 0) {
-            *slot = uid;
-        }
+    fn replace_pod(&mut self, member: usize) {
+        let uid = self.fresh(Kind::Uid);
+        let pod = &mut self.members[member];
+        (pod.uid, pod.terminating, pod.restarted) = (uid, false, false);
+    }
+
+    /// A pod that is being deleted has ended, in the kubelet's sight; a namesake comes.
+    pub fn pod_ends(&self, storage: Storage, member: usize) -> Option<Self> {
+        let Member { disk, redis, terminating: true, .. } = self.members[member] else { return None };
+        let left = redis.map_or(disk, |redis| match storage {
+            Storage::Rdb => redis.saved(),
+            other => remains(other, disk, &redis),
+        });
+        let mut next = self.clone();
+        next.end(member, left, true);
+        next.replace_pod(member);
+        Some(next)
     }
 }

@@ -43,6 +43,8 @@ mod tests {
         };
         let bounds = Bounds {
             strict: false,
+            votes: number("VOTES", 0) == 1,
+            late: number("LATE", 0) == 1,
             members: usize::from(number("N", 2)),
             storage,
             begin: if number("OLD", 0) == 1 { Begin::OldVolumes } else { Begin::Healthy },
@@ -51,6 +53,7 @@ mod tests {
                 crashes: number("C", 1),
                 saves: number("S", 1),
                 writes: number("W", 1),
+                switches: number("SW", 0),
             },
             faults: Faults {
                 kill: flag("kill"),

@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 
-use redis_operator::decide::{Decision, HoldReason};
+use redis_operator::decide::{Decision, HoldReason, switchover, voters};
 
 use crate::{
     redis::{Storage, bits},
     rules::Rules,
     search::{ByDigest, fingerprint},
-    state::{Act, Acts, Glimpse, Glimpses, MOST, NOTHING_SEEN, Operator, Phase, Rec, Role, Told, View, World},
+    state::{
+        Act, Acts, Closed, Earlier, Glimpse, Glimpses, MOST, NOTHING_SEEN, Operator, Phase, Rec, Role, Told,
+        View, World,
+    },
     translate,
 };
 
@@ -18,83 +21,124 @@ pub enum Outcome {
     Rest,
     Hold(HoldReason),
     LookAgain,
+    Await,
     Do(Acts),
+}
+
+/// A whole look and what it was taken with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seen {
+    pub record: Rec,
+    pub first: Option<Glimpses>,
+    pub now: Glimpses,
+    /// The process that served last is proven dead.
+    pub ended: bool,
+    /// An earlier look at the serving primary, where that is old enough.
+    pub before: Option<Earlier>,
+    /// A pod to hand the role to where nothing else is to be done.
+    pub wish: Option<u8>,
 }
 
 /// The operator's mind: the rules, and what they said before. They are pure, and are asked the same again and again.
 pub struct Mind {
     pub rules: Rules,
     pub storage: Storage,
-    said: RefCell<ByDigest<Outcome>>,
+    /// Whether votes are taken. Without them rule 4b never applies, and there are far fewer states.
+    pub votes: bool,
+    said: RefCell<ByDigest<(Outcome, Option<Earlier>)>>,
 }
 
-/// The member's histories as its `replid2` shows when there is none.
 impl Mind {
-    pub fn new(rules: Rules, storage: Storage) -> Self {
-        Self { rules, storage, said: RefCell::default() }
+    pub fn new(rules: Rules, storage: Storage, votes: bool) -> Self {
+        Self { rules, storage, votes, said: RefCell::default() }
     }
 
-    pub fn decide(&self, record: &Rec, first: Option<&Glimpses>, now: &Glimpses, former_ended: bool) -> Outcome {
-        let key = fingerprint(&(record, first, now, former_ended));
+    /// What is decided on a look, and what is remembered of it.
+    pub fn decide(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
+        let key = fingerprint(seen);
         if let Some(said) = self.said.borrow().get(&key) {
             return said.clone();
         }
-        let outcome = self.ask(record, first, now, former_ended);
+        let outcome = self.ask(seen);
         self.said.borrow_mut().insert(key, outcome.clone());
         outcome
     }
 
-    fn ask(&self, rec: &Rec, first: Option<&Glimpses>, now: &Glimpses, former_ended: bool) -> Outcome {
-        let record = translate::record(rec);
-        let look = |glimpses| translate::look(self.storage, &record, glimpses, former_ended);
-        let now_seen = look(now);
-        let decision = match first {
-            Some(first) => (self.rules.elect)(&record, &look(first), &now_seen),
-            None => (self.rules.decide)(&record, &now_seen),
+    fn ask(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
+        let record = translate::record(&seen.record);
+        let look = |glimpses| translate::look(self.storage, &record, glimpses, seen.ended, seen.before.as_ref());
+        let now = look(&seen.now);
+        let mut decision = match &seen.first {
+            Some(first) => (self.rules.elect)(&record, &look(first), &now),
+            None => (self.rules.decide)(&record, &now),
         };
-        let tell = |pods: Vec<String>, what: Told| {
-            let to = |pod: String| {
-                let member = translate::member(&pod);
-                match now[member] {
-                    Glimpse::Answer { view, .. } => Act::Tell { member: bits(member), run: view.run, what },
-                    // No connection: the act fails, as in the product.
-                    _ => Act::Tell { member: bits(member), run: 0, what },
-                }
-            };
-            Outcome::Do(pods.into_iter().map(to).collect())
-        };
-        match decision {
-            Decision::Rest => Outcome::Rest,
-            Decision::Hold(hold) => Outcome::Hold(hold.reason),
-            Decision::LookAgain => Outcome::LookAgain,
-            Decision::Note(record) => Outcome::Do(vec![Act::Write(translate::rec(&record))]),
-            // Nobody promotes by hand in the model: whoever is to be retired is parked.
-            Decision::Park(pods) | Decision::Retire(pods) => tell(pods, Told::Park),
-            Decision::Promote { record, pod } => {
-                let Outcome::Do(told) = tell(vec![pod], Told::Promote) else { return Outcome::Rest };
-                Outcome::Do([vec![Act::Write(translate::rec(&record))], told].concat())
+        if let (Decision::Rest, Some(target)) = (&decision, seen.wish) {
+            // As `reconcile::settle` does.
+            let primary = record.primary.as_deref().and_then(|pod| now.member(pod));
+            let target = translate::pod(usize::from(target));
+            let fit = now.observed.pods.iter().any(|p| p.name == target && switchover::can_take_over(&now, p));
+            if let Some(primary) = primary.filter(|_| fit) {
+                decision = switchover::begin(&primary, &target, &record);
             }
-            Decision::Follow(pods) => match record.primary.as_deref() {
-                Some(primary) => tell(pods, Told::Follow(bits(translate::member(primary)))),
-                None => Outcome::Rest,
-            },
         }
+        let remembered = voters::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
+        (outcome(decision, seen), remembered)
+    }
+}
+
+fn outcome(decision: Decision, seen: &Seen) -> Outcome {
+    let tell = |pod: &str, what: Told| {
+        let member = translate::member(pod);
+        // Without a connection the act fails, as in the product.
+        let run = match seen.now[member] {
+            Glimpse::Answer { view, .. } => view.run,
+            _ => 0,
+        };
+        Act::Tell { member: bits(member), run, what }
+    };
+    let all = |pods: &[String], what: Told| pods.iter().map(|pod| tell(pod, what)).collect();
+    let write = |record| Act::Write(translate::rec(record));
+    match decision {
+        Decision::Rest => Outcome::Rest,
+        Decision::Hold(hold) => Outcome::Hold(hold.reason),
+        Decision::LookAgain => Outcome::LookAgain,
+        Decision::Await => Outcome::Await,
+        Decision::Note(record) => Outcome::Do(vec![write(&record)]),
+        Decision::Park(pods) => Outcome::Do(all(&pods, Told::Park)),
+        Decision::Retire(pods) => {
+            let served = seen.record.seen.map_or(0, |serving| serving.replid);
+            Outcome::Do(all(&pods, Told::Retire(served)))
+        }
+        Decision::Promote { record, pod } => Outcome::Do(vec![write(&record), tell(&pod, Told::Promote)]),
+        Decision::Follow(pods) => match seen.record.primary {
+            Some(primary) => Outcome::Do(all(&pods, Told::Follow(primary))),
+            None => Outcome::Rest,
+        },
+        Decision::Switch { record, from, target } => {
+            let what = Told::HandOver(bits(translate::member(&target)));
+            Outcome::Do(vec![write(&record), tell(&from, what)])
+        }
+        Decision::Abort { record, pod } => Outcome::Do(vec![tell(&pod, Told::Abort), write(&record)]),
     }
 }
 
 impl World {
     /// What one question to a member brings.
     fn glimpse(&self, member: usize) -> Glimpse {
-        let uid = self.members[member].uid;
-        let Some(redis) = self.members[member].redis.filter(|_| !self.is_cut_from_operator(member)) else {
-            return Glimpse::Silent { uid };
+        let pod = &self.members[member];
+        let (uid, terminating) = (pod.uid, pod.terminating);
+        let cut = self.is_cut_from_operator(member);
+        let Some(redis) = pod.redis.filter(|_| !cut) else {
+            return Glimpse::Silent { uid, terminating, refused: !cut };
         };
         let linked = |of: &usize| self.members[*of].redis.is_some_and(|other| other.link == redis.run);
         Glimpse::Answer {
             uid,
+            terminating,
             view: View {
                 run: redis.run,
                 role: redis.role,
+                failover: redis.failover,
                 link_up: redis.link != 0,
                 replid: redis.replid,
                 replid2: redis.replid2,
@@ -107,70 +151,101 @@ impl World {
         }
     }
 
-    fn former_ended(&self, record: &Rec, mind: &Mind) -> bool {
-        !mind.rules.ends_are_witnessed
-            || record.seen.is_some_and(|seen| seen.uid != 0 && self.ended.contains(&seen.uid))
+    /// Whether the API server's objects prove that the process which served last has ended.
+    fn is_proven_dead(&self, record: &Rec, rules: &Rules) -> bool {
+        let Some(seen) = record.seen else { return false };
+        let pod = record.primary.map(|primary| &self.members[usize::from(primary)]);
+        let replaced = pod.is_some_and(|pod| pod.uid != seen.uid);
+        let restarted = pod.is_some_and(|pod| pod.uid == seen.uid && pod.restarted);
+        self.ended.contains(&seen.run) || !rules.ends_are_witnessed && replaced || rules.old_ends_count && restarted
     }
 
     /// Begins a pass without a record: the record is made anew (rule 9).
     pub fn rebuild(&self) -> Option<Self> {
-        if self.record.is_some() || self.operator != Operator::IDLE {
+        if self.record.is_some() || self.operator.phase != Phase::Idle {
             return None;
         }
         let mut next = self.clone();
         let members = (0..MOST).filter(|m| self.members[*m].uid != 0).fold(0, |all, member| all | 1 << member);
-        let first = Rec {
+        next.record = Some(Rec {
             primary: None,
             start_offset: 0,
             members,
-            closed: crate::state::Closed::default(),
+            closed: Closed::default(),
             seen: None,
             sure: false,
-        };
-        next.record = Some(first);
+            voters: [0; 3],
+            switch_to: None,
+        });
         if let Some(former) = &mut next.former {
             former.fresh = false;
         }
         Some(next)
     }
 
-    /// The operator asks one member; after the last one it decides. Reading the record belongs to the first question.
-    pub fn observe(&self, mind: &Mind, member: usize) -> Option<(Self, Option<Outcome>)> {
-        let mut operator = match &self.operator.phase {
-            Phase::Idle => Operator {
-                phase: Phase::Looking { first: None, now: NOTHING_SEEN },
-                record: Some(self.record?),
-                fresh: true,
-            },
-            Phase::Looking { .. } => self.operator.clone(),
-            Phase::Acting(_) => return None,
+    /// The operator asks one member; after the last one it decides, in every way that it may: an earlier look is old
+    /// enough by now or not, and a person may wish for a switchover. Reading the record belongs to the first question.
+    pub fn observe(&self, mind: &Mind, member: usize) -> Vec<(Self, Option<Outcome>)> {
+        let mut operator = self.operator.clone();
+        if operator.phase == Phase::Idle {
+            let Some(record) = self.record else { return Vec::new() };
+            operator.phase = Phase::Looking { first: None, now: NOTHING_SEEN };
+            (operator.record, operator.fresh) = (Some(record), true);
+        }
+        let (Phase::Looking { first, now }, Some(record)) = (&mut operator.phase, operator.record) else {
+            return Vec::new();
         };
-        let Phase::Looking { first, now } = &mut operator.phase else { return None };
         if self.members[member].uid == 0 || now[member] != Glimpse::NotYet {
-            return None;
+            return Vec::new();
         }
         now[member] = self.glimpse(member);
         let whole = (0..MOST).all(|m| self.members[m].uid == 0 || now[m] != Glimpse::NotYet);
-        let mut outcome = None;
-        if whole {
-            let record = operator.record.as_ref()?;
-            let decided = mind.decide(record, first.as_ref(), now, self.former_ended(record, mind));
-            operator.phase = match &decided {
-                Outcome::Rest | Outcome::Hold(_) => Phase::Idle,
-                Outcome::LookAgain => Phase::Looking { first: Some(*now), now: NOTHING_SEEN },
-                Outcome::Do(acts) => Phase::Acting(acts.clone()),
-            };
-            outcome = Some(decided);
+        if !whole {
+            let mut next = self.clone();
+            next.operator = operator;
+            return vec![(next, None)];
         }
-        let mut next = self.clone();
-        next.operator = operator;
-        Some((next, outcome))
+        let ended = self.is_proven_dead(&record, &mind.rules);
+        let seen = Seen { record, first: *first, now: *now, ended, before: None, wish: None };
+        let mut ways = vec![(seen, 0)];
+        if let Some(before) = operator.remembers {
+            ways.push((Seen { before: Some(before), ..seen }, 0));
+        }
+        if self.budget.switches > 0 {
+            for target in (0..MOST).filter(|m| self.members[*m].uid != 0 && record.primary != Some(bits(*m))) {
+                ways.push((Seen { wish: Some(bits(target)), ..seen }, 1));
+            }
+        }
+        ways.into_iter()
+            .map(|(seen, switches)| {
+                let mut next = self.clone();
+                next.budget.switches -= switches;
+                let (outcome, glimpsed) = mind.decide(&seen);
+                let mut operator = operator.clone();
+                operator.remembers = match (operator.remembers, glimpsed) {
+                    // Not old enough yet.
+                    (Some(earlier), Some(glimpsed))
+                        if earlier.primary == glimpsed.primary && seen.before.is_none() =>
+                    {
+                        Some(earlier)
+                    }
+                    (_, glimpsed) => glimpsed,
+                };
+                operator.phase = match &outcome {
+                    Outcome::Rest | Outcome::Hold(_) | Outcome::Await => Phase::Idle,
+                    Outcome::LookAgain => Phase::Looking { first: Some(seen.now), now: NOTHING_SEEN },
+                    Outcome::Do(acts) => Phase::Acting(acts.clone()),
+                };
+                next.operator = operator;
+                (next, Some(outcome))
+            })
+            .collect()
     }
 
     /// The leader does the next thing that it decided.
     pub fn act(&self, mind: &Mind) -> Option<Self> {
         let mut next = self.clone();
-        let mut operator = std::mem::replace(&mut next.operator, Operator::IDLE);
+        let mut operator = std::mem::replace(&mut next.operator, Operator::NEW);
         let Phase::Acting(acts) = &operator.phase else { return None };
         if mind.rules.cut_former
             && let Some(&Act::Tell { member, .. }) = acts.first()
@@ -224,7 +299,7 @@ impl World {
             }
             Act::Tell { member, run, what } => {
                 let told = self.tell(mind, usize::from(member), run, what);
-                told || what != Told::Promote
+                told || !matches!(what, Told::Promote | Told::Abort)
             }
         };
         if !goes_on || acts.is_empty() {
@@ -232,10 +307,10 @@ impl World {
         }
     }
 
+    /// One command over the connection of the look; true if it was carried out.
     fn tell(&mut self, mind: &Mind, member: usize, run: u8, what: Told) -> bool {
-        let reached = self.members[member]
-            .redis
-            .is_some_and(|redis| redis.run == run || !mind.rules.bound && run != 0);
+        let reached =
+            self.members[member].redis.is_some_and(|redis| redis.run == run || !mind.rules.bound && run != 0);
         if !reached || self.is_cut_from_operator(member) {
             return false;
         }
@@ -243,17 +318,36 @@ impl World {
             Told::Promote => self.promote(member),
             Told::Follow(primary) => self.replicaof(member, Role::ReplicaOf(primary)),
             Told::Park => self.replicaof(member, Role::Parked),
+            Told::Retire(served) => {
+                let unwritten = self.members[member].redis.is_some_and(|redis| {
+                    redis.role == Role::Primary
+                        && redis.backlog.is_some()
+                        && redis.replid2 == served
+                        && redis.offset < redis.second
+                });
+                if unwritten {
+                    self.replicaof(member, Role::Parked);
+                }
+            }
+            Told::HandOver(target) => self.fail_over(member, target),
+            Told::Abort => return self.abort(member),
         }
         true
     }
 
-    /// The leader is paused, or its command is under way while a new one takes over.
-    pub fn pause(&self) -> Option<Self> {
-        if !matches!(self.operator.phase, Phase::Acting(_)) || self.former.is_some() || self.budget.crashes == 0 {
+    /// The leader is paused, or its command is under way while a new one takes over or it has given up itself.
+    pub fn pause(&self, mind: &Mind) -> Option<Self> {
+        let Phase::Acting(acts) = &self.operator.phase else { return None };
+        if self.former.is_some() || self.budget.crashes == 0 {
             return None;
         }
+        let mut former = self.operator.clone();
+        former.remembers = None;
+        if mind.rules.mandate {
+            former.phase = Phase::Acting(acts[..1].to_vec());
+        }
         let mut next = self.clone();
-        next.former = Some(std::mem::replace(&mut next.operator, Operator::IDLE));
+        (next.former, next.operator) = (Some(former), Operator::NEW);
         next.budget.crashes -= 1;
         Some(next)
     }
@@ -264,7 +358,7 @@ impl World {
             return None;
         }
         let mut next = self.clone();
-        next.operator = Operator::IDLE;
+        next.operator = Operator::NEW;
         next.budget.crashes -= 1;
         Some(next)
     }

@@ -2,7 +2,7 @@
 //!
 //! One write moves the offset by one, and only where there is a backlog: without one the server counts nothing.
 
-use crate::state::{Disk, Ghost, Kind, Redis, Role, Violation, World, Writes};
+use crate::state::{Disk, Failover, Ghost, Kind, Redis, Role, Violation, World, Writes};
 
 /// How a set keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,7 @@ impl Redis {
         Self {
             run,
             role,
+            failover: Failover::No,
             link: 0,
             replid: if known { disk.replid } else { replid },
             replid2: 0,
@@ -74,7 +75,7 @@ impl World {
             return;
         }
         (redis.replid2, redis.second) = (redis.replid, redis.offset + 1);
-        (redis.role, redis.link, redis.replid) = (Role::Primary, 0, replid);
+        (redis.role, redis.failover, redis.link, redis.replid) = (Role::Primary, Failover::No, 0, replid);
         let (run, data) = (redis.run, redis.data);
         // Its replicas must hear of the new history.
         self.disconnect(run);
@@ -88,19 +89,21 @@ impl World {
     }
 
     /// `REPLICAOF` somebody, or nobody. The same again changes nothing (experiment E6). Its own replicas stay linked:
-    /// they may resync with it later.
+    /// they may resync with it later. Refused while a `FAILOVER` runs.
     pub fn replicaof(&mut self, member: usize, role: Role) {
         if let Some(redis) = &mut self.members[member].redis
             && redis.role != role
+            && redis.failover == Failover::No
         {
             (redis.role, redis.link) = (role, 0);
         }
     }
 
-    /// Writes of which a copy exists: in memory, or on the volume of a member that does not run.
+    /// Writes of which a copy exists: in memory, or on the volume of a member that does not run. Who deletes a pod by
+    /// force gives its process up, so what a ghost holds does not count.
     fn surviving(&self) -> Writes {
         let kept = self.members.iter().map(|member| member.redis.map_or(member.disk.data, |redis| redis.data));
-        kept.chain(self.ghost.iter().map(|ghost| ghost.redis.data)).fold(0, |all, data| all | data)
+        kept.fold(0, |all, data| all | data)
     }
 
     /// The replica dials its primary's name and syncs. `ghost`: the name still leads to the process of a pod that was
@@ -108,26 +111,101 @@ impl World {
     pub fn link(&self, storage: Storage, member: usize, ghost: bool) -> Option<Self> {
         let own = self.members[member].redis?;
         let Role::ReplicaOf(of) = own.role else { return None };
-        let of = usize::from(of);
-        if own.link != 0 || self.is_cut_from_peers(member) {
+        if own.link != 0 || own.failover != Failover::No {
             return None;
         }
-        let source = if ghost {
-            self.ghost.filter(|ghost| usize::from(ghost.of) == of && ghost.reachable)?.redis
-        } else {
-            self.members[of].redis.filter(|_| of != member && !self.is_cut_from_peers(of))?
-        };
+        let source = self.answers_as(member, usize::from(of), ghost)?;
         // NOMASTERLINK (experiment E6).
         if source.role != Role::Primary && source.link == 0 {
             return None;
         }
         let mut next = self.clone();
-        if source.can_continue(&own) {
-            next.resync_partially(member, &source);
-        } else {
-            next.resync_fully(storage, member, source);
-        }
+        next.resync(storage, member, source);
         Some(next)
+    }
+
+    /// Who answers a member that dials another one's name.
+    fn answers_as(&self, member: usize, of: usize, ghost: bool) -> Option<Redis> {
+        if self.is_cut_from_peers(member) {
+            None
+        } else if ghost {
+            self.ghost.filter(|ghost| usize::from(ghost.of) == of && ghost.reachable).map(|ghost| ghost.redis)
+        } else {
+            self.members[of].redis.filter(|_| of != member && !self.is_cut_from_peers(of))
+        }
+    }
+
+    fn resync(&mut self, storage: Storage, member: usize, source: Redis) {
+        if self.members[member].redis.is_some_and(|own| source.can_continue(&own)) {
+            self.resync_partially(member, &source);
+        } else {
+            self.resync_fully(storage, member, source);
+        }
+    }
+
+    /// `FAILOVER TO`: refused unless the target is linked.
+    pub fn fail_over(&mut self, member: usize, target: u8) {
+        let linked = self.members[usize::from(target)].redis.map_or(0, |redis| redis.link);
+        if let Some(redis) = &mut self.members[member].redis
+            && redis.role == Role::Primary
+            && redis.failover == Failover::No
+            && linked == redis.run
+        {
+            redis.failover = Failover::Waiting(target);
+        }
+    }
+
+    /// The target has everything: the primary becomes its replica, and offers it the role.
+    pub fn step_down(&self, member: usize) -> Option<Self> {
+        let own = self.members[member].redis?;
+        let Failover::Waiting(target) = own.failover else { return None };
+        let heir = self.members[usize::from(target)].redis.filter(|heir| heir.link == own.run)?;
+        self.source(usize::from(target), own.run)?;
+        if heir.offset != own.offset || self.is_cut_from_peers(member) {
+            return None;
+        }
+        let mut next = self.clone();
+        let redis = next.members[member].redis.as_mut()?;
+        (redis.role, redis.link) = (Role::ReplicaOf(target), 0);
+        redis.failover = Failover::InProgress(target);
+        Some(next)
+    }
+
+    /// The `TIMEOUT` while it waits for the target: as before.
+    pub fn give_up(&self, member: usize) -> Option<Self> {
+        let own = self.members[member].redis?;
+        let Failover::Waiting(_) = own.failover else { return None };
+        let mut next = self.clone();
+        next.members[member].redis.as_mut()?.failover = Failover::No;
+        Some(next)
+    }
+
+    /// `PSYNC … FAILOVER` to whoever has the target's name: a replica of the same history becomes the primary and is
+    /// followed; anybody else refuses, and the old primary goes on.
+    pub fn take_over(&self, storage: Storage, member: usize, ghost: bool) -> Option<Self> {
+        let own = self.members[member].redis?;
+        let Failover::InProgress(target) = own.failover else { return None };
+        let heir = self.answers_as(member, usize::from(target), ghost)?;
+        let mut next = self.clone();
+        if ghost || heir.role == Role::Primary || heir.replid != own.replid {
+            next.promote(member);
+            return Some(next);
+        }
+        next.promote(usize::from(target));
+        let heir = next.members[usize::from(target)].redis?;
+        next.members[member].redis.as_mut()?.failover = Failover::No;
+        next.resync(storage, member, heir);
+        Some(next)
+    }
+
+    /// `FAILOVER ABORT`; true if the server serves then.
+    pub fn abort(&mut self, member: usize) -> bool {
+        let Some(redis) = &mut self.members[member].redis else { return false };
+        match redis.failover {
+            Failover::InProgress(_) => self.promote(member),
+            _ => redis.failover = Failover::No,
+        }
+        self.members[member].redis.is_some_and(|redis| redis.role == Role::Primary)
     }
 
     /// `+CONTINUE`: the history changes at once, the data comes afterwards.
@@ -166,6 +244,7 @@ impl World {
         *own = Redis {
             run,
             role: own.role,
+            failover: own.failover,
             link: source.run,
             replid: source.replid,
             replid2: 0,
@@ -235,6 +314,9 @@ impl World {
         let mut next = self.clone();
         let write = 1 << next.next_write;
         let redis = next.processes_mut().find(|redis| redis.run == run && redis.role == Role::Primary)?;
+        if redis.failover != Failover::No {
+            return None;
+        }
         redis.data |= write;
         if redis.backlog.is_some() {
             redis.offset += 1;
@@ -248,17 +330,20 @@ impl World {
     pub fn acknowledge(&mut self) {
         let mut acked = self.acked;
         for primary in self.processes().filter(|redis| redis.role == Role::Primary) {
-            for replica in self.processes().filter(|redis| redis.link == primary.run) {
+            for replica in self.members.iter().filter_map(|member| member.redis).filter(|r| r.link == primary.run) {
                 acked |= primary.data & replica.data;
             }
         }
         self.acked = acked;
     }
 
-    /// A process ends. What is left of it, the caller says.
-    pub fn end(&mut self, member: usize, disk: Disk) {
+    /// A process ends, and the kubelet may report that. What is left of it, the caller says.
+    pub fn end(&mut self, member: usize, disk: Disk, reported: bool) {
         if let Some(redis) = self.members[member].redis.take() {
             self.disconnect(redis.run);
+            if reported && let Some(slot) = self.ended.iter_mut().find(|slot| **slot == 0) {
+                *slot = redis.run;
+            }
         }
         self.members[member].disk = disk;
     }

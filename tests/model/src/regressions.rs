@@ -17,6 +17,16 @@ use crate::{
     state::Budget,
 };
 
+/// The bounds with votes, so that rule 4b applies.
+fn voting(bounds: Bounds) -> Bounds {
+    Bounds { votes: true, ..bounds }
+}
+
+/// The bounds with a switchover that a person wishes for.
+fn switching(bounds: Bounds) -> Bounds {
+    Bounds { budget: Budget { switches: 1, ..bounds.budget }, ..bounds }
+}
+
 const NONE: Faults = Faults {
     kill: false,
     stop: false,
@@ -164,8 +174,6 @@ fn aof_offsets_are_compared_after_a_restart() {
 
 #[test]
 fn a_new_history_counts_from_its_first_byte() {
-    let open = |record: &Record| Record { start_offset: 0, ..record.clone() };
-    let _ = open;
     let rules = Rules {
         elect: |record, first, second| elect(&Record { start_offset: 0, ..record.clone() }, first, second),
         ..SHIPPED
@@ -182,4 +190,39 @@ fn a_rebuilt_record_passes_for_a_sure_one() {
     };
     let old = Bounds { begin: Begin::OldVolumes, ..bounds(2, Storage::Rdb, NONE, 0) };
     needed("not sure", Bounds { budget: Budget { writes: 0, ..old.budget }, ..old }, rules);
+}
+
+#[test]
+fn everybody_who_answers_votes() {
+    let rules = Rules {
+        decide: |record, look| decide(&voters_of(record, look), look),
+        elect: |record, first, second| elect(&voters_of(record, second), first, second),
+        ..SHIPPED
+    };
+    needed("votes", voting(bounds(2, Storage::Rdb, Faults { kill: true, ..NONE }, 2)), rules);
+}
+
+fn voters_of(record: &Record, look: &Look) -> Record {
+    let voters = look.members().iter().map(|c| c.answer.info.server.run_id.clone()).collect();
+    Record { voters, ..record.clone() }
+}
+
+#[test]
+fn an_older_containers_end_counts() {
+    let rules = Rules { old_ends_count: true, ..SHIPPED };
+    needed("old end", voting(bounds(2, Storage::Rdb, Faults { kill: true, cut: true, ..NONE }, 2)), rules);
+}
+
+#[test]
+fn a_switchover_leaves_the_old_history_open() {
+    let rules = Rules {
+        decide: |record, look| match (decide(record, look), &record.switch_to) {
+            (Decision::Note(noted), Some(_)) => {
+                Decision::Note(Record { closed: record.closed.clone(), start_offset: 0, ..noted })
+            }
+            (other, _) => other,
+        },
+        ..SHIPPED
+    };
+    needed("old history open", switching(bounds(2, Storage::Rdb, Faults { kill: true, ..NONE }, 2)), rules);
 }

@@ -20,8 +20,12 @@ pub struct Rules {
     pub cut_former: bool,
     /// The record is written with the version that was read as precondition.
     pub preconditioned: bool,
-    /// Whether a replaced pod's end was witnessed, or is taken for granted.
+    /// Whether the process that served last has ended is proven, or taken for granted where its pod was replaced.
     pub ends_are_witnessed: bool,
+    /// The end of any earlier process of a pod counts as the end of the one that served.
+    pub old_ends_count: bool,
+    /// A leader whose lease is over sends nothing more; what it had sent still arrives.
+    pub mandate: bool,
 }
 
 /// How Redis starts; the shipped rule knows no third way.
@@ -41,4 +45,6 @@ pub const SHIPPED: Rules = Rules {
     cut_former: false,
     preconditioned: true,
     ends_are_witnessed: true,
+    old_ends_count: false,
+    mandate: true,
 };

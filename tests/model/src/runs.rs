@@ -14,8 +14,8 @@ use crate::{
 /// A healthy set of `members`, this many faults of these kinds, two writes more, a save, and an operator that ends or
 /// is paused once.
 pub fn bounds(members: usize, storage: Storage, faults: Faults, count: u8) -> Bounds {
-    let budget = Budget { faults: count, crashes: 1, saves: 1, writes: 1 };
-    Bounds { members, storage, begin: Begin::Healthy, budget, faults, strict: false }
+    let budget = Budget { faults: count, crashes: 1, saves: 1, writes: 1, switches: 0 };
+    Bounds { members, storage, begin: Begin::Healthy, budget, faults, strict: false, votes: false, late: false }
 }
 
 /// Explores everything within the bounds, as shipped.

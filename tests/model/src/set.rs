@@ -9,7 +9,7 @@ use crate::{
     rules::Rules,
     search::{ByDigest, Model, fingerprint},
     state::{
-        Budget, Closed, Disk, MOST, Member, Operator, Phase, Rec, Redis, Role, Seen, Violation, World,
+        Budget, Closed, Disk, Failover, MOST, Member, Operator, Phase, Rec, Redis, Role, Seen, Violation, World, sorted,
     },
 };
 
@@ -32,6 +32,10 @@ pub struct Bounds {
     pub faults: Faults,
     /// See [`World::strict`].
     pub strict: bool,
+    /// See [`Mind::votes`].
+    pub votes: bool,
+    /// Whether a leader's command may arrive after it has given up, or after another leads.
+    pub late: bool,
 }
 
 /// A set of servers and its operator.
@@ -52,7 +56,7 @@ pub enum End {
 
 impl Set {
     pub fn new(bounds: Bounds, rules: Rules) -> Self {
-        Self { bounds, mind: Mind::new(rules, bounds.storage), ends_well: RefCell::default() }
+        Self { bounds, mind: Mind::new(rules, bounds.storage, bounds.votes), ends_well: RefCell::default() }
     }
 
     fn storage(&self) -> Storage {
@@ -68,7 +72,8 @@ impl Set {
 
     fn begin(&self) -> World {
         let Bounds { members: count, storage, begin, budget, .. } = self.bounds;
-        let nobody = Member { uid: 0, disk: Disk::default(), redis: None };
+        let nobody =
+            Member { uid: 0, disk: Disk::default(), redis: None, terminating: false, restarted: false };
         let mut world = World {
             members: [nobody; MOST],
             ghost: None,
@@ -76,7 +81,7 @@ impl Set {
             cut_from_peers: 0,
             ended: [0; 2],
             record: None,
-            operator: Operator::IDLE,
+            operator: Operator::NEW,
             former: None,
             acked: 1,
             next_write: 1,
@@ -90,6 +95,7 @@ impl Set {
             let redis = Redis {
                 run: number,
                 role: if serves { Role::Primary } else { Role::ReplicaOf(0) },
+                failover: Failover::No,
                 link: u8::from(!serves),
                 replid: 1,
                 replid2: 0,
@@ -103,7 +109,7 @@ impl Set {
                 Storage::Aof => Disk { data: 1, replid: 0, offset: 0 },
                 Storage::Ephemeral => Disk::default(),
             };
-            world.members[member] = Member { uid: number, disk, redis: Some(redis) };
+            world.members[member] = Member { uid: number, disk, redis: Some(redis), ..nobody };
         }
         world.record = Some(Rec {
             primary: Some(0),
@@ -112,6 +118,8 @@ impl Set {
             closed: Closed::default(),
             seen: Some(Seen { uid: 1, run: 1, replid: 1 }),
             sure: true,
+            voters: if self.bounds.votes { sorted([2, if count > 2 { 3 } else { 0 }, 0]) } else { [0; 3] },
+            switch_to: None,
         });
         if begin == Begin::OldVolumes {
             world.record = None;
@@ -130,7 +138,7 @@ impl Set {
     /// Faults are over: everything heals, starts and links, and the operator goes on for as long as it takes.
     fn end(&self, world: &World) -> End {
         let mut key = world.clone();
-        key.budget = Budget { faults: 0, crashes: 0, saves: 0, writes: 0 };
+        key.budget = Budget { faults: 0, crashes: 0, saves: 0, writes: 0, switches: 0 };
         key.cut_from_operator = 0;
         key.cut_from_peers = 0;
         let key = fingerprint(&key);
@@ -147,11 +155,18 @@ impl Set {
         let mut now = world.clone();
         now.cut_from_operator = 0;
         now.cut_from_peers = 0;
+        now.budget.switches = 0;
         let mut last = None;
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             now = now.rebuild().unwrap_or(now).canonical();
             for member in 0..self.bounds.members {
-                if now.members[member].redis.is_none() {
+                // A pod's grace period is longer than anything else that goes on by itself.
+                if round == ROUNDS / 2 {
+                    now = now.pod_ends(self.storage(), member).unwrap_or(now).canonical();
+                }
+                now = now.step_down(member).or_else(|| now.give_up(member)).unwrap_or(now);
+                now = now.take_over(self.storage(), member, false).unwrap_or(now).canonical();
+                if now.can_start(member) {
                     let asked = now.plain_answers(member);
                     let started = now
                         .start(&self.mind, member, &asked, false)
@@ -170,9 +185,9 @@ impl Set {
                 }
             }
             for member in 0..self.bounds.members {
-                if let Some((next, outcome)) = now.observe(&self.mind, member) {
+                if let Some((next, outcome)) = now.observe(&self.mind, member).into_iter().next() {
                     now = next;
-                    last = outcome;
+                    last = outcome.or(last);
                 }
             }
             while let Some(next) = now.act(&self.mind) {
@@ -209,7 +224,15 @@ impl Model for Set {
             }
             add(Step::Deliver { member: number }, world.deliver(member));
             add(Step::LinkTimesOut { member: number }, world.time_out(member));
-            add(Step::Observe { member: number }, world.observe(&self.mind, member).map(|(next, _)| next));
+            for (next, _) in world.observe(&self.mind, member) {
+                add(Step::Observe { member: number }, Some(next));
+            }
+            add(Step::PodEnds { member: number }, world.pod_ends(storage, member));
+            add(Step::StepDown { member: number }, world.step_down(member));
+            add(Step::GiveUp { member: number }, world.give_up(member));
+            for ghost in [false, true] {
+                add(Step::TakeOver { member: number, ghost }, world.take_over(storage, member, ghost));
+            }
             if world.cut_from_operator >> member & 1 == 1 || world.cut_from_peers >> member & 1 == 1 {
                 let mut next = world.clone();
                 next.cut_from_operator &= !(1 << member);
@@ -252,8 +275,17 @@ impl Model for Set {
         add(Step::RebuildRecord, world.rebuild());
         add(Step::Act, world.act(&self.mind));
         add(Step::ActLate, world.act_late(&self.mind));
-        add(Step::OperatorPauses, world.pause());
+        if self.bounds.late {
+            add(Step::OperatorPauses, world.pause(&self.mind));
+        }
         add(Step::OperatorCrashes, world.crash());
+        if self.mind.rules.old_ends_count {
+            for (_, next) in &mut found {
+                for (before, after) in world.members.iter().zip(&mut next.members) {
+                    after.restarted |= before.uid == after.uid && before.redis.is_some() && after.redis.is_none();
+                }
+            }
+        }
         found.into_iter().map(|(step, next)| (step, next.canonical())).collect()
     }
 

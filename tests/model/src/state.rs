@@ -23,11 +23,22 @@ pub enum Role {
     Primary,
 }
 
+/// `master_failover_state`, and to which member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failover {
+    No,
+    /// `waiting-for-sync`: a primary whose writes wait.
+    Waiting(u8),
+    /// `failover-in-progress`: a replica already, that offers its role to whoever answers under the target's name.
+    InProgress(u8),
+}
+
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Redis {
     pub run: Id,
     pub role: Role,
+    pub failover: Failover,
     /// Process at the other end of the link to its primary; 0 while that is down.
     pub link: Id,
     pub replid: Id,
@@ -55,6 +66,10 @@ pub struct Member {
     pub uid: Id,
     pub disk: Disk,
     pub redis: Option<Redis>,
+    /// `deletionTimestamp` is set; the process goes on until the pod's end.
+    pub terminating: bool,
+    /// An earlier process of this pod has ended. Kept only where a regression takes that for a proof.
+    pub restarted: bool,
 }
 
 /// The process of a pod that was deleted by force, still running under the old name.
@@ -104,14 +119,40 @@ pub struct Rec {
     pub closed: Closed,
     pub seen: Option<Seen>,
     pub sure: bool,
+    /// `run_id`s, sorted, zeros last.
+    pub voters: [Id; 3],
+    pub switch_to: Option<SwitchTo>,
+}
+
+/// `switchTo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SwitchTo {
+    pub target: u8,
+    pub replid: Id,
+}
+
+/// An earlier look at the serving primary, as the operator remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Earlier {
+    pub primary: Id,
+    pub offset: i8,
+    /// `run_id`s of all who answered, sorted, zeros last.
+    pub alive: [Id; 3],
+}
+
+/// Identities in one order, whatever their numbers.
+pub fn sorted(mut ids: [Id; 3]) -> [Id; 3] {
+    ids.sort_unstable_by_key(|id| if *id == 0 { Id::MAX } else { *id });
+    ids
 }
 
 /// What a look keeps of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Glimpse {
     NotYet,
-    Silent { uid: Id },
-    Answer { uid: Id, view: View },
+    /// `refused`: nobody listens there.
+    Silent { uid: Id, terminating: bool, refused: bool },
+    Answer { uid: Id, terminating: bool, view: View },
 }
 
 /// The part of an answer that anything is decided on.
@@ -119,6 +160,7 @@ pub enum Glimpse {
 pub struct View {
     pub run: Id,
     pub role: Role,
+    pub failover: Failover,
     pub link_up: bool,
     pub replid: Id,
     pub replid2: Id,
@@ -150,6 +192,11 @@ pub enum Told {
     Promote,
     Follow(u8),
     Park,
+    /// Parked only if nothing was written to it since it left this history.
+    Retire(Id),
+    HandOver(u8),
+    /// `FAILOVER ABORT`; what comes after it is done only if the server serves then.
+    Abort,
 }
 
 /// Acts that are still to be done, first first.
@@ -171,10 +218,18 @@ pub struct Operator {
     /// Only while not idle.
     pub record: Option<Rec>,
     pub fresh: bool,
+    /// Across passes, for as long as the process.
+    pub remembers: Option<Earlier>,
 }
 
 impl Operator {
-    pub const IDLE: Self = Self { phase: Phase::Idle, record: None, fresh: true };
+    /// A process that has just begun.
+    pub const NEW: Self = Self::idle(None);
+
+    /// Between two passes.
+    pub const fn idle(remembers: Option<Earlier>) -> Self {
+        Self { phase: Phase::Idle, record: None, fresh: true, remembers }
+    }
 }
 
 /// What must never be.
@@ -201,6 +256,7 @@ pub struct Budget {
     pub crashes: u8,
     pub saves: u8,
     pub writes: u8,
+    pub switches: u8,
 }
 
 /// Everything.
@@ -212,7 +268,7 @@ pub struct World {
     pub cut_from_operator: u8,
     /// Members that their peers cannot reach.
     pub cut_from_peers: u8,
-    /// UIDs of pods whose end the watch has shown.
+    /// `run_id`s of processes whose end the kubelet has reported.
     pub ended: [Id; 2],
     /// The record as the API server has it.
     pub record: Option<Rec>,
@@ -255,6 +311,9 @@ impl Rec {
             f(Kind::Run, &mut seen.run);
             f(Kind::Replid, &mut seen.replid);
         }
+        if let Some(switch) = &mut self.switch_to {
+            f(Kind::Replid, &mut switch.replid);
+        }
     }
 
     pub fn is_member(&self, member: usize) -> bool {
@@ -266,8 +325,8 @@ fn visit_glimpses(glimpses: &mut Glimpses, f: &mut Visit<'_>) {
     for glimpse in glimpses {
         match glimpse {
             Glimpse::NotYet => {}
-            Glimpse::Silent { uid } => f(Kind::Uid, uid),
-            Glimpse::Answer { uid, view } => {
+            Glimpse::Silent { uid, .. } => f(Kind::Uid, uid),
+            Glimpse::Answer { uid, view, .. } => {
                 f(Kind::Uid, uid);
                 f(Kind::Run, &mut view.run);
                 f(Kind::Replid, &mut view.replid);
@@ -279,6 +338,9 @@ fn visit_glimpses(glimpses: &mut Glimpses, f: &mut Visit<'_>) {
 
 impl Operator {
     fn visit(&mut self, f: &mut Visit<'_>) {
+        if let Some(earlier) = &mut self.remembers {
+            f(Kind::Run, &mut earlier.primary);
+        }
         match &mut self.phase {
             Phase::Idle => {}
             Phase::Looking { first, now } => {
@@ -289,8 +351,11 @@ impl Operator {
             }
             Phase::Acting(acts) => {
                 for act in acts {
-                    if let Act::Tell { run, .. } = act {
+                    if let Act::Tell { run, what, .. } = act {
                         f(Kind::Run, run);
+                        if let Told::Retire(replid) = what {
+                            f(Kind::Replid, replid);
+                        }
                     }
                 }
             }
@@ -379,20 +444,26 @@ impl World {
                     .map(|(replid, end)| (known(Kind::Replid, replid), end))
                     .filter(|(replid, _)| *replid != 0),
             );
+            record.voters = sorted(record.voters.map(|run| known(Kind::Run, run)));
+        }
+        for operator in [Some(&mut self.operator), self.former.as_mut()].into_iter().flatten() {
+            if let Some(earlier) = &mut operator.remembers {
+                earlier.alive = sorted(earlier.alive.map(|run| known(Kind::Run, run)));
+            }
         }
         let mut served = [0; 8];
         for (slot, record) in served.iter_mut().zip(self.records()) {
-            *slot = record.seen.map_or(0, |seen| seen.uid);
+            *slot = record.seen.map_or(0, |seen| seen.run);
         }
         for ended in &mut self.ended {
-            *ended = known(Kind::Uid, *ended);
+            *ended = known(Kind::Run, *ended);
             if !served.contains(ended) {
                 *ended = 0;
             }
         }
         self.ended.sort_unstable_by(|a, b| b.cmp(a));
         if matches!(self.operator.phase, Phase::Idle) {
-            self.operator = Operator::IDLE;
+            self.operator = Operator::idle(self.operator.remembers);
         }
         self
     }
@@ -422,6 +493,9 @@ impl World {
 
 impl fmt::Display for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.failover != Failover::No {
+            write!(f, "[failover {:?}] ", self.failover)?;
+        }
         match self.role {
             Role::Parked => write!(f, "parked")?,
             Role::Primary => write!(f, "PRIMARY")?,
@@ -443,7 +517,7 @@ impl fmt::Display for Redis {
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (ordinal, member) in self.members.iter().enumerate().filter(|(_, member)| member.uid != 0) {
-            write!(f, "    {ordinal}: pod u{} ", member.uid)?;
+            write!(f, "    {ordinal}: pod u{}{} ", member.uid, if member.terminating { " (terminating)" } else { "" })?;
             match &member.redis {
                 Some(redis) => write!(f, "{redis}")?,
                 None => write!(f, "not running")?,
@@ -458,11 +532,13 @@ impl fmt::Display for World {
             None => writeln!(f, "    no record")?,
             Some(r) => writeln!(
                 f,
-                "    record: primary {:?} from {} closed {:?} seen {:?} sure {}",
+                "    record: primary {:?} from {} closed {:?} seen {:?} voters {:?} {:?} sure {}",
                 r.primary,
                 r.start_offset,
                 r.closed.iter().collect::<Vec<_>>(),
                 r.seen.map(|s| (s.uid, s.run, s.replid)),
+                r.voters,
+                r.switch_to.map(|s| (s.target, s.replid)),
                 r.sure
             )?,
         }

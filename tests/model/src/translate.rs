@@ -1,12 +1,15 @@
 //! Between the model's numbers and the types that the shipped functions take and return.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use redis_operator::{
-    decide::look::Look,
+    decide::{former::Former, look::Look, voters},
     names::REDIS_PORT,
     observed::{NoAnswer, Observed, ObservedPod},
-    record::{Record, Serving},
+    record::{Record, Serving, SwitchTo},
     redis::{
         PARKED,
         info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
@@ -17,7 +20,7 @@ use redis_operator::{
 
 use crate::{
     redis::{Storage, bits},
-    state::{Closed, Glimpse, Glimpses, Id, MOST, Rec, Role, Seen, View},
+    state::{self, Closed, Earlier, Failover, Glimpse, Glimpses, Id, MOST, Rec, Role, Seen, View, sorted},
 };
 
 pub fn pod(member: usize) -> String {
@@ -54,7 +57,11 @@ pub fn record(rec: &Rec) -> Record {
             replid: format!("h{}", seen.replid),
             ..Serving::default()
         }),
-        sure: rec.sure,
+        voters: rec.voters.iter().filter(|run| **run != 0).map(|run| format!("r{run}")).collect(),
+        switch_to: rec.switch_to.map(|switch| SwitchTo {
+            target: pod(usize::from(switch.target)),
+            replid: format!("h{}", switch.replid),
+        }),
         ..Record::first(members, rec.sure)
     }
 }
@@ -72,6 +79,33 @@ pub fn rec(record: &Record) -> Rec {
             replid: id(&seen.replid),
         }),
         sure: record.sure,
+        voters: ids(&record.voters),
+        switch_to: record.switch_to.as_ref().map(|switch| state::SwitchTo {
+            target: bits(member(&switch.target)),
+            replid: id(&switch.replid),
+        }),
+    }
+}
+
+fn ids(runs: &BTreeSet<String>) -> [Id; 3] {
+    let mut ids = [0; 3];
+    for (slot, run) in ids.iter_mut().zip(runs) {
+        *slot = id(run);
+    }
+    sorted(ids)
+}
+
+/// What the operator remembers of a look at the serving primary.
+pub fn earlier(glimpse: &voters::Glimpse) -> Earlier {
+    Earlier { primary: id(&glimpse.primary), offset: small(glimpse.offset), alive: ids(&glimpse.alive) }
+}
+
+fn glimpse(earlier: &Earlier) -> voters::Glimpse {
+    let alive = earlier.alive.iter().filter(|run| **run != 0).map(|run| format!("r{run}"));
+    voters::Glimpse {
+        primary: format!("r{}", earlier.primary),
+        offset: i64::from(earlier.offset),
+        alive: alive.collect(),
     }
 }
 
@@ -79,13 +113,24 @@ fn small(number: i64) -> i8 {
     i8::try_from(number).expect("offsets are small")
 }
 
-/// What one look adds up to, through the product's own `topology`.
-pub fn look(storage: Storage, record: &Record, glimpses: &Glimpses, former_ended: bool) -> Look {
+/// What one look adds up to, through the product's own `topology`. `ended`: the process that served last is proven dead.
+pub fn look(
+    storage: Storage,
+    record: &Record,
+    glimpses: &Glimpses,
+    ended: bool,
+    before: Option<&Earlier>,
+) -> Look {
     let pods = glimpses.iter().enumerate().filter_map(|(member, glimpse)| {
-        let (uid, answer) = match glimpse {
+        let (uid, terminating, answer) = match glimpse {
             Glimpse::NotYet => return None,
-            Glimpse::Silent { uid } => (uid, Err(NoAnswer::Failed(ProbeFailure::Refused))),
-            Glimpse::Answer { uid, view } => (uid, Ok(answer(storage, member, view))),
+            Glimpse::Silent { uid, terminating, refused: true } => {
+                (uid, terminating, Err(NoAnswer::Failed(ProbeFailure::Refused)))
+            }
+            Glimpse::Silent { uid, terminating, refused: false } => {
+                (uid, terminating, Err(NoAnswer::Failed(ProbeFailure::Timeout(Duration::from_secs(2)))))
+            }
+            Glimpse::Answer { uid, terminating, view } => (uid, terminating, Ok(answer(storage, member, view))),
         };
         Some(ObservedPod {
             name: pod(member),
@@ -93,14 +138,22 @@ pub fn look(storage: Storage, record: &Record, glimpses: &Glimpses, former_ended
             uid: format!("u{uid}"),
             node: String::new(),
             ready: true,
-            terminating: false,
+            terminating: *terminating,
             revision: None,
             stuck: None,
             answer,
         })
     });
     let observed = Observed { pods: pods.collect() };
-    Look { topology: topology(host_of, record, &observed), observed, former_ended }
+    Look {
+        topology: topology(host_of, record, &observed),
+        observed,
+        former: if ended { Former::Ended } else { Former::default() },
+        before: before.map(glimpse),
+        // The patience of rule 4b ends at any time.
+        waited: true,
+        consent: None,
+    }
 }
 
 fn answer(storage: Storage, member: usize, view: &View) -> Answer {
@@ -136,7 +189,12 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
                     Role::ReplicaOf(of) => Some(upstream(host(usize::from(of)), REDIS_PORT)),
                 },
                 replicas: (0..MOST).filter(|replica| view.replicas >> replica & 1 == 1).map(line).collect(),
-                failover_state: "no-failover".to_owned(),
+                failover_state: match view.failover {
+                    Failover::No => "no-failover",
+                    Failover::Waiting(_) => "waiting-for-sync",
+                    Failover::InProgress(_) => "failover-in-progress",
+                }
+                .to_owned(),
                 replid: format!("h{}", view.replid),
                 replid2: format!("h{}", view.replid2),
                 second_repl_offset: i64::from(view.second),
