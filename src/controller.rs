@@ -188,7 +188,12 @@ pub fn triggers() -> (monitor::Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisR
 mod tests {
     use super::*;
     use crate::{
-        context::Memory, fake_api::FakeApi, metrics::Metrics, monitor::Monitor, pods, settings::Settings,
+        context::Memory,
+        fake_api::{FakeApi, Fate},
+        metrics::Metrics,
+        monitor::Monitor,
+        pods,
+        settings::Settings,
     };
     use kube::runtime::{
         events::{Recorder, Reporter},
@@ -226,12 +231,9 @@ mod tests {
         json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}, "eventTime": null})
     }
 
-    /// One pass in which the first request, one of several that are sent at once, meets with this.
-    async fn pass_that_meets(fate: u16) -> (Action, Value) {
-        let first = [(fate, Value::Null)];
-        let silent = (0..3).filter(|_| fate == FakeApi::SILENCE).map(|_| (fate, Value::Null));
-        let published = [(200, set()), (201, event()), (201, event())];
-        let api = FakeApi::answering(first.into_iter().chain(silent).chain(published));
+    /// One pass whose reads meet with this.
+    async fn pass_that_meets(fate: Fate) -> (Action, Value) {
+        let api = FakeApi::failing(fate, [(200, set()), (201, event()), (201, event())]);
         let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
         let next = pass(Arc::new(guarded), context(&api)).await.unwrap();
         let status = api.requests().into_iter().find(|sent| sent.path.ends_with("/redis/status")).unwrap();
@@ -247,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_pass_and_stands_in_the_status() {
-        let (next, status) = pass_that_meets(FakeApi::PANIC).await;
+        let (next, status) = pass_that_meets(Fate::Panic).await;
         assert_eq!(reason(&status, "Degraded"), ("True".into(), "Panicked".into()));
         assert_eq!(reason(&status, "Ready"), ("Unknown".into(), "Panicked".into()));
         assert_ne!(next, Action::await_change(), "it is tried again");
@@ -255,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_pass_that_hangs_is_given_up_and_stands_in_the_status() {
-        let (next, status) = pass_that_meets(FakeApi::SILENCE).await;
+        let (next, status) = pass_that_meets(Fate::Silence).await;
         assert_eq!(reason(&status, "Degraded"), ("True".into(), "DeadlineExceeded".into()));
         assert_ne!(next, Action::await_change(), "it is tried again");
     }

@@ -19,9 +19,19 @@ pub struct Sent {
     pub body: Value,
 }
 
+/// What becomes of a request.
+#[derive(Clone, Copy)]
+pub enum Fate {
+    /// The client itself fails in a way that nobody foresaw.
+    Panic,
+    /// No answer ever comes.
+    Silence,
+}
+
 /// The server.
 #[derive(Clone, Default)]
 pub struct FakeApi {
+    reads: Option<Fate>,
     answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
     requests: Arc<Mutex<Vec<Sent>>>,
 }
@@ -32,10 +42,10 @@ impl FakeApi {
         Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() }
     }
 
-    /// In place of a code: the client itself fails in a way that nobody foresaw.
-    pub const PANIC: u16 = 0;
-    /// In place of a code: no answer ever comes.
-    pub const SILENCE: u16 = 1;
+    /// The same, but each GET meets this fate.
+    pub fn failing(reads: Fate, answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
+        Self { reads: Some(reads), ..Self::answering(answers) }
+    }
 
     /// A refusal.
     pub fn status(code: u16, reason: &str) -> Value {
@@ -64,11 +74,12 @@ impl FakeApi {
             path: head.uri.path().to_owned(),
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         });
-        let (code, answer) = self.answers.lock().unwrap().pop_front().expect("one request too many");
-        assert_ne!(code, Self::PANIC, "made up");
-        if code == Self::SILENCE {
-            std::future::pending::<()>().await;
+        match self.reads {
+            Some(Fate::Panic) if head.method == http::Method::GET => panic!("made up"),
+            Some(Fate::Silence) if head.method == http::Method::GET => std::future::pending().await,
+            _ => {}
         }
+        let (code, answer) = self.answers.lock().unwrap().pop_front().expect("one request too many");
         Ok(http::Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
     }
 }
