@@ -21,6 +21,8 @@ pub struct Faults {
     pub delete: bool,
     /// A pod is deleted by force: its process ends unseen, or lives on with or without peers that reach it.
     pub force: bool,
+    /// The same to a pod that was promoted and not seen serving yet.
+    pub force_unnoted: bool,
     /// A process is killed and its volume is emptied.
     pub lose: bool,
     /// A member is cut off from the operator, from its peers, or from both.
@@ -64,8 +66,8 @@ pub enum Step {
 impl World {
     /// All ways in which a member's Redis may start now.
     ///
-    /// The agent's question to each peer is answered truthfully, or not at all; where a ghost has the peer's name, the
-    /// ghost may answer. The wait may be over or not. All peers are asked in one step: the answer of one serves until
+    /// The agent's question to each peer is answered truthfully, or not at all by who is cut off; where a ghost has the
+    /// peer's name, the ghost may answer. The wait may be over or not. All peers are asked in one step: the answer of one serves until
     /// the process has started, which the order of this step and others' steps covers.
     pub fn starts(&self, mind: &Mind, stale_list: bool) -> Vec<Self> {
         let mut found: Vec<Self> = Vec::new();
@@ -117,21 +119,22 @@ impl World {
     }
 
     fn says(&self, member: usize, peer: usize) -> Vec<Says> {
-        let mut says = vec![Says::Silent(Silence::NoAddress(String::new()))];
-        let role = |redis: &Redis| match redis.role {
-            _ if redis.failover != Failover::No => Says::HandsOver,
-            Role::Primary => Says::Serves,
-            Role::Parked => Says::Follows(redis_operator::redis::PARKED.0.to_owned()),
-            Role::ReplicaOf(of) => Says::Follows(translate::host(usize::from(of))),
+        let says = |redis: &Redis| match (redis.failover, redis.role) {
+            (Failover::Waiting(_), _) => Says::HandsOver,
+            (Failover::InProgress(target), _) => Says::HandsOverTo(translate::host(usize::from(target))),
+            (Failover::No, Role::Primary) => Says::Serves,
+            (Failover::No, Role::Parked) => Says::Follows(redis_operator::redis::PARKED.0.to_owned()),
+            (Failover::No, Role::ReplicaOf(of)) => Says::Follows(translate::host(usize::from(of))),
         };
-        if !self.is_cut_from_peers(member) {
-            if !self.is_cut_from_peers(peer) {
-                says.extend(self.members[peer].redis.as_ref().map(role));
-            }
-            let ghost = self.ghost.filter(|ghost| usize::from(ghost.of) == peer && ghost.reachable);
-            says.extend(ghost.as_ref().map(|ghost| role(&ghost.redis)));
+        let silent = Says::Silent(Silence::NoAddress(String::new()));
+        if self.is_cut_from_peers(member) {
+            return vec![silent];
         }
-        says
+        let own = self.members[peer].redis.as_ref().filter(|_| !self.is_cut_from_peers(peer));
+        let mut found = vec![own.map_or(silent, says)];
+        let ghost = self.ghost.filter(|ghost| usize::from(ghost.of) == peer && ghost.reachable);
+        found.extend(ghost.as_ref().map(|ghost| says(&ghost.redis)));
+        found
     }
 
     /// One start, if the agent has decided.
@@ -144,7 +147,7 @@ impl World {
             StartAs::By(Start::Follow { host }) => {
                 Role::ReplicaOf(crate::redis::bits(translate::member(&host)))
             }
-            StartAs::By(Start::Wait { .. }) => return None,
+            StartAs::By(Start::Wait { .. } | Start::Withhold { .. }) => return None,
         };
         let mut next = self.clone();
         let (run, replid) = (next.fresh(Kind::Run), next.fresh(Kind::Replid));
@@ -160,8 +163,7 @@ impl World {
         (0..MOST)
             .filter(|peer| *peer != member && self.members[*peer].uid != 0)
             .filter_map(|peer| {
-                let says = self.says(member, peer).into_iter().nth(1);
-                let says = says.unwrap_or(Says::Silent(Silence::NoAddress(String::new())));
+                let says = self.says(member, peer).into_iter().next()?;
                 Some(PeerAnswer { host: translate::host(peer), says })
             })
             .collect()
@@ -197,7 +199,8 @@ impl World {
                 next.end(member, redis.saved(), true);
                 found.push((Step::Stop { member: number }, next));
             }
-            if faults.force {
+            let unnoted = self.record.is_some_and(|record| record.seen.is_none());
+            if faults.force && (faults.force_unnoted || !unnoted) {
                 let mut next = spent();
                 next.end(member, killed, false);
                 next.replace_pod(member);

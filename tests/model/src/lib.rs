@@ -60,6 +60,7 @@ mod tests {
                 stop: flag("stop"),
                 delete: flag("delete"),
                 force: flag("force"),
+                force_unnoted: flag("unnoted"),
                 lose: flag("lose"),
                 cut: flag("cut"),
                 forget: flag("forget"),
@@ -68,7 +69,7 @@ mod tests {
         };
         let bounds = Bounds { strict: number("STRICT", 0) == 1, ..bounds };
         let began = std::time::Instant::now();
-        let set = Set::new(bounds, crate::rules::Rules { cut_former: number("RULE1", 0) == 1, ..SHIPPED });
+        let set = Set::new(bounds, crate::rules::Rules { cut_former: number("RULE1", 0) == 1, votes_need_two_looks: number("TWO", 0) == 1, ..SHIPPED });
         let report = explore(&set, std::env::var("MOST").ok().map_or(3_000_000, |v| v.parse().unwrap()));
         println!("{report} in {:?}, ends {:?}, state {} bytes", began.elapsed(), set.ends(), size_of::<crate::state::World>());
         if let Some(trace) = report.trace {

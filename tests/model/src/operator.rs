@@ -10,7 +10,7 @@ use crate::{
     search::{ByDigest, fingerprint},
     state::{
         Act, Acts, Closed, Earlier, Glimpse, Glimpses, MOST, NOTHING_SEEN, Operator, Phase, Rec, Role, Told,
-        View, World,
+        View, World, sorted,
     },
     translate,
 };
@@ -220,8 +220,15 @@ impl World {
             .map(|(seen, switches)| {
                 let mut next = self.clone();
                 next.budget.switches -= switches;
-                let (outcome, glimpsed) = mind.decide(&seen);
+                let (outcome, mut glimpsed) = mind.decide(&seen);
                 let mut operator = operator.clone();
+                if let Some(glimpsed) = &mut glimpsed
+                    && mind.rules.votes_need_two_looks
+                {
+                    let answered = operator.answered;
+                    operator.answered = glimpsed.alive;
+                    glimpsed.alive = sorted(glimpsed.alive.map(|run| if answered.contains(&run) { run } else { 0 }));
+                }
                 operator.remembers = match (operator.remembers, glimpsed) {
                     // Not old enough yet.
                     (Some(earlier), Some(glimpsed))

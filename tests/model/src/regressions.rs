@@ -32,6 +32,7 @@ const NONE: Faults = Faults {
     stop: false,
     delete: false,
     force: false,
+    force_unnoted: false,
     lose: false,
     cut: false,
     forget: false,

@@ -24,6 +24,8 @@ pub struct Rules {
     pub ends_are_witnessed: bool,
     /// The end of any earlier process of a pod counts as the end of the one that served.
     pub old_ends_count: bool,
+    /// Who counts as alive before the primary's offset was read must have answered in the look before that.
+    pub votes_need_two_looks: bool,
     /// A leader whose lease is over sends nothing more; what it had sent still arrives.
     pub mandate: bool,
 }
@@ -46,5 +48,6 @@ pub const SHIPPED: Rules = Rules {
     preconditioned: true,
     ends_are_witnessed: true,
     old_ends_count: false,
+    votes_need_two_looks: false,
     mandate: true,
 };

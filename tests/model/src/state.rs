@@ -220,16 +220,14 @@ pub struct Operator {
     pub fresh: bool,
     /// Across passes, for as long as the process.
     pub remembers: Option<Earlier>,
+    /// Who answered in the last whole look, where a regression asks.
+    pub answered: [Id; 3],
 }
 
 impl Operator {
     /// A process that has just begun.
-    pub const NEW: Self = Self::idle(None);
-
-    /// Between two passes.
-    pub const fn idle(remembers: Option<Earlier>) -> Self {
-        Self { phase: Phase::Idle, record: None, fresh: true, remembers }
-    }
+    pub const NEW: Self =
+        Self { phase: Phase::Idle, record: None, fresh: true, remembers: None, answered: [0; 3] };
 }
 
 /// What must never be.
@@ -447,6 +445,7 @@ impl World {
             record.voters = sorted(record.voters.map(|run| known(Kind::Run, run)));
         }
         for operator in [Some(&mut self.operator), self.former.as_mut()].into_iter().flatten() {
+            operator.answered = sorted(operator.answered.map(|run| known(Kind::Run, run)));
             if let Some(earlier) = &mut operator.remembers {
                 earlier.alive = sorted(earlier.alive.map(|run| known(Kind::Run, run)));
             }
@@ -463,7 +462,7 @@ impl World {
         }
         self.ended.sort_unstable_by(|a, b| b.cmp(a));
         if matches!(self.operator.phase, Phase::Idle) {
-            self.operator = Operator::idle(self.operator.remembers);
+            (self.operator.record, self.operator.fresh) = (None, true);
         }
         self
     }

@@ -8,7 +8,7 @@ use std::{
 use redis_operator::{
     decide::{former::Former, look::Look, voters},
     names::REDIS_PORT,
-    observed::{NoAnswer, Observed, ObservedPod},
+    observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
     record::{Record, Serving, SwitchTo},
     redis::{
         PARKED,
@@ -140,6 +140,7 @@ pub fn look(
             ready: true,
             terminating: *terminating,
             revision: None,
+            label: RoleLabel::default(),
             stuck: None,
             answer,
         })
