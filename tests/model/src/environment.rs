@@ -25,8 +25,10 @@ pub struct Faults {
     pub force_unnoted: bool,
     /// A process is killed and its volume is emptied.
     pub lose: bool,
-    /// A member is cut off from the operator, from its peers, or from both.
+    /// A member is cut off from the operator.
     pub cut: bool,
+    /// A member is cut off from its peers, or from both.
+    pub cut_peers: bool,
     /// Somebody deletes the record.
     pub forget: bool,
     /// A starting pod's list of members may be old.
@@ -199,7 +201,8 @@ impl World {
                 next.end(member, redis.saved(), true);
                 found.push((Step::Stop { member: number }, next));
             }
-            let unnoted = self.record.is_some_and(|record| record.seen.is_none());
+            let noted = self.record.and_then(|record| record.seen).is_some_and(|seen| seen.run == redis.run);
+            let unnoted = redis.role == Role::Primary && !noted;
             if faults.force && (faults.force_unnoted || !unnoted) {
                 let mut next = spent();
                 next.end(member, killed, false);
@@ -217,8 +220,11 @@ impl World {
                 found.push((Step::Lose { member: number }, next));
             }
         }
-        if faults.cut && !self.is_cut_from_operator(member) && !self.is_cut_from_peers(member) {
+        if (faults.cut || faults.cut_peers) && !self.is_cut_from_operator(member) && !self.is_cut_from_peers(member) {
             for (from_operator, from_peers) in [(true, false), (false, true), (true, true)] {
+                if from_peers && !faults.cut_peers {
+                    continue;
+                }
                 let mut next = spent();
                 next.cut_from_operator |= u8::from(from_operator) << member;
                 next.cut_from_peers |= u8::from(from_peers) << member;

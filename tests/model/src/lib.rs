@@ -47,7 +47,7 @@ mod tests {
             late: number("LATE", 0) == 1,
             members: usize::from(number("N", 2)),
             storage,
-            begin: if number("OLD", 0) == 1 { Begin::OldVolumes } else { Begin::Healthy },
+            begin: [Begin::Healthy, Begin::OldVolumes, Begin::New][usize::from(number("OLD", 0))],
             budget: Budget {
                 faults: number("F", 2),
                 crashes: number("C", 1),
@@ -63,13 +63,14 @@ mod tests {
                 force_unnoted: flag("unnoted"),
                 lose: flag("lose"),
                 cut: flag("cut"),
+                cut_peers: flag("peers"),
                 forget: flag("forget"),
                 stale_list: flag("stale"),
             },
         };
         let bounds = Bounds { strict: number("STRICT", 0) == 1, ..bounds };
         let began = std::time::Instant::now();
-        let set = Set::new(bounds, crate::rules::Rules { cut_former: number("RULE1", 0) == 1, votes_need_two_looks: number("TWO", 0) == 1, ..SHIPPED });
+        let set = Set::new(bounds, crate::rules::Rules { cut_former: number("RULE1", 1) == 1, votes_need_two_looks: number("TWO", 0) == 1, ..SHIPPED });
         let report = explore(&set, std::env::var("MOST").ok().map_or(3_000_000, |v| v.parse().unwrap()));
         println!("{report} in {:?}, ends {:?}, state {} bytes", began.elapsed(), set.ends(), size_of::<crate::state::World>());
         if let Some(trace) = report.trace {

@@ -43,8 +43,7 @@ pub const SHIPPED: Rules = Rules {
     elect,
     start: |own, asked, wait_over, _| StartAs::By(start(own, asked, wait_over)),
     bound: true,
-    // Not carried out: a leader whose Lease ran out ends its process.
-    cut_former: false,
+    cut_former: true,
     preconditioned: true,
     ends_are_witnessed: true,
     old_ends_count: false,

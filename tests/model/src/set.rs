@@ -18,6 +18,8 @@ use crate::{
 pub enum Begin {
     /// The first member serves, the others follow it, all have one confirmed write.
     Healthy,
+    /// The first record of a new set; nobody runs yet.
+    New,
     /// No record; volumes of different ages and nobody runs.
     OldVolumes,
 }
@@ -121,6 +123,15 @@ impl Set {
             voters: if self.bounds.votes { sorted([2, if count > 2 { 3 } else { 0 }, 0]) } else { [0; 3] },
             switch_to: None,
         });
+        if begin == Begin::New {
+            for one in world.members.iter_mut().take(count) {
+                (one.redis, one.disk) = (None, Disk::default());
+            }
+            (world.acked, world.next_write) = (0, 0);
+            if let Some(record) = &mut world.record {
+                (record.primary, record.seen, record.voters) = (None, None, [0; 3]);
+            }
+        }
         if begin == Begin::OldVolumes {
             world.record = None;
             for (member, one) in world.members.iter_mut().enumerate().take(count) {
@@ -156,7 +167,7 @@ impl Set {
         now.cut_from_operator = 0;
         now.cut_from_peers = 0;
         now.budget.switches = 0;
-        let mut last = None;
+        let (mut last, mut held) = (None, 0);
         for round in 0..ROUNDS {
             now = now.rebuild().unwrap_or(now).canonical();
             for member in 0..self.bounds.members {
@@ -187,6 +198,9 @@ impl Set {
             for member in 0..self.bounds.members {
                 if let Some((next, outcome)) = now.observe(&self.mind, member).into_iter().next() {
                     now = next;
+                    if matches!(outcome, Some(Outcome::Hold(_))) {
+                        held = round;
+                    }
                     last = outcome.or(last);
                 }
             }
@@ -198,8 +212,9 @@ impl Set {
             now.members[usize::from(primary)].redis.is_some_and(|redis| redis.role == Role::Primary)
         };
         match last {
-            Some(Outcome::Hold(_)) => End::Held,
             Some(Outcome::Rest) if now.record.and_then(|r| r.primary).is_some_and(serves) => End::Serves,
+            // An election that comes to nothing takes two looks, and begins anew.
+            _ if held + 3 > ROUNDS => End::Held,
             _ => End::Stuck,
         }
     }

@@ -109,7 +109,7 @@ pub struct Seen {
     pub replid: Id,
 }
 
-/// The record. The epoch is left out: no rule compares it.
+/// The record. The epoch is left out: rules ask only whether there was any decision, and then there is a primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rec {
     pub primary: Option<u8>,

@@ -48,6 +48,8 @@ fn id(name: &str) -> Id {
 pub fn record(rec: &Rec) -> Record {
     let members = (0..MOST).filter(|member| rec.is_member(*member)).map(pod).collect();
     Record {
+        // Rules ask whether there was any decision, and nothing else of it.
+        epoch: i64::from(rec.primary.is_some()),
         primary: rec.primary.map(|primary| pod(usize::from(primary))),
         start_offset: i64::from(rec.start_offset),
         closed: rec.closed.iter().map(|(replid, end)| (format!("h{replid}"), i64::from(end))).collect(),
