@@ -175,6 +175,7 @@ fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
     let object = ObjectRef::new(&name.name).within(&name.namespace);
     ctx.monitor.forget(&object);
     ctx.memory.forget(&object);
+    ctx.claims.forget(&name);
     let pods = (0..9).map(|ordinal| name.pod(ordinal)).collect::<Vec<_>>();
     ctx.metrics.forget(&name, pods.into_iter());
 }
@@ -210,6 +211,7 @@ mod tests {
             mandate: crate::lease::Mandate::default(),
             pass_deadline: Duration::from_millis(200),
             ended: Arc::new(pods::Ended::default()),
+            addresses: Arc::new(pods::Addresses::default()),
             recorder: Recorder::new(
                 api.client(),
                 Reporter { controller: "redis-operator".into(), instance: None },
@@ -217,6 +219,7 @@ mod tests {
             metrics: Arc::new(Metrics::default()),
             monitor: Monitor::new(triggers().0),
             memory: Memory::default(),
+            claims: crate::claims::Memory::default(),
         })
     }
 

@@ -14,11 +14,13 @@ use crate::{
         RedisReplicaSet,
         status::{InstanceState, Primary, RedisReplicaSetStatus, Summary},
     },
+    config::live::Report,
     decide::{Hold, look::Look, roll::Roll, size::Size},
     desired::labels,
     names::SetName,
     plan::Plan,
     record::Record,
+    volumes::Growth,
 };
 
 /// What one pass learned. `None` means: not learned in this pass.
@@ -36,6 +38,8 @@ pub struct Learned<'a> {
     pub record: Option<&'a Record>,
     /// The last look.
     pub look: Option<&'a Look>,
+    /// What the servers said to the directives that they were told.
+    pub report: Option<&'a Report>,
     /// Why nothing can be done safely.
     pub hold: Option<&'a Hold>,
     /// How many pods there shall be now.
@@ -44,6 +48,8 @@ pub struct Learned<'a> {
     pub roll: Option<&'a Roll>,
     /// Why the primary, which is to move, cannot yet.
     pub move_waits: Option<&'a str>,
+    /// How far the volumes are from the wanted size.
+    pub growth: Option<&'a Growth>,
     /// The Secret with the password is missing.
     pub password_missing: bool,
     /// Category and text of the error that ended the pass early.
@@ -77,10 +83,12 @@ impl<'a> Learned<'a> {
             plan: None,
             record: None,
             look: None,
+            report: None,
             hold: None,
             size: None,
             roll: None,
             move_waits: None,
+            growth: None,
             password_missing: false,
             failure: Some(failure),
         }

@@ -74,13 +74,12 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
     {
         return winner_of_switchover(candidates, &unrankable, switch, record);
     }
-    if let [only] = unrankable.as_slice()
-        && only.is_aof()
-        && record.primary.as_deref() == Some(only.pod)
-    {
-        // Rule 6: an AOF primary of record that restarted has what it acknowledged. (A node that lost power may have
-        // lost the last second under `appendfsync everysec`; nothing that is visible here tells.)
-        return Ok(**only);
+    let primary = unrankable.iter().find(|c| c.is_aof() && record.primary.as_deref() == Some(c.pod));
+    if let Some(primary) = primary.filter(|_| record.sure || unrankable.len() == 1) {
+        // Rule 6: an AOF primary of record that restarted has what it acknowledged, and so all that it sent to anybody.
+        // (A node that lost power may have lost the last second under `appendfsync everysec`; nothing that is visible
+        // here tells.)
+        return Ok(**primary);
     }
     if !unrankable.is_empty() {
         return Err(NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect()));
@@ -97,7 +96,11 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
             )
         })
         .ok_or(NoWinner::NoCommonDescendant)?;
-    let descends_from_all = candidates.iter().all(|other| other.is_empty() || best.descends_from(other));
+    // What a record that was begun again knows to have ended is accounted for in the current history (rule 9).
+    let is_current = rank(best, record).class == Class::Current;
+    let has_ended = |other: &Candidate<'_>| is_current && record.closed.contains_key(other.replid());
+    let descends_from_all =
+        candidates.iter().all(|other| other.is_empty() || best.descends_from(other) || has_ended(other));
     if record.sure || descends_from_all { Ok(*best) } else { Err(NoWinner::NoCommonDescendant) }
 }
 

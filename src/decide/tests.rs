@@ -14,6 +14,7 @@ use crate::{
     topology::topology,
 };
 
+mod begun_again;
 mod switchover;
 mod without_primary;
 
@@ -81,6 +82,7 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
             terminating: false,
             revision: None,
             stuck: None,
+            moved: false,
             label: RoleLabel::default(),
             answer: answer.ok_or(NoAnswer::Failed(ProbeFailure::Refused)),
         })
@@ -382,6 +384,25 @@ fn a_restarted_aof_primary_of_record_wins() {
     assert_eq!(written.closed.get(OLD), Some(&120), "the old history is closed, so nobody of it wins later");
 }
 
+/// All processes were killed at once.
+#[test]
+fn of_a_whole_set_with_append_only_files_the_primary_of_record_wins() {
+    let mut answers = all_parked([0, 0, 0]);
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| {
+            a.info.persistence.aof_enabled = true;
+            a.info.replication.replid = format!("fresh-{pod}");
+        });
+    }
+    let (winner, written) = winner_of(&record(), &answers);
+    assert_eq!(winner, "redis-0");
+    assert_eq!(winner_of(&written, &answers).0, "redis-0", "its promotion may not have arrived");
+    let unsure = Record { sure: false, ..record() };
+    assert_eq!(hold_reason(elected(&unsure, &answers)), HoldReason::HistoriesDiffer);
+    change(&mut answers, "redis-0", |a| a.info.keys = Some(0));
+    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer, "its files are gone");
+}
+
 #[test]
 fn a_restarted_aof_replica_holds_the_election() {
     let mut answers = all_parked([100, 0, 110]);
@@ -459,7 +480,7 @@ fn without_a_sure_record_a_server_with_the_newest_data_is_adopted() {
     match decide(&unsure, &look(&unsure, healthy())) {
         Decision::Note(record) => {
             assert_eq!(record.primary.as_deref(), Some("redis-0"));
-            assert!(record.sure && record.has_served());
+            assert!(record.sure && record.seen_serving.is_some());
         }
         other => panic!("{other:?}"),
     }

@@ -173,7 +173,7 @@ fn what_cannot_be_is_refused_with_the_reason_and_what_to_do() {
 
     set.apply(json!({"storage": volumes()}));
     for (storage, word) in [
-        (json!({"size": "1Gi"}), "storage.size cannot change"),
+        (json!({"size": "1Mi"}), "storage.size cannot shrink"),
         (json!({"ephemeral": {}}), "storage cannot change"),
     ] {
         let said = kubectl_refused(&["apply", "-f", "-"], &set.manifest(json!({ "storage": storage })));
@@ -185,6 +185,25 @@ fn what_cannot_be_is_refused_with_the_reason_and_what_to_do() {
     // A strict apply names a field that does not exist.
     let said = kubectl_refused(&["apply", "-f", "-"], &set.manifest(json!({"replica": 3})));
     assert!(said.contains("unknown field \"spec.replica\""), "{said}");
+}
+
+/// The cluster's class cannot grow a volume.
+#[test]
+fn a_volume_that_cannot_grow_is_said_and_the_size_can_go_back() {
+    let (_namespace, set) = fresh("life-growth");
+    set.up(json!({"replicas": 2, "storage": volumes()}));
+    let began = Instant::now();
+    set.apply(json!({"replicas": 2, "storage": {"size": "128Mi"}}));
+    let (status, took) = set.wait("the status says that the growth was refused", began, |status| {
+        status.why("SpecValid").starts_with("VolumeGrowthRefused: ")
+    });
+    println!("refused growth named: {:.1} s: {}", took.as_secs_f64(), status.why("SpecValid"));
+    for words in ["spec.storage.size", "data-redis-0", "allowVolumeExpansion"] {
+        assert!(status.why("SpecValid").contains(words), "{}", status.why("SpecValid"));
+    }
+    assert!(status.is("Available", "True"), "the servers go on: {}", status.why("Available"));
+    set.apply(json!({"replicas": 2, "storage": volumes()}));
+    set.wait_ready();
 }
 
 #[test]
@@ -219,7 +238,8 @@ fn a_changed_directive_rolls_pod_by_pod_and_the_data_stays() {
     let statuses = set.watch();
     let pods: Watch<Value> = Watch::new(&set.namespace, &["pods", "-l", "app.kubernetes.io/instance=redis"]);
     let began = Instant::now();
-    set.apply(json!({"config": {"maxmemory-policy": "allkeys-lru"}}));
+    // Redis reads it at its start only.
+    set.apply(json!({"config": {"databases": "32"}}));
     set.wait_ready();
     println!("rolling change of three pods: {:.1} s", began.elapsed().as_secs_f64());
 
@@ -242,8 +262,8 @@ fn a_changed_directive_rolls_pod_by_pod_and_the_data_stays() {
         assert!(moves || away.len() <= 1, "away at once: {away:?}");
     }
     for pod in 0..3 {
-        let answer = set.redis(&set.pod(pod), "CONFIG GET maxmemory-policy");
-        assert_eq!(answer, "maxmemory-policy\nallkeys-lru");
+        let answer = set.redis(&set.pod(pod), "CONFIG GET databases");
+        assert_eq!(answer, "databases\n32");
         set.assert_keys(&set.pod(pod), 100);
     }
 }
@@ -361,7 +381,7 @@ fn labels_and_annotations_of_others_survive_an_apply() {
         kubectl_in(ns, &["label", child, "team=blue"]);
         kubectl_in(ns, &["annotate", child, "example.com/note=ours"]);
     }
-    set.up(json!({"replicas": 2, "config": {"maxmemory-policy": "allkeys-lru"}}));
+    set.up(json!({"replicas": 2, "config": {"databases": "32"}}));
     for child in children {
         let found = get(ns, &[child]);
         assert_eq!(found["metadata"]["labels"]["team"], "blue", "{child}");

@@ -23,11 +23,13 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// May everything.
 const ADMIN: &str = "admin";
 /// Users who may only what a test grants them; their names are also their tokens.
-pub const USERS: [&str; 3] = ["operator-a", "operator-b", "operator-c"];
+pub const USERS: [&str; 6] =
+    ["operator-a", "operator-b", "operator-c", "operator-d", "operator-e", "operator-f"];
 
 /// Who did what, without bodies, of those users alone: one line a request once it was answered.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-  "rules": [{"level": "Metadata", "users": ["operator-a", "operator-b", "operator-c"]}, {"level": "None"}]}"#;
+  "rules": [{"level": "Metadata", "users": ["operator-a", "operator-b", "operator-c", "operator-d",
+                                         "operator-e", "operator-f"]}, {"level": "None"}]}"#;
 
 /// Runs the program after `$0` until standard input ends, which it does when the test process is gone in whatever
 /// way: nothing that a test starts outlives it.

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -180,6 +180,8 @@ struct Machines {
     ended: bool,
     /// By UID of the pod.
     servers: BTreeMap<String, Server>,
+    /// Directory of the data, by UID of the pod.
+    volumes: BTreeMap<String, String>,
 }
 
 struct Server {
@@ -187,6 +189,8 @@ struct Server {
     address: Ipv4Addr,
     child: Child,
     restarts: i32,
+    /// It listens: the startup probe has passed.
+    started: bool,
 }
 
 impl Kubelet {
@@ -194,11 +198,17 @@ impl Kubelet {
     pub fn start(client: Client, namespace: &str, password: &str) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
-        let machines =
-            Machines { directory, password: password.to_owned(), ended: false, servers: BTreeMap::new() };
+        let machines = Machines {
+            directory,
+            password: password.to_owned(),
+            ended: false,
+            servers: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+        };
         let shared = Arc::new(Mutex::new(machines));
+        let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
         let pods = Api::<Pod>::namespaced(client, namespace);
-        let task = tokio::spawn(run(pods, Arc::clone(&shared)));
+        let task = tokio::spawn(run(pods, claims, Arc::clone(&shared)));
         Self { shared, task }
     }
 
@@ -243,7 +253,7 @@ impl Drop for Kubelet {
     }
 }
 
-async fn run(pods: Api<Pod>, machines: Arc<Mutex<Machines>>) {
+async fn run(pods: Api<Pod>, claims: Api<PersistentVolumeClaim>, machines: Arc<Mutex<Machines>>) {
     loop {
         // The API server may be gone for a while: that is some tests' subject.
         if let Ok(list) = pods.list(&ListParams::default()).await {
@@ -259,6 +269,15 @@ async fn run(pods: Api<Pod>, machines: Arc<Mutex<Machines>>) {
                 let _: Result<Value, _> =
                     pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
             }
+            let unseen = machines.lock().unwrap().unseen(&list.items);
+            for (uid, claim) in unseen {
+                // Data lives as long as the claim that it is in, or as the pod where there is none.
+                let volume = match claims.get_opt(&claim).await {
+                    Ok(Some(claim)) => claim.uid().unwrap(),
+                    _ => uid.clone(),
+                };
+                machines.lock().unwrap().volumes.insert(uid, volume);
+            }
             let (changed, ended) = machines.lock().unwrap().sync(&list.items);
             for (pod, status) in changed {
                 let patch = Patch::Merge(json!({"status": status}));
@@ -273,6 +292,14 @@ async fn run(pods: Api<Pod>, machines: Arc<Mutex<Machines>>) {
 }
 
 impl Machines {
+    /// Pods that were not seen before, each with the name that its claim has if there is one.
+    fn unseen(&self, pods: &[Pod]) -> Vec<(String, String)> {
+        pods.iter()
+            .filter_map(|pod| Some((pod.uid()?, format!("data-{}", pod.name_any()))))
+            .filter(|(uid, _)| !self.volumes.contains_key(uid))
+            .collect()
+    }
+
     /// Starts what is missing and ends what is not wanted; returns the pods whose status changed, and those that have
     /// ended.
     fn sync(&mut self, pods: &[Pod]) -> (Vec<(String, Value)>, Vec<String>) {
@@ -299,23 +326,27 @@ impl Machines {
             let (name, uid) = (pod.name_any(), pod.uid().unwrap());
             if let Some(mut server) = self.servers.remove(&uid) {
                 if server.child.try_wait().unwrap().is_some() {
-                    server.child = self.spawn(&name, &pod.namespace().unwrap(), server.address);
+                    server.child = self.spawn(&name, &uid, &pod.namespace().unwrap(), server.address);
                     server.restarts += 1;
+                    server.started = false;
+                    changed.push((name, status(&server)));
+                } else if !server.started && TcpStream::connect((server.address, REDIS_PORT)).is_ok() {
+                    server.started = true;
                     changed.push((name, status(&server)));
                 }
                 self.servers.insert(uid, server);
                 continue;
             }
             let address = free_address();
-            let child = self.spawn(&name, &pod.namespace().unwrap(), address);
-            let server = Server { pod: name.clone(), address, child, restarts: 0 };
+            let child = self.spawn(&name, &uid, &pod.namespace().unwrap(), address);
+            let server = Server { pod: name.clone(), address, child, restarts: 0, started: false };
             changed.push((name, status(&server)));
             self.servers.insert(uid, server);
         }
         (changed, ended)
     }
 
-    fn spawn(&self, pod: &str, namespace: &str, address: Ipv4Addr) -> Child {
+    fn spawn(&self, pod: &str, uid: &str, namespace: &str, address: Ipv4Addr) -> Child {
         let set = pod.rsplit_once('-').unwrap().0;
         let name = format!("{pod}.{set}-headless.{namespace}.svc.cluster.local");
         let hosts = self.directory.path().join("hosts");
@@ -328,7 +359,7 @@ impl Machines {
         // Written in place: the servers have this very file mounted.
         fs::write(&hosts, format!("{others}{address} {name}\n")).unwrap();
 
-        let volume = self.directory.path().join(pod);
+        let volume = self.directory.path().join(&self.volumes[uid]);
         fs::create_dir_all(&volume).unwrap();
         let (password, dir) = (&self.password, volume.display());
         let config = format!(
@@ -353,13 +384,16 @@ impl Machines {
 
 fn status(server: &Server) -> Value {
     let address = server.address.to_string();
-    let condition = |type_: &str| json!({"type": type_, "status": "True", "lastTransitionTime": null});
-    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
+    let started = server.started;
+    let condition = |(type_, is): (&str, bool)| json!({"type": type_, "status": if is { "True" } else { "False" }, "lastTransitionTime": null});
+    let conditions =
+        [("PodScheduled", true), ("Initialized", true), ("ContainersReady", started), ("Ready", started)]
+            .map(condition);
     json!({
         "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
         "conditions": conditions,
         "containerStatuses": [{
-            "name": "redis", "ready": true, "started": true, "restartCount": server.restarts,
+            "name": "redis", "ready": started, "started": started, "restartCount": server.restarts,
             "image": "", "imageID": "", "state": {"running": {"startedAt": null}},
         }],
     })
