@@ -143,6 +143,7 @@ pub fn look(
             terminating: *terminating,
             revision: None,
             label: RoleLabel::default(),
+            moved: false,
             stuck: None,
             answer,
         })
