@@ -11,8 +11,10 @@ mod clock;
 mod document;
 mod faults;
 mod figures;
+#[allow(dead_code, reason = "shared with the scenarios")]
 mod lab;
 mod log;
+#[allow(dead_code, reason = "shared with the scenarios")]
 mod machine;
 mod node;
 mod rest;
@@ -33,6 +35,9 @@ use crate::{
     set::Storage,
     start::Starts,
 };
+
+/// Where the benchmark's sets live.
+const NAMESPACE: &str = "redis-operator-bench";
 
 /// What went wrong, in words.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -107,7 +112,7 @@ fn bench(arguments: &Arguments) -> Result<(), Failure> {
     // Fails only if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Runtime::new()?.block_on(async {
-        let lab = Lab::enter(arguments.image.clone()).await?;
+        let lab = Lab::enter(NAMESPACE, arguments.image.clone()).await?;
         println!("{}\n{}", machine::description()?, lab.versions);
         let ended = tokio::select! {
             ended = measure(&lab, arguments) => ended,
