@@ -1,6 +1,7 @@
 //! What the benchmark runs inside a node's network.
 
 mod in_node;
+#[allow(dead_code, reason = "shared with the scenarios")]
 mod redis_client;
 mod sync;
 mod write;

@@ -17,9 +17,12 @@ pub use history::{Span, Written};
 pub use in_node::{InNode, Target, print};
 pub use sync::Sync;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::Failure;
+
+/// How long a single answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What to do inside the node.
 #[derive(Debug, clap::Subcommand)]
@@ -69,6 +72,7 @@ fn ask(target: &Target, words: &[String]) -> redis::RedisResult<String> {
     for word in words {
         command.arg(word);
     }
-    let answer: redis::Value = command.query(&mut redis_client::connect(target)?)?;
+    let mut connection = redis_client::connect_patiently(target, PATIENCE)?;
+    let answer: redis::Value = command.query(&mut connection)?;
     Ok(format!("{answer:?}"))
 }

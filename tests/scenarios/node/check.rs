@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Target,
     history::{History, Written},
-    redis_client::connect,
+    redis_client::connect_patiently,
     serving::Serving,
 };
 use crate::{
@@ -21,6 +21,8 @@ use crate::{
 const BATCH: usize = 500;
 /// How long all replicas may take to have all that was written, in milliseconds.
 const CATCH_UP_MILLIS: i64 = 15_000;
+/// No write waits for these answers.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Lost keys that are told of one by one.
 const EXAMPLES: usize = 10;
 
@@ -58,7 +60,7 @@ pub fn check(
     let primary = catch_up(targets, histories, serving)?;
     let mut checked = Checked { wiped: serving.wiped(), ..Checked::default() };
     for target in targets {
-        let mut connection = connect(target)?;
+        let mut connection = connect_patiently(target, PATIENCE)?;
         let keys: i64 = redis::cmd("DBSIZE").query(&mut connection)?;
         if keys < serving.most_keys() / 2 {
             checked.wiped.push(format!(
@@ -94,7 +96,7 @@ fn catch_up(targets: &[Target], histories: &[History], serving: &Serving) -> Res
     let mut copies = 0;
     while millis(begun, now()) <= CATCH_UP_MILLIS {
         if let [primary] = serving.primaries().as_slice()
-            && let Ok(mut connection) = connect(primary)
+            && let Ok(mut connection) = connect_patiently(primary, PATIENCE)
             && redis::cmd("SET").arg(format!("{prefix}:end")).arg(0).exec(&mut connection).is_ok()
         {
             while let Ok(found) =

@@ -175,6 +175,8 @@ fn write_base(history: &mut History, serving: &Serving) -> Result<(), Failure> {
         }
         std::thread::sleep(RETRY_PAUSE);
     };
+    // Many at once take longer than one.
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
     let sent = now();
     for _ in 0..BASE / 500 {
         let mut pipe = redis::pipe();
