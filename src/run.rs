@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     monitor::Monitor,
     pods::{self, Ended},
+    reconcile::PASS_DEADLINE,
 };
 
 /// Between looks for our kind on the API server.
@@ -105,6 +106,8 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         client: client.clone(),
         settings: settings.settings(),
         pods,
+        mandate: election.mandate(),
+        pass_deadline: PASS_DEADLINE,
         ended,
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(&metrics),

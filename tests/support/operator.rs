@@ -215,6 +215,11 @@ impl Kubelet {
         pod: &str,
         words: &[&str],
     ) -> Result<T, redis::RedisError> {
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.client(pod)?)
+    }
+
+    /// A connection to the Redis of a pod.
+    pub fn client(&self, pod: &str) -> Result<redis::Connection, redis::RedisError> {
         let (address, password) = {
             let machines = self.shared.lock().unwrap();
             let server = machines.servers.values().find(|server| server.pod == pod).expect("the pod runs");
@@ -222,7 +227,7 @@ impl Kubelet {
         };
         let mut client = redis::Client::open(format!("redis://{address}:{REDIS_PORT}"))?.get_connection()?;
         redis::cmd("AUTH").arg(password).exec(&mut client)?;
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut client)
+        Ok(client)
     }
 }
 
