@@ -24,7 +24,8 @@ How it is done, on the cluster of `hack/cluster` (three nodes, control plane and
 - *Gap*: between two acknowledged writes of the client that finds the primary among the members; in parentheses as the
   client of the Service sees it. *In all*: the sum of the gaps above 0.1 s.
 - *Said*: from the disturbance until the status no longer said Ready. *Settled*: until the status says Ready about the
-  latest spec, the primary is at home (ordinal 0), all servers say the same, and both stay so for a second.
+  latest spec, all servers say the same, and both stay so for a second; after a switchover, a rolling update and the
+  primary's death also until the primary is at home again (ordinal 0).
 - *False Ready*: the longest time for which the status said Ready and the servers, asked every 20 ms, did not.
 - Several values: the median, and the largest in parentheses.
 ";

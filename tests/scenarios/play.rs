@@ -73,7 +73,7 @@ async fn on_a_new_set(lab: &Lab, name: &str, rounds: usize, outcome: &mut Outcom
     let history = artifact(&format!("{scenario:?}-{kind:?}-{:?}.history", outcome.fate))?;
     let client = Client::prepare(lab, &set, history).await?;
     let mut stage = Stage::new(lab, set, kind, spec, client);
-    let began = stage.settled(&stage.home()).await?;
+    let began = stage.settled(None).await?;
     stage.client.begin().await?;
 
     let mut ended = Ok(());
@@ -104,7 +104,8 @@ async fn one_round(stage: &mut Stage<'_>, round: usize, outcome: &mut Outcome) -
     let (settled, died) = tokio::join!(
         async {
             outcome.scenario.play(stage).await?;
-            stage.settled(&stage.home()).await
+            let home = outcome.scenario.goes_home().then(|| stage.home());
+            stage.settled(home.as_deref()).await
         },
         befall(stage, outcome.fate),
     );
@@ -147,7 +148,7 @@ async fn refresh(stage: &Stage<'_>) -> Result<(), Failure> {
         let since = now();
         stage.lab.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await?;
         stage.replaced(since, &pod.name_any(), &pod.uid().unwrap_or_default()).await?;
-        stage.settled(&stage.home()).await?;
+        stage.settled(None).await?;
     }
     Ok(())
 }

@@ -137,6 +137,11 @@ impl Scenario {
         self != Self::Image
     }
 
+    /// Whether the primary's return to its home is waited for too; it takes half a minute and more.
+    pub fn goes_home(self) -> bool {
+        matches!(self, Self::Switchover | Self::Roll | Self::KillPrimary)
+    }
+
     /// The spec of the set that it happens to.
     pub fn spec(self, kind: Kind, image: &str) -> Value {
         let mut spec = kind.spec(image);

@@ -7,9 +7,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{ResourceExt, api::ListParams};
-use redis_operator::api::RedisReplicaSet;
+use redis_operator::{api::RedisReplicaSet, names::RECORD_KEY, record::Record};
 use serde_json::Value;
 
 use crate::{
@@ -180,6 +180,19 @@ impl<'a> Stage<'a> {
         self.set.truth.find(since, LIMIT, "the servers show the disturbance", is_broken).await.map(|_| ())
     }
 
+    /// Waits until the record names every replica as a voter: it may then be decided without the primary (rule 4b of
+    /// docs/protocol.md).
+    pub async fn all_vote(&self) -> Result<(), Failure> {
+        let wanted = self.members()?.len() - 1;
+        until(LIMIT, "every replica is a voter", async || {
+            let record = self.lab.api::<ConfigMap>().get(&self.set.name.record()).await?;
+            let text = record.data.as_ref().and_then(|data| data.get(RECORD_KEY));
+            let record: Option<Record> = text.map(|text| serde_json::from_str(text)).transpose()?;
+            Ok(record.is_some_and(|record| record.voters.len() >= wanted))
+        })
+        .await
+    }
+
     /// Waits until this Pod is the primary of record.
     pub async fn serves(&self, pod: &str) -> Result<(), Failure> {
         until(LIMIT, &format!("{pod} is the primary"), async || {
@@ -202,11 +215,12 @@ impl<'a> Stage<'a> {
         Ok(other)
     }
 
-    /// Waits until the status says Ready about the latest spec with this primary, all servers say the same, and both
-    /// stay so; returns since when.
-    pub async fn settled(&self, primary: &str) -> Result<Timestamp, Failure> {
+    /// Waits until the status says Ready about the latest spec with this primary, or with any, all servers say the same,
+    /// and both stay so; returns since when.
+    pub async fn settled(&self, primary: Option<&str>) -> Result<Timestamp, Failure> {
         let mut since: Option<Timestamp> = None;
-        let what = format!("settled with the primary {primary}");
+        let is_wanted = |found: &str| primary.is_none_or(|primary| primary == found);
+        let what = format!("settled with the primary {}", primary.unwrap_or("that there is"));
         let steady = until(LIMIT, &what, async || {
             let set = self.resource()?;
             let wanted = self.members()?.len();
@@ -214,11 +228,11 @@ impl<'a> Stage<'a> {
             let said = is_ready(&set)
                 && status.is_some_and(|status| {
                     status.observed_generation == set.metadata.generation
-                        && status.primary.as_ref().is_some_and(|record| record.pod == primary)
+                        && status.primary.as_ref().is_some_and(|record| is_wanted(&record.pod))
                 });
             let is_true = self.set.truth.scan(|truth| {
                 truth.last().is_some_and(|(_, sync)| {
-                    is_whole(sync, wanted) && sync.primary.as_deref() == Some(primary)
+                    is_whole(sync, wanted) && sync.primary.as_deref().is_some_and(is_wanted)
                 })
             });
             since = (said && is_true).then(|| since.unwrap_or_else(now));

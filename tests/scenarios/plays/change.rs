@@ -76,7 +76,7 @@ pub async fn scale(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.disturb();
     for replicas in [5, 2, 3] {
         stage.set.patch(stage.lab, &json!({"spec": {"replicas": replicas}})).await?;
-        stage.settled(&stage.home()).await?;
+        stage.settled(None).await?;
         let found = stage.uids().await?.len();
         if found != replicas {
             return Err(format!("Ready with {found} Pods where {replicas} are wanted").into());

@@ -78,6 +78,7 @@ pub async fn empty(stage: &Stage<'_>, pod: &str) -> Result<(), Failure> {
 pub async fn never_starts(stage: &Stage<'_>) -> Result<(), Failure> {
     let primary = stage.set.primary()?;
     let (node, process) = (stage.node(&primary)?, stage.process(&primary)?);
+    stage.all_vote().await?;
     let pods = stage.lab.api::<Pod>();
     if stage.kind == Kind::Ephemeral {
         let patch =

@@ -23,7 +23,7 @@ pub async fn switchover(stage: &Stage<'_>) -> Result<(), Failure> {
     let ask = |target: Value| json!({"metadata": {"annotations": {SWITCHOVER_TO: target}}});
     stage.disturb();
     stage.set.patch(stage.lab, &ask(json!(target))).await?;
-    stage.settled(&target).await?;
+    stage.settled(Some(&target)).await?;
     stage.window();
     stage.set.patch(stage.lab, &ask(Value::Null)).await?;
     stage.serves(&stage.home()).await
