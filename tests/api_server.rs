@@ -596,7 +596,7 @@ async fn pods_are_labelled_by_uid() {
     let sets = namespace(&client, "labels").await;
     let set = create(&sets, "redis", json!({"storage": {"ephemeral": {}}})).await.unwrap();
     let plan = plan(&set, &settings()).unwrap();
-    let template = desired(&plan, Stage { pods: 1 }).stateful_set.spec.unwrap().template;
+    let template = desired(&plan, Stage { pods: 1, disruptions: 1 }).stateful_set.spec.unwrap().template;
     let pods = Api::<Pod>::namespaced(client.clone(), "labels");
     let mut pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None };
     pod.metadata.name = Some("redis-0".into());
