@@ -187,6 +187,8 @@ struct Server {
     address: Ipv4Addr,
     child: Child,
     restarts: i32,
+    /// It listens: the startup probe has passed.
+    started: bool,
 }
 
 impl Kubelet {
@@ -301,6 +303,10 @@ impl Machines {
                 if server.child.try_wait().unwrap().is_some() {
                     server.child = self.spawn(&name, &pod.namespace().unwrap(), server.address);
                     server.restarts += 1;
+                    server.started = false;
+                    changed.push((name, status(&server)));
+                } else if !server.started && TcpStream::connect((server.address, REDIS_PORT)).is_ok() {
+                    server.started = true;
                     changed.push((name, status(&server)));
                 }
                 self.servers.insert(uid, server);
@@ -308,7 +314,7 @@ impl Machines {
             }
             let address = free_address();
             let child = self.spawn(&name, &pod.namespace().unwrap(), address);
-            let server = Server { pod: name.clone(), address, child, restarts: 0 };
+            let server = Server { pod: name.clone(), address, child, restarts: 0, started: false };
             changed.push((name, status(&server)));
             self.servers.insert(uid, server);
         }
@@ -353,13 +359,16 @@ impl Machines {
 
 fn status(server: &Server) -> Value {
     let address = server.address.to_string();
-    let condition = |type_: &str| json!({"type": type_, "status": "True", "lastTransitionTime": null});
-    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
+    let started = server.started;
+    let condition = |(type_, is): (&str, bool)| json!({"type": type_, "status": if is { "True" } else { "False" }, "lastTransitionTime": null});
+    let conditions =
+        [("PodScheduled", true), ("Initialized", true), ("ContainersReady", started), ("Ready", started)]
+            .map(condition);
     json!({
         "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
         "conditions": conditions,
         "containerStatuses": [{
-            "name": "redis", "ready": true, "started": true, "restartCount": server.restarts,
+            "name": "redis", "ready": started, "started": started, "restartCount": server.restarts,
             "image": "", "imageID": "", "state": {"running": {"startedAt": null}},
         }],
     })
