@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use redis_operator::{api::RedisReplicaSet, lease::LEASE_NAME};
@@ -84,8 +84,21 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Removes the namespace and everything in it.
+    /// Gives back nodes that take no Pods.
+    pub async fn uncordon(&self) -> Result<(), Failure> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        for node in nodes.list(&ListParams::default()).await? {
+            if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+                let patch = Patch::Merge(json!({"spec": {"unschedulable": null}}));
+                nodes.patch(&node.name_any(), &PatchParams::default(), &patch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back nodes, and removes the namespace and everything in it.
     pub async fn leave(&self) -> Result<(), Failure> {
+        self.uncordon().await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         if namespaces.get_opt(self.namespace).await?.is_none() {
             return Ok(());

@@ -34,11 +34,10 @@ How it is done, on the cluster of `hack/cluster` (three nodes, control plane and
 pub type Table = BTreeMap<(Scenario, Kind, Fate), Vec<Outcome>>;
 
 /// The whole document.
-pub fn document(lab: &Lab, command: &str, table: &Table) -> Result<String, Failure> {
+pub fn document(lab: &Lab, command: &str, checkout: &str, table: &Table) -> Result<String, Failure> {
     let mut text = String::from("# Scenarios\n\n");
     let date = now().strftime("%Y-%m-%d");
-    let commit = machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default();
-    writeln!(text, "Written by `{command}` on {date}, checkout {}. Do not edit.\n", commit.trim())?;
+    writeln!(text, "Written by `{command}` on {date}, checkout {}. Do not edit.\n", checkout.trim())?;
     writeln!(text, "- Machine: {}", machine::description()?)?;
     writeln!(text, "- {}\n", lab.versions)?;
     text.push_str(

@@ -31,6 +31,8 @@ mod log;
 #[path = "../bench/machine.rs"]
 #[allow(dead_code, reason = "shared with the benchmark")]
 mod machine;
+#[path = "../bench/program.rs"]
+mod program;
 #[path = "../bench/set.rs"]
 #[allow(dead_code, reason = "shared with the benchmark")]
 mod set;
@@ -41,7 +43,6 @@ mod stats;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     document::Table,
@@ -102,38 +103,16 @@ enum Verb {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = match &arguments.verb {
+    program::exit(match &arguments.verb {
         Some(Verb::Probe { task }) => node::run(task),
-        None => scenarios(&arguments),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn scenarios(arguments: &Arguments) -> Result<(), Failure> {
-    // Fails only if a provider is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let lab = Lab::enter(NAMESPACE, arguments.image.clone()).await?;
-        println!("{}\n{}", machine::description()?, lab.versions);
-        let ended = tokio::select! {
-            ended = all(&lab, arguments) => ended,
-            stopped = stopped() => stopped,
-        };
-        println!("removing the scenarios' namespace");
-        play::uncordon(&lab).await?;
-        lab.leave().await?;
-        ended
+        None => program::in_lab(NAMESPACE, arguments.image.clone(), async |lab| all(lab, &arguments).await),
     })
 }
 
 /// Plays everything that was asked for.
 async fn all(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
+    // Now: who works on beside the scenarios may commit.
+    let checkout = machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default();
     let mut table = Table::new();
     let mut failed = 0;
     let mut number = 0;
@@ -156,7 +135,8 @@ async fn all(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
             failed += usize::from(!outcome.wrong.is_empty());
             table.entry((scenario, kind, fate)).or_default().push(outcome);
             // A run that is stopped leaves what it has found.
-            std::fs::write(&arguments.output, document::document(lab, &command(arguments), &table)?)?;
+            let text = document::document(lab, &command(arguments), &checkout, &table)?;
+            std::fs::write(&arguments.output, text)?;
         }
     }
     for ((scenario, kind, fate), outcomes) in &table {
@@ -201,14 +181,4 @@ fn command(arguments: &Arguments) -> String {
         return "make scenarios".to_owned();
     }
     format!("cargo test --features cluster-tests --test scenarios -- {}", given.join(" "))
-}
-
-/// Waits for the signals by which a program is stopped.
-async fn stopped() -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt?,
-        _ = terminate.recv() => {}
-    }
-    Err("stopped by a signal".into())
 }

@@ -2,12 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-};
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt, api::DeleteParams};
 
 use crate::{
     Failure,
@@ -21,7 +17,6 @@ use crate::{
     scenario::{Kind, Scenario},
     set::{Set, delete_all},
     stage::{LIMIT, Stage},
-    truth::longest_false_ready,
 };
 
 /// How long the clients write before and after each disturbance; up to a second is added, so that disturbances fall into
@@ -54,7 +49,7 @@ pub async fn play(
         }
     }
     let cleared = async {
-        uncordon(lab).await?;
+        lab.uncordon().await?;
         delete_all(lab).await?;
         operators::restore(lab).await
     };
@@ -73,7 +68,8 @@ async fn on_a_new_set(lab: &Lab, name: &str, rounds: usize, outcome: &mut Outcom
     let history = artifact(&format!("{scenario:?}-{kind:?}-{:?}.history", outcome.fate))?;
     let client = Client::prepare(lab, &set, history).await?;
     let mut stage = Stage::new(lab, set, kind, spec, client);
-    let began = stage.settled(None).await?;
+    stage.settled(None).await?;
+    stage.begin_anew();
     stage.client.begin().await?;
 
     let mut ended = Ok(());
@@ -86,7 +82,7 @@ async fn on_a_new_set(lab: &Lab, name: &str, rounds: usize, outcome: &mut Outcom
             refresh(&stage).await?;
         }
     }
-    outcome.false_ready = longest_false_ready(stage.changes(), began, now());
+    outcome.false_ready = stage.false_ready();
     // What was lost is of interest after a failure too.
     let checked = async { stage.client.check(targets(&stage).await?).await };
     match checked.await {
@@ -160,18 +156,6 @@ async fn targets(stage: &Stage<'_>) -> Result<Vec<Target>, Failure> {
         targets.push(stage.set.target(stage.lab, &pod).await?);
     }
     Ok(targets)
-}
-
-/// Gives back every node.
-pub async fn uncordon(lab: &Lab) -> Result<(), Failure> {
-    let nodes: Api<Node> = Api::all(lab.client.clone());
-    for node in nodes.list(&ListParams::default()).await? {
-        if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
-            let patch = Patch::Merge(json!({"spec": {"unschedulable": null}}));
-            nodes.patch(&node.name_any(), &PatchParams::default(), &patch).await?;
-        }
-    }
-    Ok(())
 }
 
 /// A file about a run.

@@ -22,7 +22,7 @@ use crate::{
     node::{Asked, InNode, Span, Sync},
     scenario::Kind,
     set::{PROBING_NODE, Set, is_ready},
-    truth::Change,
+    truth::{Change, longest_false_ready},
 };
 
 /// Until what must happen by itself has happened.
@@ -50,6 +50,7 @@ pub struct Stage<'a> {
 
 #[derive(Default)]
 struct Notes {
+    begun: Option<Timestamp>,
     disturbed: Option<Timestamp>,
     window: Option<Timestamp>,
     windows: Vec<Span>,
@@ -70,6 +71,17 @@ impl<'a> Stage<'a> {
         let at = now();
         self.notes().disturbed = Some(at);
         at
+    }
+
+    /// What the status said until now is not held against it: there is a new one.
+    pub fn begin_anew(&self) {
+        self.notes().begun = Some(now());
+    }
+
+    /// The longest time for which the status said Ready and the servers did not, in milliseconds.
+    pub fn false_ready(&self) -> i64 {
+        let begun = self.notes().begun.unwrap_or(Timestamp::MIN);
+        longest_false_ready(self.changes(), begun, now())
     }
 
     /// When this round's disturbance began, if it did.
@@ -259,7 +271,7 @@ impl<'a> Stage<'a> {
     }
 
     /// What the status said and what the servers were, whenever one of them changed.
-    pub fn changes(&self) -> Vec<(Timestamp, Change)> {
+    fn changes(&self) -> Vec<(Timestamp, Change)> {
         let said = |set: &RedisReplicaSet| {
             let status = set.status.as_ref().filter(|_| is_ready(set))?;
             usize::try_from(status.ready_replicas).ok()

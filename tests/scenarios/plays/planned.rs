@@ -71,6 +71,8 @@ pub async fn recreate(stage: &Stage<'_>) -> Result<(), Failure> {
         Ok(stage.lab.api::<Pod>().list_metadata(&mine).await?.items.is_empty())
     })
     .await?;
+    // The status of a resource that is gone says nothing.
+    stage.begin_anew();
     stage.set.apply(stage.lab, &stage.spec).await?;
     stage.replaced(disturbed, &stage.home(), &before).await?;
     stage.client.follow_service(stage.lab, &stage.set).await
