@@ -60,7 +60,11 @@ pub enum ActError {
 /// `REPLICAOF NO ONE`.
 pub async fn promote(connections: &mut Connections, pod: &str, why: &str) -> Result<(), ActError> {
     info!(pod, why, "promoting");
-    let connection = alone(connections, pod, "promote").await?;
+    // A promotion that a former leader sent to another member must not arrive beside this one.
+    for other in connections.pods() {
+        alone(connections, &other, "promote").await?;
+    }
+    let connection = connection(connections, pod, "promote")?;
     connection.replicaof_no_one().await.map_err(|source| redis("promote", pod, source))
 }
 

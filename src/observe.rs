@@ -38,6 +38,11 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// The pods whose servers answered.
+    pub fn pods(&self) -> Vec<String> {
+        self.open.keys().cloned().collect()
+    }
+
     /// The connection to a pod's server; none where it did not answer, or where this operator no longer leads.
     pub fn get_mut(&mut self, pod: &str) -> Option<&mut Connection> {
         if self.mandate.holds() { self.open.get_mut(pod) } else { None }

@@ -114,6 +114,10 @@ fn winner_of_switchover<'a>(
 ) -> Result<Candidate<'a>, NoWinner> {
     let hold = || NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect());
     let [only] = unrankable else { return Err(hold()) };
+    // Without append-only files an unknown history says nothing about who served last: its file is merely older.
+    if !only.is_aof() {
+        return Err(hold());
+    }
     let target = candidates.iter().find(|c| c.pod == switch.target);
     if only.pod == switch.target {
         return Ok(**only);
@@ -124,8 +128,9 @@ fn winner_of_switchover<'a>(
     match target {
         // It did not take over: the old primary was the last to serve.
         Some(target) if target.replid() == switch.replid => Ok(**only),
-        Some(target) => Ok(*target),
-        None => Err(hold()),
+        // It did: its history goes on from the one that the switchover began with.
+        Some(target) if target.replication().replid2 == switch.replid => Ok(*target),
+        _ => Err(hold()),
     }
 }
 

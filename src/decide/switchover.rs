@@ -158,6 +158,10 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
         (true, false) => Decision::Abort { record: given_up, pod: old.to_owned() },
         // It waits for the target to take over, for as long as it takes: no TIMEOUT applies any more.
         (false, true) => match look.observed.pods.iter().find(|pod| pod.name == switch.target) {
+            // A process that began anew is parked, over an older file, and must not be handed the role either.
+            Some(_) if look.process(&switch.target).is_some_and(|c| c.is_parked()) => {
+                Decision::Abort { record: given_up, pod: old.to_owned() }
+            }
             Some(target) if target.answer.is_ok() => Decision::Await,
             // Nobody listens there, so nobody can have taken over; who comes back under that name with older data
             // must not be handed the role.

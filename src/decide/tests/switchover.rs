@@ -164,6 +164,9 @@ fn a_handover_to_nobody_is_aborted_and_one_to_a_silent_target_is_held() {
     let open = open_record();
     let refused = look(&open, answers.clone());
     assert!(matches!(decide(&open, &refused), Decision::Abort { pod, .. } if pod == "redis-0"));
+    let mut parked_anew = answers.clone();
+    parked_anew[1] = all_parked([100, 90, 100]).swap_remove(1);
+    assert!(matches!(decide(&open, &look(&open, parked_anew)), Decision::Abort { .. }), "over an older file");
     let mut silent = refused.clone();
     let timeout = ProbeFailure::Timeout(std::time::Duration::from_secs(2));
     silent.observed.pods[1].answer = Err(NoAnswer::Failed(timeout));
@@ -196,10 +199,17 @@ fn with_an_open_switchover_one_restarted_aof_member_is_decided_for() {
     let (winner, written) = winner_of(&open, &old);
     assert_eq!(winner, "redis-0", "the target still has the old history, so it never served");
     assert_eq!(written.switch_to, None);
-    change(&mut old, "redis-1", |a| a.info.replication.replid = NEW.into());
+    change(&mut old, "redis-1", |a| {
+        a.info.replication.replid = NEW.into();
+        a.info.replication.replid2 = OLD.into();
+    });
     // redis-1's new history is known to nobody else either, so both are unrankable but for what the others share.
     change(&mut old, "redis-2", |a| a.info.replication.replid = NEW.into());
     assert_eq!(winner_of(&open, &old).0, "redis-1", "it served");
+
+    // Found by the model: a target that came back with a file of an older history never took over.
+    change(&mut old, "redis-1", |a| a.info.replication.replid2 = "older".into());
+    assert_eq!(hold_reason(elected(&open, &old)), HoldReason::HistoriesDiffer);
 
     let mut both = all_parked([100, 100, 100]);
     aof(&mut both);

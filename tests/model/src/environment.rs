@@ -220,7 +220,10 @@ impl World {
                 found.push((Step::Lose { member: number }, next));
             }
         }
-        if (faults.cut || faults.cut_peers) && !self.is_cut_from_operator(member) && !self.is_cut_from_peers(member) {
+        if (faults.cut || faults.cut_peers)
+            && !self.is_cut_from_operator(member)
+            && !self.is_cut_from_peers(member)
+        {
             for (from_operator, from_peers) in [(true, false), (false, true), (true, true)] {
                 if from_peers && !faults.cut_peers {
                     continue;
@@ -235,7 +238,14 @@ impl World {
     }
 
     /// A forced deletion whose process goes on.
-    fn haunt(&self, mut next: Self, member: usize, redis: Redis, disk: Disk, reachable: bool) -> (Step, Self) {
+    fn haunt(
+        &self,
+        mut next: Self,
+        member: usize,
+        redis: Redis,
+        disk: Disk,
+        reachable: bool,
+    ) -> (Step, Self) {
         let number = crate::redis::bits(member);
         next.members[member].redis = None;
         next.members[member].disk = disk;

@@ -34,8 +34,10 @@ mod tests {
 
     #[test]
     fn smoke() {
-        let number = |name: &str, default: u8| std::env::var(name).ok().map_or(default, |v| v.parse().unwrap());
-        let flag = |name: &str| std::env::var("FAULTS").unwrap_or("kill".into()).split(',').any(|f| f == name);
+        let number =
+            |name: &str, default: u8| std::env::var(name).ok().map_or(default, |v| v.parse().unwrap());
+        let flag =
+            |name: &str| std::env::var("FAULTS").unwrap_or("kill".into()).split(',').any(|f| f == name);
         let storage = match std::env::var("STORAGE").as_deref() {
             Ok("aof") => Storage::Aof,
             Ok("ephemeral") => Storage::Ephemeral,
@@ -70,9 +72,21 @@ mod tests {
         };
         let bounds = Bounds { strict: number("STRICT", 0) == 1, ..bounds };
         let began = std::time::Instant::now();
-        let set = Set::new(bounds, crate::rules::Rules { cut_former: number("RULE1", 1) == 1, votes_need_two_looks: number("TWO", 0) == 1, ..SHIPPED });
+        let set = Set::new(
+            bounds,
+            crate::rules::Rules {
+                cut_former: number("RULE1", 1) == 1,
+                votes_need_two_looks: number("TWO", 0) == 1,
+                ..SHIPPED
+            },
+        );
         let report = explore(&set, std::env::var("MOST").ok().map_or(3_000_000, |v| v.parse().unwrap()));
-        println!("{report} in {:?}, ends {:?}, state {} bytes", began.elapsed(), set.ends(), size_of::<crate::state::World>());
+        println!(
+            "{report} in {:?}, ends {:?}, state {} bytes",
+            began.elapsed(),
+            set.ends(),
+            size_of::<crate::state::World>()
+        );
         if let Some(trace) = report.trace {
             println!("{trace}");
         }

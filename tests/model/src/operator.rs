@@ -66,7 +66,8 @@ impl Mind {
 
     fn ask(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
         let record = translate::record(&seen.record);
-        let look = |glimpses| translate::look(self.storage, &record, glimpses, seen.ended, seen.before.as_ref());
+        let look =
+            |glimpses| translate::look(self.storage, &record, glimpses, seen.ended, seen.before.as_ref());
         let now = look(&seen.now);
         let mut decision = match &seen.first {
             Some(first) => (self.rules.elect)(&record, &look(first), &now),
@@ -76,12 +77,14 @@ impl Mind {
             // As `reconcile::settle` does.
             let primary = record.primary.as_deref().and_then(|pod| now.member(pod));
             let target = translate::pod(usize::from(target));
-            let fit = now.observed.pods.iter().any(|p| p.name == target && switchover::can_take_over(&now, p));
+            let fit =
+                now.observed.pods.iter().any(|p| p.name == target && switchover::can_take_over(&now, p));
             if let Some(primary) = primary.filter(|_| fit) {
                 decision = switchover::begin(&primary, &target, &record);
             }
         }
-        let remembered = voters::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
+        let remembered =
+            voters::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
         (outcome(decision, seen), remembered)
     }
 }
@@ -157,7 +160,9 @@ impl World {
         let pod = record.primary.map(|primary| &self.members[usize::from(primary)]);
         let replaced = pod.is_some_and(|pod| pod.uid != seen.uid);
         let restarted = pod.is_some_and(|pod| pod.uid == seen.uid && pod.restarted);
-        self.ended.contains(&seen.run) || !rules.ends_are_witnessed && replaced || rules.old_ends_count && restarted
+        self.ended.contains(&seen.run)
+            || !rules.ends_are_witnessed && replaced
+            || rules.old_ends_count && restarted
     }
 
     /// Begins a pass without a record: the record is made anew (rule 9).
@@ -166,7 +171,8 @@ impl World {
             return None;
         }
         let mut next = self.clone();
-        let members = (0..MOST).filter(|m| self.members[*m].uid != 0).fold(0, |all, member| all | 1 << member);
+        let members =
+            (0..MOST).filter(|m| self.members[*m].uid != 0).fold(0, |all, member| all | 1 << member);
         next.record = Some(Rec {
             primary: None,
             start_offset: 0,
@@ -212,7 +218,8 @@ impl World {
             ways.push((Seen { before: Some(before), ..seen }, 0));
         }
         if self.budget.switches > 0 {
-            for target in (0..MOST).filter(|m| self.members[*m].uid != 0 && record.primary != Some(bits(*m))) {
+            for target in (0..MOST).filter(|m| self.members[*m].uid != 0 && record.primary != Some(bits(*m)))
+            {
                 ways.push((Seen { wish: Some(bits(target)), ..seen }, 1));
             }
         }
@@ -227,7 +234,8 @@ impl World {
                 {
                     let answered = operator.answered;
                     operator.answered = glimpsed.alive;
-                    glimpsed.alive = sorted(glimpsed.alive.map(|run| if answered.contains(&run) { run } else { 0 }));
+                    glimpsed.alive =
+                        sorted(glimpsed.alive.map(|run| if answered.contains(&run) { run } else { 0 }));
                 }
                 operator.remembers = match (operator.remembers, glimpsed) {
                     // Not old enough yet.

@@ -102,7 +102,8 @@ impl World {
     /// Writes of which a copy exists: in memory, or on the volume of a member that does not run. Who deletes a pod by
     /// force gives its process up, so what a ghost holds does not count.
     fn surviving(&self) -> Writes {
-        let kept = self.members.iter().map(|member| member.redis.map_or(member.disk.data, |redis| redis.data));
+        let kept =
+            self.members.iter().map(|member| member.redis.map_or(member.disk.data, |redis| redis.data));
         kept.fold(0, |all, data| all | data)
     }
 
@@ -330,7 +331,9 @@ impl World {
     pub fn acknowledge(&mut self) {
         let mut acked = self.acked;
         for primary in self.processes().filter(|redis| redis.role == Role::Primary) {
-            for replica in self.members.iter().filter_map(|member| member.redis).filter(|r| r.link == primary.run) {
+            for replica in
+                self.members.iter().filter_map(|member| member.redis).filter(|r| r.link == primary.run)
+            {
                 acked |= primary.data & replica.data;
             }
         }

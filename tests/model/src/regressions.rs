@@ -132,7 +132,11 @@ fn one_look_decides() {
         },
         ..SHIPPED
     };
-    needed("one look", bounds(3, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2), rules);
+    needed(
+        "one look",
+        bounds(3, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2),
+        rules,
+    );
 }
 
 #[test]
@@ -160,8 +164,16 @@ fn a_cut_off_primary_is_left_out() {
         elect: |record, first, second| elect(&without_silent(record, second), first, second),
         ..SHIPPED
     };
-    needed("cut-off primary", bounds(2, Storage::Rdb, Faults { cut: true, cut_peers: true, ..NONE }, 1), rules);
-    needed("empty beside silent", bounds(2, Storage::Ephemeral, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2), rules);
+    needed(
+        "cut-off primary",
+        bounds(2, Storage::Rdb, Faults { cut: true, cut_peers: true, ..NONE }, 1),
+        rules,
+    );
+    needed(
+        "empty beside silent",
+        bounds(2, Storage::Ephemeral, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2),
+        rules,
+    );
 }
 
 #[test]
@@ -180,7 +192,11 @@ fn a_new_history_counts_from_its_first_byte() {
         elect: |record, first, second| elect(&Record { start_offset: 0, ..record.clone() }, first, second),
         ..SHIPPED
     };
-    needed("start offset", bounds(3, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 3), rules);
+    needed(
+        "start offset",
+        bounds(3, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 3),
+        rules,
+    );
 }
 
 #[test]
@@ -212,7 +228,11 @@ fn voters_of(record: &Record, look: &Look) -> Record {
 #[test]
 fn an_older_containers_end_counts() {
     let rules = Rules { old_ends_count: true, ..SHIPPED };
-    needed("old end", voting(bounds(2, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2)), rules);
+    needed(
+        "old end",
+        voting(bounds(2, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2)),
+        rules,
+    );
 }
 
 #[test]

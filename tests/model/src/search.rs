@@ -120,15 +120,20 @@ pub fn explore<M: Model>(model: &M, most: usize) -> Report {
 /// The way to a state, found again step by step.
 fn trace<M: Model>(model: &M, seen: &ByDigest<u128>, last: u128) -> String {
     let mut keys = vec![last];
-    while let Some(&before) = keys.last().and_then(|key| seen.get(key)).filter(|before| keys.last() != Some(before)) {
+    while let Some(&before) =
+        keys.last().and_then(|key| seen.get(key)).filter(|before| keys.last() != Some(before))
+    {
         keys.push(before);
     }
     keys.reverse();
     let mut text = String::new();
-    let Some(mut state) = model.first().into_iter().find(|state| fingerprint(state) == keys[0]) else { return text };
+    let Some(mut state) = model.first().into_iter().find(|state| fingerprint(state) == keys[0]) else {
+        return text;
+    };
     text.push_str(&format!("{state}\n"));
     for key in &keys[1..] {
-        let Some((step, next)) = model.next(&state).into_iter().find(|(_, next)| fingerprint(next) == *key) else {
+        let Some((step, next)) = model.next(&state).into_iter().find(|(_, next)| fingerprint(next) == *key)
+        else {
             return text;
         };
         text.push_str(&format!("  {step:?}\n"));

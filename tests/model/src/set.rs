@@ -9,7 +9,8 @@ use crate::{
     rules::Rules,
     search::{ByDigest, Model, fingerprint},
     state::{
-        Budget, Closed, Disk, Failover, MOST, Member, Operator, Phase, Rec, Redis, Role, Seen, Violation, World, sorted,
+        Budget, Closed, Disk, Failover, MOST, Member, Operator, Phase, Rec, Redis, Role, Seen, Violation,
+        World, sorted,
     },
 };
 
@@ -269,7 +270,8 @@ impl Model for Set {
             }
         }
         for next in world.starts(&self.mind, self.bounds.faults.stale_list) {
-            let started = (0..MOST).find(|m| next.members[*m].redis.is_some() && world.members[*m].redis.is_none());
+            let started =
+                (0..MOST).find(|m| next.members[*m].redis.is_some() && world.members[*m].redis.is_none());
             add(Step::Start { member: bits(started.unwrap_or(0)) }, Some(next));
         }
         let runs: Vec<u8> = world.processes().map(|redis| redis.run).collect();
@@ -297,7 +299,8 @@ impl Model for Set {
         if self.mind.rules.old_ends_count {
             for (_, next) in &mut found {
                 for (before, after) in world.members.iter().zip(&mut next.members) {
-                    after.restarted |= before.uid == after.uid && before.redis.is_some() && after.redis.is_none();
+                    after.restarted |=
+                        before.uid == after.uid && before.redis.is_some() && after.redis.is_none();
                 }
             }
         }
@@ -306,9 +309,9 @@ impl Model for Set {
 
     fn wrong(&self, world: &World) -> Option<String> {
         let at_rest = matches!(world.operator.phase, Phase::Idle) && world.former.is_none();
-        let violation = world.violation.or_else(|| {
-            (at_rest && self.end(world) == End::Stuck).then_some(Violation::Stuck)
-        });
+        let violation = world
+            .violation
+            .or_else(|| (at_rest && self.end(world) == End::Stuck).then_some(Violation::Stuck));
         violation.map(|violation| format!("{violation:?}"))
     }
 }

@@ -151,8 +151,16 @@ pub fn sorted(mut ids: [Id; 3]) -> [Id; 3] {
 pub enum Glimpse {
     NotYet,
     /// `refused`: nobody listens there.
-    Silent { uid: Id, terminating: bool, refused: bool },
-    Answer { uid: Id, terminating: bool, view: View },
+    Silent {
+        uid: Id,
+        terminating: bool,
+        refused: bool,
+    },
+    Answer {
+        uid: Id,
+        terminating: bool,
+        view: View,
+    },
 }
 
 /// The part of an answer that anything is decided on.
@@ -183,7 +191,11 @@ pub const NOTHING_SEEN: Glimpses = [Glimpse::NotYet; MOST];
 pub enum Act {
     Write(Rec),
     /// Over the connection of the look: only to this process.
-    Tell { member: u8, run: Id, what: Told },
+    Tell {
+        member: u8,
+        run: Id,
+        what: Told,
+    },
 }
 
 /// One command to a server.
@@ -207,7 +219,10 @@ pub type Acts = Vec<Act>;
 pub enum Phase {
     Idle,
     /// Asking one member after the other; `first` is the first of two looks.
-    Looking { first: Option<Glimpses>, now: Glimpses },
+    Looking {
+        first: Option<Glimpses>,
+        now: Glimpses,
+    },
     Acting(Acts),
 }
 
@@ -375,7 +390,10 @@ impl Operator {
 
 impl World {
     fn records(&mut self) -> impl Iterator<Item = &mut Rec> {
-        self.record.iter_mut().chain(self.operator.records()).chain(self.former.iter_mut().flat_map(Operator::records))
+        self.record
+            .iter_mut()
+            .chain(self.operator.records())
+            .chain(self.former.iter_mut().flat_map(Operator::records))
     }
 
     /// Every identity that can meet another one, apart from closed histories and ended pods: those matter only while
@@ -469,7 +487,10 @@ impl World {
 
     /// Every process, the ghost last.
     pub fn processes(&self) -> impl Iterator<Item = &Redis> {
-        self.members.iter().filter_map(|member| member.redis.as_ref()).chain(self.ghost.iter().map(|g| &g.redis))
+        self.members
+            .iter()
+            .filter_map(|member| member.redis.as_ref())
+            .chain(self.ghost.iter().map(|g| &g.redis))
     }
 
     pub fn processes_mut(&mut self) -> impl Iterator<Item = &mut Redis> {
@@ -499,7 +520,11 @@ impl fmt::Display for Redis {
             Role::Parked => write!(f, "parked")?,
             Role::Primary => write!(f, "PRIMARY")?,
             Role::ReplicaOf(of) => {
-                write!(f, "replica of {of} ({})", if self.link == 0 { "down".into() } else { format!("up, r{}", self.link) })?;
+                write!(
+                    f,
+                    "replica of {of} ({})",
+                    if self.link == 0 { "down".into() } else { format!("up, r{}", self.link) }
+                )?;
             }
         }
         write!(f, " run r{} history h{}@{} data {:b}", self.run, self.replid, self.offset, self.data)?;
@@ -516,7 +541,12 @@ impl fmt::Display for Redis {
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (ordinal, member) in self.members.iter().enumerate().filter(|(_, member)| member.uid != 0) {
-            write!(f, "    {ordinal}: pod u{}{} ", member.uid, if member.terminating { " (terminating)" } else { "" })?;
+            write!(
+                f,
+                "    {ordinal}: pod u{}{} ",
+                member.uid,
+                if member.terminating { " (terminating)" } else { "" }
+            )?;
             match &member.redis {
                 Some(redis) => write!(f, "{redis}")?,
                 None => write!(f, "not running")?,

@@ -37,7 +37,8 @@ fn host_of(pod: &str) -> String {
 
 /// The member that a pod or host name stands for.
 pub fn member(name: &str) -> usize {
-    let ordinal = name.trim_start_matches("redis-").split('.').next().and_then(|ordinal| ordinal.parse().ok());
+    let ordinal =
+        name.trim_start_matches("redis-").split('.').next().and_then(|ordinal| ordinal.parse().ok());
     ordinal.expect("the model's names hold an ordinal")
 }
 
@@ -132,7 +133,9 @@ pub fn look(
             Glimpse::Silent { uid, terminating, refused: false } => {
                 (uid, terminating, Err(NoAnswer::Failed(ProbeFailure::Timeout(Duration::from_secs(2)))))
             }
-            Glimpse::Answer { uid, terminating, view } => (uid, terminating, Ok(answer(storage, member, view))),
+            Glimpse::Answer { uid, terminating, view } => {
+                (uid, terminating, Ok(answer(storage, member, view)))
+            }
         };
         Some(ObservedPod {
             name: pod(member),
