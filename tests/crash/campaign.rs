@@ -1,0 +1,168 @@
+//! Every workload undisturbed, then with the operator killed at each of its calls.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
+    time::Instant,
+};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    run::{Lab, Outcome},
+    trap::{Moment, Target},
+    workload::Workload,
+};
+
+/// Runs at the same time: they wait more than they work.
+const AT_ONCE: usize = 5;
+
+/// A run need not make every call that the undisturbed one made (how often the status tells of progress goes by the
+/// clock): a call that was not made is waited for in this many runs.
+const TRIES: usize = 3;
+
+/// A planned kill.
+struct Kill<'a> {
+    workload: Workload,
+    target: Target,
+    undisturbed: &'a Outcome,
+}
+
+/// A planned kill and what came of it, or how the run broke off.
+struct Killed<'a> {
+    kill: Kill<'a>,
+    outcome: Result<Outcome, String>,
+}
+
+/// Runs the workloads, each call at the moments that `moments` gives for its number, and fails on what is not as
+/// undisturbed.
+pub fn campaign(workloads: &[Workload], moments: impl Fn(usize) -> Vec<Moment>) {
+    let begun = Instant::now();
+    let lab = runtime().block_on(Lab::start());
+    let undisturbed = at_once(workloads.to_vec(), |workload| {
+        let outcome = runtime().block_on(lab.run(workload, None, None));
+        println!("{workload}: undisturbed, {} calls, {:.1?}", outcome.calls.len(), outcome.took);
+        assert!(outcome.wrong.is_empty(), "{workload}, undisturbed: {:#?}", outcome.wrong);
+        (workload, outcome)
+    });
+
+    let mut kills = Vec::new();
+    for (workload, undisturbed) in &undisturbed {
+        for (number, call) in undisturbed.calls.iter().enumerate() {
+            for moment in moments(number) {
+                let target = Target { call: call.clone(), moment };
+                kills.push(Kill { workload: *workload, target, undisturbed });
+            }
+        }
+    }
+    let results = at_once(kills, |kill| {
+        // A step that fails is a result like others.
+        let run = catch_unwind(AssertUnwindSafe(|| runtime().block_on(kill.run(&lab))));
+        let outcome = run.map_err(|panic| match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(_) => "the run broke off".to_owned(),
+        });
+        let killed = Killed { kill, outcome };
+        println!("{}", killed.line());
+        killed
+    });
+    for (workload, undisturbed) in &undisturbed {
+        let of: Vec<&Killed> = results.iter().filter(|result| result.kill.workload == *workload).collect();
+        println!("{}", totals(*workload, undisturbed, &of));
+    }
+    println!("{} runs in {:.0?}", results.len(), begun.elapsed());
+
+    let lines = |which: &dyn Fn(&Killed) -> bool| -> Vec<String> {
+        results.iter().filter(|result| which(result)).map(Killed::line).collect()
+    };
+    let wrong = lines(&|result| !result.wrong().is_empty());
+    assert!(wrong.is_empty(), "{} of {} are not as undisturbed:\n{}", wrong.len(), results.len(), wrong.join("\n"));
+    // Later ones may be a matter of the clock; the first of each kind is not.
+    let missed = lines(&|result| result.is_missed() && result.kill.target.call.occurrence == 1);
+    assert!(missed.is_empty(), "calls that only the undisturbed run made:\n{}", missed.join("\n"));
+}
+
+/// Does this with each, some at the same time; the results come in no order.
+fn at_once<T: Send, R: Send>(jobs: Vec<T>, act: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let (jobs, results) = (Mutex::new(jobs.into_iter()), Mutex::new(Vec::new()));
+    let next = || jobs.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(job) = next() {
+                    let result = act(job);
+                    results.lock().unwrap().push(result);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap()
+}
+
+/// Each run has its own: what it leaves running ends with it.
+fn runtime() -> Runtime {
+    // What stands in for the kubelets waits for processes in one of the threads.
+    Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap()
+}
+
+fn totals(workload: Workload, undisturbed: &Outcome, results: &[&Killed]) -> String {
+    let keys: usize = results.iter().filter_map(|result| result.outcome.as_ref().ok()).map(|o| o.keys).sum();
+    let count = |which: fn(&Killed) -> bool| results.iter().filter(|result| which(result)).count();
+    format!(
+        "{workload}: {} calls undisturbed; {} runs: {} killed, {} in which the call was not made, {} not as \
+         undisturbed; {keys} acknowledged keys",
+        undisturbed.calls.len(),
+        results.len(),
+        count(Killed::was_killed),
+        count(Killed::is_missed),
+        count(|result| !result.wrong().is_empty()),
+    )
+}
+
+impl Kill<'_> {
+    /// Runs until the call was made, a few times at most.
+    async fn run(&self, lab: &Lab) -> Outcome {
+        let mut tries = 1;
+        loop {
+            let target = Some(self.target.clone());
+            let outcome = lab.run(self.workload, target, Some(&self.undisturbed.state)).await;
+            if outcome.killed || !outcome.wrong.is_empty() || tries == TRIES {
+                return outcome;
+            }
+            tries += 1;
+        }
+    }
+}
+
+impl Killed<'_> {
+    fn was_killed(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(|outcome| outcome.killed)
+    }
+
+    fn is_missed(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(|outcome| !outcome.killed)
+    }
+
+    fn wrong(&self) -> &[String] {
+        match &self.outcome {
+            Ok(outcome) => &outcome.wrong,
+            Err(broke_off) => std::slice::from_ref(broke_off),
+        }
+    }
+
+    fn line(&self) -> String {
+        const SHOWN: usize = 12;
+        let wrong = self.wrong();
+        let mut text: String = wrong.iter().take(SHOWN).map(|part| format!("\n  {part}")).collect();
+        if wrong.len() > SHOWN {
+            text += &format!("\n  and {} more", wrong.len() - SHOWN);
+        }
+        if let (Ok(outcome), []) = (&self.outcome, wrong) {
+            text = match outcome.killed {
+                true => format!("as undisturbed, {:.1?}", outcome.took),
+                false => "the call was not made".to_owned(),
+            };
+        }
+        format!("{}: {}: {text}", self.kill.workload, self.kill.target)
+    }
+}

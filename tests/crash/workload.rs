@@ -1,0 +1,169 @@
+//! What a user, or a fault, does to a set: each is run undisturbed, and with the operator killed at each of its calls.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use redis_operator::{api::RedisReplicaSet, redis::info};
+use serde_json::{Value, json};
+
+use crate::{
+    operator::{Kubelet, NO_IMAGE, until},
+    sets::apply,
+    writer::Writer,
+};
+
+/// Name of the set.
+pub const NAME: &str = "redis";
+
+/// How long a step of the user may have to wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Workload {
+    /// A set of three is created.
+    Create,
+    /// 3 → 5 → 2.
+    Scale,
+    /// The pod template changes.
+    Roll,
+    /// The primary's process is killed.
+    Failover,
+    /// An image that cannot be pulled, and back again.
+    BadSpec,
+    /// Deleted and created again at once; the volumes stay.
+    Recreate,
+}
+
+/// All of them.
+pub const WORKLOADS: [Workload; 6] = [
+    Workload::Create,
+    Workload::Scale,
+    Workload::Roll,
+    Workload::Failover,
+    Workload::BadSpec,
+    Workload::Recreate,
+];
+
+/// What a workload works on.
+pub struct Subject {
+    /// The sets of its namespace.
+    pub sets: Api<RedisReplicaSet>,
+    /// The pods of its namespace.
+    pub pods: Api<Pod>,
+    /// What runs them.
+    pub kubelet: Arc<Kubelet>,
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Scale => "scale",
+            Self::Roll => "roll",
+            Self::Failover => "failover",
+            Self::BadSpec => "bad-spec",
+            Self::Recreate => "recreate",
+        })
+    }
+}
+
+impl Workload {
+    /// Brings the set to where the workload begins; the operator is not killed here.
+    pub async fn prepare(self, subject: &Subject) {
+        if self != Self::Create {
+            subject.apply(json!({"replicas": 3})).await;
+            until("the set is ready", PATIENCE, async || subject.ready(3).await).await;
+        }
+    }
+
+    /// Does it. The end of it is the operator's affair.
+    pub async fn act(self, subject: &Subject, writer: &Writer) {
+        match self {
+            Self::Create => subject.apply(json!({"replicas": 3})).await,
+            Self::Scale => {
+                subject.apply(json!({"replicas": 5})).await;
+                until("five are ready", PATIENCE, async || subject.ready(5).await).await;
+                subject.apply(json!({"replicas": 2})).await;
+            }
+            Self::Roll => {
+                subject.apply(json!({"replicas": 3, "podAnnotations": {"example.com/restarted": "1"}})).await;
+            }
+            Self::Failover => {
+                let kill = async || {
+                    // Who is elected goes by the offsets; they are to be the same in every run.
+                    until("the replicas have all of it", PATIENCE, async || subject.replicated()).await;
+                    subject.kubelet.kill_redis("redis-0");
+                };
+                writer.paused(kill).await;
+            }
+            Self::BadSpec => {
+                let image = format!("localhost/{NO_IMAGE}:1");
+                subject.apply(json!({"replicas": 3, "image": image})).await;
+                until("a pod cannot start", PATIENCE, async || subject.stuck().await).await;
+                subject.apply(json!({"replicas": 3})).await;
+            }
+            Self::Recreate => {
+                let delete = async || {
+                    until("the replicas have all of it", PATIENCE, async || subject.replicated()).await;
+                    subject.sets.delete(NAME, &DeleteParams::default()).await.unwrap();
+                    until("it is gone", PATIENCE, async || {
+                        subject.sets.get_opt(NAME).await.unwrap().is_none().then_some(())
+                    })
+                    .await;
+                    subject.apply(json!({"replicas": 3})).await;
+                };
+                writer.paused(delete).await;
+            }
+        }
+    }
+}
+
+impl Subject {
+    async fn apply(&self, spec: Value) {
+        apply(&self.sets, NAME, spec).await;
+    }
+
+    /// Whether the status says that all is as the present spec wants it, with this many pods.
+    async fn ready(&self, pods: i32) -> Option<()> {
+        let set = self.sets.get(NAME).await.unwrap();
+        (self.settled(&set) && set.status?.ready_replicas == pods).then_some(())
+    }
+
+    /// Whether the status says that all is as the present spec wants it.
+    pub fn settled(&self, set: &RedisReplicaSet) -> bool {
+        set.status.as_ref().is_some_and(|status| {
+            let is_ready = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+                c.type_ == "Ready" && c.status == "True"
+            };
+            status.observed_generation == set.metadata.generation && status.conditions.iter().any(is_ready)
+        })
+    }
+
+    /// Whether a pod waits for an image in vain.
+    async fn stuck(&self) -> Option<()> {
+        let pods = self.pods.list(&ListParams::default()).await.unwrap();
+        let waits = |pod: &Pod| {
+            let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+            statuses.iter().find_map(|status| status.state.as_ref()?.waiting.as_ref()).map(|_| ())
+        };
+        pods.iter().find_map(waits)
+    }
+
+    /// Whether every replica has all that the primary has.
+    fn replicated(&self) -> Option<()> {
+        let text: String = self.kubelet.command("redis-0", &["INFO", "replication"]).ok()?;
+        let primary = info::parse_replication(&text).ok()?;
+        let all = primary.replicas.len() == 2 && primary.replicas.iter().all(|r| r.offset == primary.offset);
+        all.then_some(())
+    }
+
+    /// Names of the pods that exist.
+    pub async fn pod_names(&self) -> Vec<String> {
+        self.pods.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect()
+    }
+}
