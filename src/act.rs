@@ -79,6 +79,31 @@ pub async fn retire(connections: &mut Connections, pods: &[String], record: &Rec
     Ok(())
 }
 
+/// How long a primary waits for its successor to catch up, with writes paused, before it goes on as before.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
+
+/// `FAILOVER TO` the target.
+pub async fn hand_over(
+    connections: &mut Connections,
+    from: &str,
+    target: &str,
+    host: &str,
+) -> Result<(), ActError> {
+    info!(from, target, "handing the role over");
+    let connection = connection(connections, from, "hand over from")?;
+    let told = connection.failover(host, REDIS_PORT, HAND_OVER_WITHIN).await;
+    told.map_err(|source| redis("hand over from", from, source))
+}
+
+/// `FAILOVER ABORT`; true if the same process serves then.
+pub async fn abort(connections: &mut Connections, pod: &str) -> Result<bool, ActError> {
+    let connection = connection(connections, pod, "abort the switchover of")?;
+    let failed = |source| redis("abort the switchover of", pod, source);
+    let was_open = connection.abort_failover().await.map_err(failed)?;
+    info!(pod, was_open, "the switchover did not happen; the primary stays");
+    Ok(connection.info_replication().await.map_err(failed)?.upstream.is_none())
+}
+
 /// One that refuses does not keep the others from being told; the first error is returned at the end.
 async fn replicaof(
     connections: &mut Connections,

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    decide::voters::Glimpse,
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
@@ -68,6 +69,12 @@ struct Remembered {
     written: Option<Written>,
     /// Passes that failed in a row.
     failures: u32,
+    /// Since when nobody serves.
+    nobody_serves: Option<Instant>,
+    /// When a switchover ended without a change.
+    switched_in_vain: Option<Instant>,
+    /// A look at the serving primary, and when it was taken.
+    glimpse: Option<(Glimpse, Instant)>,
     /// Replicas whose link is down, since when, or since they were told anew.
     unlinked: HashMap<String, Instant>,
 }
@@ -128,6 +135,56 @@ impl Memory {
             due
         });
         stalled
+    }
+
+    /// For how long nobody has been serving, as far as this process knows.
+    pub fn nobody_serves_for(&self, set: &SetName, nobody_serves: bool) -> Duration {
+        self.with(set, |remembered| {
+            if !nobody_serves {
+                remembered.nobody_serves = None;
+                return Duration::ZERO;
+            }
+            remembered.nobody_serves.get_or_insert_with(Instant::now).elapsed()
+        })
+    }
+
+    /// Remembers that a switchover ended without a change.
+    pub fn switched_in_vain(&self, set: &SetName) {
+        self.with(set, |remembered| remembered.switched_in_vain = Some(Instant::now()));
+    }
+
+    /// Whether a switchover ended without a change this lately.
+    pub fn switched_in_vain_within(&self, set: &SetName, interval: Duration) -> bool {
+        self.with(set, |remembered| remembered.switched_in_vain.is_some_and(|at| at.elapsed() < interval))
+    }
+
+    /// Takes what a look shows of the serving primary; returns an earlier one of at least this age.
+    pub fn glimpse(&self, set: &SetName, seen: Option<Glimpse>, age: Duration) -> Option<Glimpse> {
+        self.with(set, |remembered| {
+            let Some(seen) = seen else {
+                remembered.glimpse = None;
+                return None;
+            };
+            match &remembered.glimpse {
+                Some((earlier, at)) if earlier.primary == seen.primary => {
+                    let old = (at.elapsed() >= age).then(|| earlier.clone());
+                    // The next one is taken when this one has served; replicas that came since are in it.
+                    if old.is_some() {
+                        remembered.glimpse = Some((seen, Instant::now()));
+                    }
+                    old
+                }
+                _ => {
+                    remembered.glimpse = Some((seen, Instant::now()));
+                    None
+                }
+            }
+        })
+    }
+
+    fn with<T>(&self, set: &SetName, act: impl FnOnce(&mut Remembered) -> T) -> T {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        act(sets.entry(ObjectRef::new(&set.name).within(&set.namespace)).or_default())
     }
 
     /// Forgets a set that is gone.

@@ -144,7 +144,7 @@ async fn pass(
         Ok(Err(error)) => {
             ctx.metrics.count_error("StatusWrite");
             span.in_scope(|| warn!(error = chain(&error), "cannot write the status; it is tried again"));
-            Ended { status: set.status.clone().unwrap_or_default(), failed: true, deferred: false }
+            Ended { status: set.status.clone().unwrap_or_default(), failed: true, within: None }
         }
         Err(_) => {
             ctx.metrics.count_error("Panicked");
@@ -155,13 +155,12 @@ async fn pass(
                 ("Panicked", "the operator failed on this set; its log says where. Please report it"),
             );
             let (status, deferred) = publish(set, &ctx, &learned, now).await?;
-            Ended { status, failed: true, deferred }
+            Ended { status, failed: true, within: deferred.then_some(PROGRESS_INTERVAL) }
         }
     };
     let failures = ctx.memory.count_failure(&object, ended.failed);
     let next = requeue::after(&ended.status, failures, now, jitter());
-    // What was held back is written soon, whatever else there is to wait for.
-    Ok(Action::requeue(if ended.deferred { next.min(PROGRESS_INTERVAL) } else { next }))
+    Ok(Action::requeue(ended.within.map_or(next, |soon| next.min(soon))))
 }
 
 /// Between 0 and 1, different each time.

@@ -1,15 +1,22 @@
-//! What to do next about who is primary (`docs/protocol.md`, operator rules 3, 4, 5, 6, 7, 9 and 11).
+//! What to do next about who is primary (`docs/protocol.md`, the operator's rules).
 //!
 //! Pure, and one decision at a time: the caller acts on it, looks again, and asks again. What these rules do not
 //! cover is a [`Hold`]: nothing is done, and the status says what is missing.
 
+pub mod election;
+pub mod former;
 pub mod look;
 pub mod rank;
 pub mod roll;
 pub mod size;
+pub mod switchover;
+pub mod voters;
 
+pub use election::elect;
+use election::{no_winner, nobody_serves, silent, silent_members};
 use look::Look;
-use rank::{Candidate, NoWinner, close_histories, rank, winner};
+use rank::{Candidate, rank, winner};
+use voters::noted;
 
 use crate::{
     api::status::InstanceState,
@@ -41,6 +48,24 @@ pub enum Decision {
     },
     /// Point these pods at the primary of record.
     Follow(Vec<String>),
+    /// Write the record, which names the target, then hand the role over to it.
+    Switch {
+        /// The record to write first.
+        record: Record,
+        /// Pod of the primary, which gets the command.
+        from: String,
+        /// Pod that is to become the primary.
+        target: String,
+    },
+    /// A switchover is on its way. Look again in a moment.
+    Await,
+    /// End a switchover that did not happen: abort it on this pod, and if that still serves then, write the record.
+    Abort {
+        /// The record to write after.
+        record: Record,
+        /// Pod of the primary of record.
+        pod: String,
+    },
     /// Do nothing, and say why.
     Hold(Hold),
 }
@@ -90,6 +115,9 @@ impl HoldReason {
 
 /// Decides on one look.
 pub fn decide(record: &Record, look: &Look) -> Decision {
+    if let Some(switch) = &record.switch_to {
+        return switchover::open(switch, record, look);
+    }
     let serving = look.topology.serving();
     let primary = serving.iter().find(|v| record.primary.as_deref() == Some(v.pod.as_str()));
     match (primary, serving.as_slice()) {
@@ -102,7 +130,7 @@ pub fn decide(record: &Record, look: &Look) -> Decision {
 
 /// Rule 3, first half: the primary of record serves, so everybody else belongs behind it.
 fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
-    let Some(own) = look.member(&primary.pod) else { return Decision::Rest };
+    let Some(own) = look.process(&primary.pod) else { return Decision::Rest };
     let now_serving = serving(&own, record);
     // The history is noted anew when it changes: a primary gets another one when its first replica links.
     if record.seen_serving.as_ref() != Some(&now_serving) {
@@ -129,6 +157,9 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
     if !strangers.is_empty() {
         return strangers_serve(&strangers, record, look, true);
     }
+    if let Some(target) = switchover::evacuate(primary, look) {
+        return switchover::begin(&own, target, record);
+    }
     let astray: Vec<String> = look
         .topology
         .instances
@@ -136,7 +167,10 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
         .filter(|v| matches!(v.state, InstanceState::Parked | InstanceState::WrongPrimary))
         .map(|v| v.pod.clone())
         .collect();
-    if astray.is_empty() { Decision::Rest } else { Decision::Follow(astray) }
+    if !astray.is_empty() {
+        return Decision::Follow(astray);
+    }
+    noted(record, look).map_or(Decision::Rest, |voters| Decision::Note(Record { voters, ..record.clone() }))
 }
 
 /// Replicas whose link to the serving primary is down. A replica that dialled a pod's former address (its DNS answer
@@ -186,8 +220,9 @@ pub fn left_unwritten(own: &Replication, record: &Record) -> bool {
 
 /// Rule 9: the record was lost and somebody serves. It is adopted only when all members answer and none has more.
 fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
-    if let Some(hold) = silent_members(record, look) {
-        return Decision::Hold(hold);
+    let missing = silent_members(record, look);
+    if !missing.is_empty() {
+        return Decision::Hold(silent(&missing, ""));
     }
     let Some(own) = look.member(&one.pod) else { return Decision::Rest };
     let members = look.members();
@@ -218,128 +253,6 @@ fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
         }),
         Err(why) => Decision::Hold(no_winner(&why)),
     }
-}
-
-/// Rule 4, first look.
-fn nobody_serves(record: &Record, look: &Look) -> Decision {
-    let hold = silent_members(record, look)
-        .or_else(|| former_process(record, look))
-        .or_else(|| unsettled_members(look));
-    if let Some(hold) = hold {
-        return Decision::Hold(hold);
-    }
-    let linked: Vec<String> = look
-        .members()
-        .iter()
-        .filter(|c| c.answer.info.replication.upstream.as_ref().is_some_and(|u| u.link_up))
-        .map(|c| c.pod.to_owned())
-        .collect();
-    if linked.is_empty() { Decision::LookAgain } else { Decision::Park(linked) }
-}
-
-/// Rule 4, second look, with rules 5 to 7: nobody serves, every member answers, and both looks agree.
-///
-/// Anything that moved between the looks asks for another first look.
-pub fn elect(record: &Record, first: &Look, second: &Look) -> Decision {
-    if !second.topology.serving().is_empty() {
-        return decide(record, second);
-    }
-    match nobody_serves(record, second) {
-        Decision::LookAgain => {}
-        other => return other,
-    }
-    let members = second.members();
-    // Kernel buffers go on delivering after a primary's death (experiment E25): offsets must stand still. The same
-    // comparison proves that each member is the same process in both looks.
-    let moved = members.iter().any(|now| {
-        first.member(now.pod).is_none_or(|before| {
-            let (before, now) = (&before.answer.info, &now.answer.info);
-            before.server.run_id != now.server.run_id || before.replication.offset != now.replication.offset
-        })
-    });
-    if moved {
-        return Decision::LookAgain;
-    }
-    match winner(&members, record) {
-        Ok(best) => Decision::Promote {
-            record: Record {
-                epoch: record.epoch + 1,
-                primary: Some(best.pod.to_owned()),
-                start_offset: best.answer.info.replication.offset,
-                closed: close_histories(&members, &best, record),
-                seen_serving: None,
-                ..record.clone()
-            },
-            pod: best.pod.to_owned(),
-        },
-        Err(why) => Decision::Hold(no_winner(&why)),
-    }
-}
-
-fn no_winner(why: &NoWinner) -> Hold {
-    let message = match why {
-        NoWinner::Unrankable(pods) => format!(
-            "{} restarted with append-only files, so their data cannot be compared with the others'; see \
-             docs/status.md, HistoriesDiffer",
-            pods.join(", ")
-        ),
-        NoWinner::NoCommonDescendant => "the volumes hold data of different histories, and no member's data \
-             contains all others'; see docs/status.md, HistoriesDiffer"
-            .to_owned(),
-    };
-    Hold { reason: HoldReason::HistoriesDiffer, message }
-}
-
-/// Members of record that did not answer in this look.
-fn silent_members(record: &Record, look: &Look) -> Option<Hold> {
-    let silent: Vec<&str> =
-        record.members.iter().map(String::as_str).filter(|pod| look.member(pod).is_none()).collect();
-    (!silent.is_empty()).then(|| Hold {
-        reason: HoldReason::MemberSilent,
-        message: format!(
-            "nobody is known to serve, and a primary is elected only when every member answers; waiting for {}",
-            silent.join(", ")
-        ),
-    })
-}
-
-/// The process that served last belongs to another pod object than the one that answers under its name now. Unless
-/// its end was witnessed it may serve on: a pod that was deleted by force leaves its process to a kubelet that may
-/// not even be reachable. A namesake proves nothing (rule 4).
-fn former_process(record: &Record, look: &Look) -> Option<Hold> {
-    let seen = record.seen_serving.as_ref()?;
-    let primary = record.primary.as_deref()?;
-    let namesake = look.member(primary)?;
-    (namesake.uid != seen.pod_uid && !look.former_ended).then(|| Hold {
-        reason: HoldReason::FormerProcess,
-        message: format!(
-            "{primary} was replaced, and nobody saw its former pod (UID {}) end; its Redis may still take writes. Make \
-             sure that no such process runs, then delete the set's ConfigMap `…-record`: the operator rebuilds it from \
-             what the servers say",
-            seen.pod_uid
-        ),
-    })
-}
-
-/// Members whose data is still changing.
-fn unsettled_members(look: &Look) -> Option<Hold> {
-    let busy: Vec<&str> = look
-        .members()
-        .iter()
-        .filter(|c| {
-            let info = &c.answer.info;
-            info.persistence.loading
-                || info.persistence.async_loading
-                || info.replication.upstream.as_ref().is_some_and(|u| u.sync_in_progress)
-                // A FAILOVER runs, begun by somebody else; its end decides who serves.
-                || info.replication.failover_state != "no-failover"
-        })
-        .map(|c| c.pod)
-        .collect();
-    (!busy.is_empty()).then(|| Hold {
-        reason: HoldReason::MemberLoading,
-        message: format!("nobody serves; waiting for {} to finish loading or handing over", busy.join(", ")),
-    })
 }
 
 /// What the record is to say of this process.

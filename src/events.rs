@@ -46,6 +46,11 @@ pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaS
     events
 }
 
+/// A planned switchover ended without a change.
+pub fn switchover_failed(note: &str) -> Event {
+    event(EventType::Warning, "SwitchoverFailed", "Switchover", note)
+}
+
 fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == type_)
 }

@@ -319,11 +319,7 @@ mod tests {
             stuck: None,
             answer,
         });
-        Look {
-            observed: Observed { pods: pods.collect() },
-            topology: Topology::default(),
-            former_ended: true,
-        }
+        Look { observed: Observed { pods: pods.collect() }, topology: Topology::default(), ..Look::default() }
     }
 
     fn status(states: &[InstanceState]) -> RedisReplicaSetStatus {

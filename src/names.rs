@@ -4,6 +4,11 @@ use std::fmt;
 
 /// API group of the `RedisReplicaSet` kind, and prefix of our annotations and labels.
 pub const GROUP: &str = "replication.redis";
+/// Annotation of a `RedisReplicaSet`: the pod that is to be the primary for as long as the annotation stands.
+pub const SWITCHOVER_TO: &str = "replication.redis/switchover-to";
+/// Annotation of a `RedisReplicaSet`: `<pod>@<epoch>`. Ends a hold: the pod is promoted, whatever it lacks, if
+/// `status.primary.epoch` is still that number.
+pub const ACCEPT_DATA_LOSS: &str = "replication.redis/accept-data-loss";
 /// Field manager under which children (Services, `StatefulSet`, …) are applied.
 pub const CHILDREN_MANAGER: &str = "redis-operator/children";
 /// Field manager under which `status` is applied.

@@ -19,7 +19,8 @@ use crate::{
         RedisReplicaSet,
         spec::{ImagePullPolicy, Resources, Retention},
     },
-    names::SetName,
+    decide::{look::Consent, switchover::Home},
+    names::{ACCEPT_DATA_LOSS, SWITCHOVER_TO, SetName},
     settings::Settings,
 };
 
@@ -54,6 +55,10 @@ pub struct Plan {
     pub pod_labels: BTreeMap<String, String>,
     /// Annotations of the user for the pods.
     pub pod_annotations: BTreeMap<String, String>,
+    /// Where the primary belongs; none where it stays wherever it is.
+    pub home: Option<Home>,
+    /// A person ends a hold.
+    pub consent: Option<Consent>,
     /// Change nothing, go on to report.
     pub paused: bool,
     /// Domain of the cluster's DNS.
@@ -159,11 +164,28 @@ pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, Inv
         },
         pod_labels: spec.pod_labels.clone(),
         pod_annotations: spec.pod_annotations.clone(),
+        home: home(&set, metadata.annotations.as_ref(), spec.primary.failback),
+        consent: metadata.annotations.as_ref().and_then(consent),
         paused: spec.paused,
         cluster_domain: settings.cluster_domain.clone(),
         agent_image: settings.agent_image.clone(),
         set,
     })
+}
+
+/// The pod that a person named, or the first one.
+fn home(set: &SetName, annotations: Option<&BTreeMap<String, String>>, failback: bool) -> Option<Home> {
+    match annotations.and_then(|all| all.get(SWITCHOVER_TO)) {
+        Some(pod) => Some(Home { pod: pod.clone(), asked: true }),
+        None if failback => Some(Home { pod: set.pod(0), asked: false }),
+        None => None,
+    }
+}
+
+/// `<pod>@<epoch>`. Anything else is no consent.
+fn consent(annotations: &BTreeMap<String, String>) -> Option<Consent> {
+    let (pod, epoch) = annotations.get(ACCEPT_DATA_LOSS)?.split_once('@')?;
+    Some(Consent { pod: pod.to_owned(), epoch: epoch.parse().ok()? })
 }
 
 #[cfg(test)]

@@ -1,51 +1,43 @@
 //! One pass over one set: the picture in the crate's documentation, as code.
 
+mod settle;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{events::Event, reflector::ObjectRef};
 use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use self::settle::{VOTE_AGE, settle, write};
 use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     apply::{self, Live},
     context::Context,
     decide::{
-        Decision, Hold, HoldReason, decide, elect,
+        Hold, HoldReason,
         look::Look,
         roll::{Roll, Template, roll},
         size::{Size, size},
-        unlinked,
+        switchover::{Wish, wish},
     },
     desired::{Stage, desired},
     error::{StageError, chain},
     events,
     monitor::Watched,
     names::SetName,
-    observe::{Connections, belongs, observe, target},
+    observe::{belongs, target},
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
-    topology::topology,
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
 const PASS_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Looks and acts of one pass. An election needs five: look, park, look, look again, see the winner serve.
-const ROUNDS: usize = 8;
-
-/// Between the two looks of an election: kernel buffers of a dead primary's connections are drained by then.
-const ELECTION_PAUSE: Duration = Duration::from_millis(100);
-
-/// A link that comes up by itself does so within a second. DNS answers for pods are up to 30 s old, so a replica may
-/// have to be told several times.
-const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Mere progress of a start or a roll reaches the status at most this often, and less often the longer it takes: each
 /// step of each pod would be a write. Short enough for who watches, and `requeue` looks more often than this until the
@@ -61,8 +53,8 @@ pub struct Ended {
     pub status: RedisReplicaSetStatus,
     /// A stage failed.
     pub failed: bool,
-    /// Mere progress was held back; the next pass writes it.
-    pub deferred: bool,
+    /// Something is to be written soon that could not be written yet: the next pass is not to wait for longer.
+    pub within: Option<Duration>,
 }
 
 /// Why the status could not be written.
@@ -87,6 +79,12 @@ struct Pass {
     hold: Option<Hold>,
     size: Option<Size>,
     roll: Option<Roll>,
+    /// The primary is to move, and cannot yet.
+    move_waits: Option<String>,
+    /// A switchover that ended without a change.
+    switched_in_vain: Option<String>,
+    /// Replicas are in sync whose vote is not in the record yet.
+    votes_pending: bool,
 }
 
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
@@ -119,12 +117,18 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         hold: pass.hold.as_ref(),
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
+        move_waits: pass.move_waits.as_deref(),
         password_missing: pass.password_missing,
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
     };
     let (status, deferred) = publish(set, ctx, &learned, now).await?;
+    if let Some(note) = &pass.switched_in_vain {
+        send(set, ctx, &events::switchover_failed(note)).await;
+    }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
-    Ok(Ended { status, failed: failure.is_some(), deferred })
+    let votes = pass.votes_pending.then_some(VOTE_AGE);
+    let within = deferred.then_some(PROGRESS_INTERVAL).into_iter().chain(votes).min();
+    Ok(Ended { status, failed: failure.is_some(), within })
 }
 
 /// Writes the status if its meaning changed, and the Events of the change. Returns what stands in the cluster then,
@@ -148,16 +152,20 @@ pub async fn publish(
     }
     ctx.memory.wrote_status(set, status.clone(), progress);
     for event in events::transitions(before.as_ref(), &status) {
-        info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
-        // An Event is a courtesy: failing to send one must not end a pass.
-        let object = kube::Resource::object_ref(set, &());
-        match timeout(PUBLISH_DEADLINE, ctx.recorder.publish(&event, &object)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(error = chain(&error), "cannot publish an Event"),
-            Err(_) => warn!("cannot publish an Event: the API server does not answer"),
-        }
+        send(set, ctx, &event).await;
     }
     Ok((status, false))
+}
+
+/// An Event is a courtesy: failing to send one must not end a pass.
+async fn send(set: &RedisReplicaSet, ctx: &Context, event: &Event) {
+    info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
+    let object = kube::Resource::object_ref(set, &());
+    match timeout(PUBLISH_DEADLINE, ctx.recorder.publish(event, &object)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = chain(&error), "cannot publish an Event"),
+        Err(_) => warn!("cannot publish an Event: the API server does not answer"),
+    }
 }
 
 async fn stages(
@@ -173,12 +181,13 @@ async fn stages(
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
-    settle(pass, ctx, &plan, running, now).await?;
+    settle(pass, ctx, &plan, running, None, now).await?;
     if plan.paused {
         return Ok(());
     }
     let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
-    replace_outdated(pass, ctx, &plan, &applied).await
+    replace_outdated(pass, ctx, &plan, &applied).await?;
+    move_primary(pass, ctx, &plan, running, now).await
 }
 
 /// The record, made first where there is none yet. `None`: nothing may be begun yet.
@@ -222,80 +231,6 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
     }
     pass.password_missing = pass.password.is_none();
     Ok(())
-}
-
-/// Look, decide, act; until nothing is left to do in this pass.
-async fn settle(
-    pass: &mut Pass,
-    ctx: &Context,
-    plan: &Plan,
-    running: Option<i32>,
-    now: Timestamp,
-) -> Result<(), StageError> {
-    let mut first_look: Option<Look> = None;
-    for _ in 0..ROUNDS {
-        let Some(stored) = pass.stored.clone() else { return Ok(()) };
-        let (observed, mut connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
-        ctx.metrics.count_probes(&observed);
-        let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
-        let former = stored.record.seen_serving.as_ref();
-        let look = Look {
-            topology: topology(host_of, &stored.record, &observed),
-            observed,
-            former_ended: former.is_some_and(|serving| ctx.ended.contains(&serving.pod_uid)),
-        };
-        let decision = match first_look.take() {
-            Some(first) => elect(&stored.record, &first, &look),
-            None => decide(&stored.record, &look),
-        };
-        pass.look = Some(look.clone());
-        pass.hold = None;
-        if plan.paused {
-            return Ok(());
-        }
-        match decision {
-            Decision::Rest => {
-                let stalled = ctx.memory.stalled(&plan.set, unlinked(&stored.record, &look), LINK_PATIENCE);
-                act::park(&mut connections, &stalled).await?;
-                return follow(&mut connections, plan, &stored.record, &stalled).await;
-            }
-            Decision::Hold(hold) => {
-                pass.hold = Some(hold);
-                return Ok(());
-            }
-            Decision::LookAgain => {
-                first_look = Some(look);
-                tokio::time::sleep(ELECTION_PAUSE).await;
-            }
-            Decision::Note(record) => {
-                // Who serves and who may join now, in one write.
-                let members = size(&plan.set, plan.replicas, running, &record, &look).members;
-                write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
-            }
-            Decision::Park(pods) => act::park(&mut connections, &pods).await?,
-            Decision::Retire(pods) => act::retire(&mut connections, &pods, &stored.record).await?,
-            Decision::Promote { record, pod } => {
-                let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
-                write(pass, ctx, plan, &stored, record).await?;
-                act::promote(&mut connections, &pod, &why).await?;
-            }
-            Decision::Follow(pods) => follow(&mut connections, plan, &stored.record, &pods).await?,
-        }
-    }
-    Ok(())
-}
-
-async fn follow(
-    connections: &mut Connections,
-    plan: &Plan,
-    record: &Record,
-    pods: &[String],
-) -> Result<(), StageError> {
-    let primary = record.primary.as_deref().and_then(|pod| plan.set.ordinal(pod));
-    match primary {
-        Some(ordinal) => Ok(act::follow(connections, pods, &plan.fqdn(ordinal)).await?),
-        None => Ok(()),
-    }
 }
 
 /// The record gets the members before the `StatefulSet` gets the size.
@@ -350,20 +285,29 @@ async fn replace_outdated(
     Ok(())
 }
 
-async fn write(
+/// Moves the primary away from a pod that goes, or home.
+async fn move_primary(
     pass: &mut Pass,
     ctx: &Context,
     plan: &Plan,
-    before: &Stored,
-    record: Record,
+    running: Option<i32>,
+    now: Timestamp,
 ) -> Result<(), StageError> {
-    info!(
-        epoch = record.epoch,
-        primary = record.primary.as_deref().unwrap_or_default(),
-        "writing the role record"
-    );
-    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record).await?);
-    Ok(())
+    let (Some(stored), Some(look), Some(roll), None) = (&pass.stored, &pass.look, &pass.roll, &pass.hold)
+    else {
+        return Ok(());
+    };
+    match wish(&plan.set, plan.replicas, plan.home.as_ref(), &stored.record, look, roll) {
+        Wish::Stay => Ok(()),
+        Wish::Wait(what) => {
+            pass.move_waits = Some(what);
+            Ok(())
+        }
+        Wish::Move { target, why } => {
+            info!(target, why, "the primary is to move");
+            settle(pass, ctx, plan, running, Some(&target), now).await
+        }
+    }
 }
 
 /// Holds a connection to every server that this pass could address.

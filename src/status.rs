@@ -42,6 +42,8 @@ pub struct Learned<'a> {
     pub size: Option<&'a Size>,
     /// What the roll waits for.
     pub roll: Option<&'a Roll>,
+    /// Why the primary, which is to move, cannot yet.
+    pub move_waits: Option<&'a str>,
     /// The Secret with the password is missing.
     pub password_missing: bool,
     /// Category and text of the error that ended the pass early.
@@ -78,6 +80,7 @@ impl<'a> Learned<'a> {
             hold: None,
             size: None,
             roll: None,
+            move_waits: None,
             password_missing: false,
             failure: Some(failure),
         }

@@ -1,7 +1,7 @@
 //! Reading and writing what the operator keeps in the cluster besides the applied children: the role record and
 //! the password.
 
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Secret};
 use kube::{
     Api, Client,
     api::{ListParams, ObjectMeta, PostParams},
@@ -10,6 +10,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::{
+    decide::former::NodeState,
     desired::labels,
     hash,
     names::{DATA_VOLUME, MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
@@ -139,6 +140,28 @@ pub async fn data_volumes(client: &Client, plan: &Plan) -> Result<i32, StoreErro
         .filter_map(|claim| plan.set.ordinal(claim.metadata.name.as_deref()?.strip_prefix(&prefix)?))
         .max()
         .map_or(0, |ordinal| ordinal + 1))
+}
+
+/// State of a node. Asked for rarely: only while nobody serves and the pod that served is gone.
+pub async fn node_state(client: &Client, node: &str) -> NodeState {
+    const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+    if node.is_empty() {
+        return NodeState::Unknown("the record does not name it".to_owned());
+    }
+    let node = match Api::<Node>::all(client.clone()).get_opt(node).await {
+        Ok(Some(node)) => node,
+        Ok(None) => return NodeState::Deleted,
+        Err(error) => return NodeState::Unknown(error.to_string()),
+    };
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    if taints.is_some_and(|taints| taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)) {
+        NodeState::OutOfService
+    } else if conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")) {
+        NodeState::Ready
+    } else {
+        NodeState::NotReady
+    }
 }
 
 fn render(plan: &Plan, record: &Record, resource_version: Option<&str>) -> ConfigMap {

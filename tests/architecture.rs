@@ -315,13 +315,16 @@ fn every_state_is_documented_and_no_other() {
 /// Reasons of Events: their own, and those of the conditions Degraded=True and SpecValid=False, which they repeat.
 #[test]
 fn every_event_is_documented_and_no_other() {
-    let own: BTreeSet<String> = ["Ready", "NotReady", "PrimaryChanged"].map(str::to_owned).into();
+    let own: BTreeSet<String> =
+        ["Ready", "NotReady", "PrimaryChanged", "SwitchoverFailed"].map(str::to_owned).into();
     let literals: BTreeSet<String> = capitalised("src/events.rs").collect();
     for reason in &own {
         assert!(literals.contains(reason), "{reason} is not in src/events.rs: {literals:?}");
     }
     let others: BTreeSet<String> =
-        ["Verify", "Promote", "Degraded", "SpecValid", "True", "False"].map(str::to_owned).into();
+        ["Verify", "Promote", "Switchover", "Degraded", "SpecValid", "True", "False"]
+            .map(str::to_owned)
+            .into();
     assert_eq!(
         literals.difference(&others).cloned().collect::<BTreeSet<_>>(),
         own,

@@ -217,7 +217,8 @@ async fn a_cluster_that_is_not_ready_or_goes_away() {
 }
 
 /// What the life of a set in this test does not need, and why it is granted all the same.
-const UNUSED: [(&str, &str); 0] = [];
+const UNUSED: [(&str, &str); 1] =
+    [("get /nodes", "asked only when the pod that served is gone and nobody saw its end")];
 
 /// One life of a set, from nothing to its deletion, with real redis-servers.
 #[tokio::test(flavor = "multi_thread")]

@@ -128,6 +128,7 @@ struct Pass {
     hold: Option<Hold>,
     size: Option<Size>,
     roll: Option<Roll>,
+    move_waits: Option<&'static str>,
     password_missing: bool,
     failure: Option<(&'static str, String)>,
 }
@@ -142,6 +143,7 @@ fn saw(pods: Vec<ObservedPod>) -> Pass {
         hold: None,
         size: Some(Size { replicas: 3, members: Vec::new(), blocked: None }),
         roll: Some(Roll::Done),
+        move_waits: None,
         password_missing: false,
         failure: None,
     }
@@ -153,7 +155,7 @@ impl Pass {
         let host_of = |pod: &str| set().ordinal(pod).map(host).unwrap_or_default();
         let nobody = Record::first(Vec::new(), true);
         let topology = topology(host_of, self.record.as_ref().unwrap_or(&nobody), &observed);
-        Some(Look { observed, topology, former_ended: true })
+        Some(Look { observed, topology, ..Look::default() })
     }
 
     fn status(&self, before: Option<&RedisReplicaSetStatus>, now: Timestamp) -> RedisReplicaSetStatus {
@@ -168,6 +170,7 @@ impl Pass {
             hold: self.hold.as_ref(),
             size: self.size.as_ref(),
             roll: self.roll.as_ref(),
+            move_waits: self.move_waits,
             password_missing: self.password_missing,
             failure: self.failure.as_ref().map(|(category, text)| (*category, text.as_str())),
         };
@@ -839,8 +842,9 @@ fn passes() -> impl Strategy<Value = Pass> {
         select(vec!["ApiError", "InvalidSpec", "ImmutableFieldChanged", "NameTaken", "ActFailed"]);
     let failure = option::weighted(0.1, (categories, "\\PC{0,1500}"));
     let rarely = || prop::bool::weighted(0.1);
-    (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, failure, rarely(), rarely())
-        .prop_map(|(wanted, pods, record, hold, size, roll, failure, password_missing, paused)| Pass {
+    (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, failure, rarely(), rarely(), rarely())
+        .prop_map(|(wanted, pods, record, hold, size, roll, failure, password_missing, paused, waits)| Pass {
+            move_waits: waits.then_some("redis-1 is to become the primary once it is in sync"),
             wanted,
             plan: failure
                 .as_ref()

@@ -200,6 +200,10 @@ pub struct RedisReplicaSetSpec {
     )]
     pub pod_annotations: BTreeMap<String, String>,
 
+    /// Where the primary is.
+    #[serde(default)]
+    pub primary: PrimaryPlace,
+
     /// While true the operator changes nothing and goes on to report.
     #[serde(default)]
     pub paused: bool,
@@ -223,9 +227,31 @@ impl Default for RedisReplicaSetSpec {
             priority_class_name: None,
             pod_labels: BTreeMap::new(),
             pod_annotations: BTreeMap::new(),
+            primary: PrimaryPlace::default(),
             paused: false,
         }
     }
+}
+
+/// Where the primary is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrimaryPlace {
+    /// Go home to the first pod by a lossless switchover, once every pod is verified and the first one has stayed up
+    /// for 30 s. The annotation `replication.redis/switchover-to: <pod>` of this object names another home for as long
+    /// as it stands.
+    #[serde(default = "yes")]
+    pub failback: bool,
+}
+
+impl Default for PrimaryPlace {
+    fn default() -> Self {
+        Self { failback: yes() }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// When the kubelet pulls an image.

@@ -1,6 +1,11 @@
-//! One look at a set: what was answered, and what it adds up to.
+//! One look at a set: what was answered, what it adds up to, and what else is known at that moment.
 
-use crate::{api::status::InstanceState, decide::rank::Candidate, observed::Observed, topology::Topology};
+use crate::{
+    api::status::InstanceState,
+    decide::{former::Former, rank::Candidate, voters::Glimpse},
+    observed::Observed,
+    topology::Topology,
+};
 
 /// One look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,22 +14,47 @@ pub struct Look {
     pub observed: Observed,
     /// What it adds up to.
     pub topology: Topology,
-    /// The kubelet reported the end of the pod that served last.
-    pub former_ended: bool,
+    /// Whether the process that served last is proven dead.
+    pub former: Former,
+    /// An earlier look at the serving primary, a few seconds old.
+    pub before: Option<Glimpse>,
+    /// Nobody has been serving for long enough that a primary which restarts would have answered.
+    pub waited: bool,
+    /// A person names the pod to promote.
+    pub consent: Option<Consent>,
+}
+
+/// A person's consent to lose what the named pod does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// The pod to promote.
+    pub pod: String,
+    /// The epoch that the person saw: a decision that was made since voids the consent.
+    pub epoch: i64,
 }
 
 impl Look {
     /// The pods whose own Redis answered. A pod that is being deleted counts as silent: what it says now says
     /// nothing about the process that follows it.
     pub fn members(&self) -> Vec<Candidate<'_>> {
+        self.answering(|state| !matches!(state, InstanceState::Foreign | InstanceState::Terminating))
+    }
+
+    /// One of [`Self::members`].
+    pub fn member(&self, pod: &str) -> Option<Candidate<'_>> {
+        self.members().into_iter().find(|candidate| candidate.pod == pod)
+    }
+
+    /// The Redis of a pod, if it answered; also that of a pod that is being deleted.
+    pub fn process(&self, pod: &str) -> Option<Candidate<'_>> {
+        self.answering(|state| state != InstanceState::Foreign).into_iter().find(|c| c.pod == pod)
+    }
+
+    fn answering(&self, counts: impl Fn(InstanceState) -> bool) -> Vec<Candidate<'_>> {
         self.observed
             .pods
             .iter()
-            .filter(|pod| {
-                let verdict = self.topology.get(&pod.name);
-                verdict
-                    .is_some_and(|v| !matches!(v.state, InstanceState::Foreign | InstanceState::Terminating))
-            })
+            .filter(|pod| self.topology.get(&pod.name).is_some_and(|verdict| counts(verdict.state)))
             .filter_map(|pod| {
                 let answer = pod.answer.as_ref().ok()?;
                 Some(Candidate {
@@ -36,10 +66,5 @@ impl Look {
                 })
             })
             .collect()
-    }
-
-    /// One of [`Self::members`].
-    pub fn member(&self, pod: &str) -> Option<Candidate<'_>> {
-        self.members().into_iter().find(|candidate| candidate.pod == pod)
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    record::Record,
+    record::{Record, SwitchTo},
     redis::{info::Replication, probe::Answer},
 };
 
@@ -69,6 +69,11 @@ pub fn rank(candidate: &Candidate<'_>, record: &Record) -> Rank {
 pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candidate<'a>, NoWinner> {
     let unrankable: Vec<&Candidate<'a>> =
         candidates.iter().filter(|c| c.is_unrankable(candidates, record)).collect();
+    if let Some(switch) = &record.switch_to
+        && !unrankable.is_empty()
+    {
+        return winner_of_switchover(candidates, &unrankable, switch, record);
+    }
     if let [only] = unrankable.as_slice()
         && only.is_aof()
         && record.primary.as_deref() == Some(only.pod)
@@ -94,6 +99,31 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
         .ok_or(NoWinner::NoCommonDescendant)?;
     let descends_from_all = candidates.iter().all(|other| other.is_empty() || best.descends_from(other));
     if record.sure || descends_from_all { Ok(*best) } else { Err(NoWinner::NoCommonDescendant) }
+}
+
+/// Rule 6 while a switchover is open: the primary and its target had the same data, and one of them lost its history
+/// by a restart with append-only files. Who serves is not known, so the one that may have gone on alone wins.
+fn winner_of_switchover<'a>(
+    candidates: &[Candidate<'a>],
+    unrankable: &[&Candidate<'a>],
+    switch: &SwitchTo,
+    record: &Record,
+) -> Result<Candidate<'a>, NoWinner> {
+    let hold = || NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect());
+    let [only] = unrankable else { return Err(hold()) };
+    let target = candidates.iter().find(|c| c.pod == switch.target);
+    if only.pod == switch.target {
+        return Ok(**only);
+    }
+    if record.primary.as_deref() != Some(only.pod) {
+        return Err(hold());
+    }
+    match target {
+        // It did not take over: the old primary was the last to serve.
+        Some(target) if target.replid() == switch.replid => Ok(**only),
+        Some(target) => Ok(*target),
+        None => Err(hold()),
+    }
 }
 
 /// Rule 7: every history seen ends with this election, at the winner's offset in it, or at the highest offset seen
@@ -123,6 +153,11 @@ pub fn close_histories(
 }
 
 impl Candidate<'_> {
+    /// A `FAILOVER` runs on it.
+    pub fn hands_over(&self) -> bool {
+        self.replication().failover_state != "no-failover"
+    }
+
     fn replication(&self) -> &Replication {
         &self.answer.info.replication
     }

@@ -3,7 +3,10 @@
 //! Pure. The `StatefulSet` is `OnDelete`: it never replaces a running pod, and it never frees a pod that cannot start
 //! (kubernetes/kubernetes issue 67250), so both are decided here.
 
-use crate::{decide::look::Look, names::SetName, observed::ObservedPod, record::Record, topology::Verdict};
+use crate::{
+    api::status::InstanceState, decide::look::Look, names::SetName, observed::ObservedPod, record::Record,
+    topology::Verdict,
+};
 
 /// What the roll needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,11 @@ pub enum Roll {
         uid: String,
         /// Why, in plain words.
         why: String,
+    },
+    /// Only the primary's pod is outdated. The primary moves to a pod of the current template first.
+    MovePrimary {
+        /// The current template.
+        revision: String,
     },
     /// The `StatefulSet` controller has not seen the latest change yet, so nobody knows which pods are outdated.
     Unknown,
@@ -36,8 +44,8 @@ pub struct Template {
     pub ephemeral: bool,
 }
 
-/// Replicas from the highest ordinal down, each verified before the next, the primary last; a pod that cannot start
-/// is replaced at once.
+/// Replicas from the highest ordinal down, each verified before the next; then the primary moves, and its pod is
+/// replaced as a replica's. A pod that cannot start is replaced at once.
 pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) -> Roll {
     let Some(revision) = &template.revision else {
         return Roll::Unknown;
@@ -85,6 +93,10 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
         None => outdated.iter().find(|p| !is_primary(p)).or(outdated.first()),
     };
     let Some(next) = next else { return Roll::Done };
+    let serves = look.topology.get(&next.name).is_some_and(|v| v.state == InstanceState::Primary);
+    if is_primary(next) && serves && template.replicas > 1 {
+        return Roll::MovePrimary { revision: revision.clone() };
+    }
     if template.ephemeral && template.replicas == 1 {
         return Roll::Wait(format!(
             "{} holds the only copy of the data, in memory; set spec.replicas to 2 or more first",
@@ -102,9 +114,9 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
 mod tests {
     use super::*;
     use crate::{
-        api::status::InstanceState::{self, InSync, LinkDown, Pending, Primary},
-        observed::{NoAnswer, Observed},
-        topology::{Topology, Verdict},
+        api::status::InstanceState::{InSync, LinkDown, Pending, Primary},
+        observed::NoAnswer,
+        topology::Verdict,
     };
 
     fn set() -> SetName {
@@ -121,8 +133,7 @@ mod tests {
 
     /// Pods by ordinal, with their state and template.
     fn look(pods: &[(InstanceState, &str)]) -> Look {
-        let mut look =
-            Look { observed: Observed::default(), topology: Topology::default(), former_ended: true };
+        let mut look = Look::default();
         for ((state, revision), ordinal) in pods.iter().zip(0..) {
             look.observed.pods.push(ObservedPod {
                 name: set().pod(ordinal),
@@ -164,10 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn from_the_highest_ordinal_down_and_the_primary_last() {
-        for (primary, order) in
-            [(0, ["redis-2", "redis-1", "redis-0"]), (1, ["redis-2", "redis-0", "redis-1"])]
-        {
+    fn from_the_highest_ordinal_down_and_the_primary_moves_before_its_pod() {
+        for (primary, order) in [(0, ["redis-2", "redis-1"]), (1, ["redis-2", "redis-0"])] {
             let mut pods = [(InSync, "old"); 3];
             let at = usize::try_from(primary).unwrap();
             pods[at].0 = Primary;
@@ -177,7 +186,14 @@ mod tests {
                 let ordinal = usize::try_from(set().ordinal(next).unwrap()).unwrap();
                 pods[ordinal].1 = "new";
             }
-            assert_eq!(roll(&set(), &template(3), &record(primary), &look(&pods)), Roll::Done);
+            let moves = roll(&set(), &template(3), &record(primary), &look(&pods));
+            assert_eq!(moves, Roll::MovePrimary { revision: "new".into() });
+            // It handed over: what is left is a replica's pod.
+            (pods[at].0, pods[2].0) = (InSync, Primary);
+            let rest = roll(&set(), &template(3), &record(2), &look(&pods));
+            assert_eq!(replaced(&rest), set().pod(primary));
+            pods[at].1 = "new";
+            assert_eq!(roll(&set(), &template(3), &record(2), &look(&pods)), Roll::Done);
         }
     }
 

@@ -115,7 +115,7 @@ mod tests {
         Look {
             observed: Observed { pods: states.iter().map(|(ordinal, _)| pod(*ordinal)).collect() },
             topology: Topology { instances: states.iter().map(verdict).collect() },
-            former_ended: true,
+            ..Look::default()
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{look::Look, *};
 use crate::{
+    decide::former::Former,
     observed::{NoAnswer, Observed, ObservedPod},
     redis::{
         PARKED,
@@ -12,6 +13,9 @@ use crate::{
     },
     topology::topology,
 };
+
+mod switchover;
+mod without_primary;
 
 const OLD: &str = "replid-old";
 const NEW: &str = "replid-new";
@@ -29,7 +33,7 @@ fn server(pod: &str, replid: &str, offset: i64, keys: i64) -> Answer {
                 version: "7.0.15".into(),
                 run_id: format!("run-{pod}"),
                 uptime_seconds: 5,
-                time_micros: 0,
+                time_micros: 4_000_000,
             },
             replication: Replication {
                 upstream: None,
@@ -81,7 +85,7 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
         })
         .collect();
     let observed = Observed { pods };
-    Look { topology: topology(host, record, &observed), observed, former_ended: false }
+    Look { topology: topology(host, record, &observed), observed, ..Look::default() }
 }
 
 /// A set of three that served history `OLD` under redis-0.
@@ -439,7 +443,7 @@ fn a_replaced_primary_whose_end_nobody_saw_holds() {
     let mut unseen = look(&record(), all_parked([100, 120, 110]));
     unseen.observed.pods[0].uid = "another".into();
     assert_eq!(hold_reason(decide(&record(), &unseen)), HoldReason::FormerProcess);
-    unseen.former_ended = true;
+    unseen.former = Former::Ended;
     assert_eq!(decide(&record(), &unseen), Decision::LookAgain);
 }
 

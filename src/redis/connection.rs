@@ -83,6 +83,24 @@ impl Connection {
         self.run("CLIENT", cmd("CLIENT").arg("UNPAUSE")).await
     }
 
+    /// `FAILOVER TO host port TIMEOUT ms`: hands the role over to this replica; nothing is lost, and where it cannot
+    /// catch up in time everything stays as it was. The answer says that it began; INFO says how it ends. Name and port
+    /// must be those that the replica announces (experiment E7).
+    pub async fn failover(&mut self, host: &str, port: u16, limit: Duration) -> Result<(), ProbeFailure> {
+        let limit = limit.as_millis().to_string();
+        self.run("FAILOVER", cmd("FAILOVER").arg("TO").arg(host).arg(port).arg("TIMEOUT").arg(limit)).await
+    }
+
+    /// `FAILOVER ABORT`. True if one was under way.
+    pub async fn abort_failover(&mut self) -> Result<bool, ProbeFailure> {
+        match self.run("FAILOVER", cmd("FAILOVER").arg("ABORT")).await {
+            Ok(()) => Ok(true),
+            // "No failover in progress" has no code word of its own.
+            Err(ProbeFailure::Reply(_)) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
     async fn run(&mut self, name: &str, command: &Cmd) -> Result<(), ProbeFailure> {
         self.query(name, command).await
     }

@@ -172,12 +172,22 @@ fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding)
         (_, Some(Roll::Replace { pod, why, .. }), _) => {
             Finding::yes("RollingOut", format!("replacing {pod}: {why}"))
         }
+        _ if learned.record.is_some_and(|record| record.switch_to.is_some()) => {
+            Finding::yes("SwitchingOver", "the primary hands its role over")
+        }
         (_, Some(Roll::Wait(what)), _) => Finding::yes("RollingOut", what),
+        (_, Some(Roll::MovePrimary { .. }), _) => Finding::yes(
+            "RollingOut",
+            learned.move_waits.unwrap_or("only the primary's pod is left; the primary moves first"),
+        ),
         (_, Some(Roll::Unknown), _) => {
             Finding::yes("Applying", "the StatefulSet controller takes up the latest change")
         }
         (_, _, Some(size)) if size.blocked.is_some() => {
             Finding::no("ScaleDownHeld", size.blocked.clone().unwrap_or_default())
+        }
+        _ if learned.move_waits.is_some() => {
+            Finding::yes("MoveWaits", learned.move_waits.unwrap_or_default())
         }
         _ if learned.hold.is_some() && !is_bootstrapping(learned) => {
             Finding::no("Held", learned.hold.map(|h| h.message.clone()).unwrap_or_default())

@@ -28,6 +28,13 @@ tests/chart.rs compares the two.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [list]
+{{- if eq .Values.scope "cluster" }}
+# Only while nobody serves and the pod that served last is gone: whether its node can still run its process. A Role cannot
+# grant it; without it such a set is held until a person decides.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get]
+{{- end }}
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch]

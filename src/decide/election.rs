@@ -1,0 +1,191 @@
+//! Nobody serves: who is to be the primary (`docs/protocol.md`, rules 4, 4b, 5, 6 and 7).
+//!
+//! Two looks decide: kernel buffers of a dead primary's connections go on delivering for a moment (experiment E25), and
+//! what two looks show alike was true in between.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Decision, Hold, HoldReason, decide,
+    former::Former,
+    look::Look,
+    rank::{Candidate, NoWinner, close_histories, winner},
+};
+use crate::record::Record;
+
+/// Rule 4, first look.
+pub(super) fn nobody_serves(record: &Record, look: &Look) -> Decision {
+    if let Some(decision) = consented(record, look) {
+        return decision;
+    }
+    let hold = match silent_members(record, look).as_slice() {
+        [] => former_process(record, look),
+        silent => without_primary(record, look, silent).err(),
+    };
+    if let Some(hold) = hold.or_else(|| unsettled_members(look)) {
+        return Decision::Hold(hold);
+    }
+    let linked: Vec<String> = look
+        .members()
+        .iter()
+        .filter(|c| c.answer.info.replication.upstream.as_ref().is_some_and(|u| u.link_up))
+        .map(|c| c.pod.to_owned())
+        .collect();
+    if linked.is_empty() { Decision::LookAgain } else { Decision::Park(linked) }
+}
+
+/// Rule 4, second look, with rules 5 to 7: nobody serves, every member answers, and both looks agree.
+///
+/// Anything that moved between the looks asks for another first look.
+pub fn elect(record: &Record, first: &Look, second: &Look) -> Decision {
+    if !second.topology.serving().is_empty() {
+        return decide(record, second);
+    }
+    match nobody_serves(record, second) {
+        Decision::LookAgain => {}
+        other => return other,
+    }
+    let members = second.members();
+    // Kernel buffers go on delivering after a primary's death (experiment E25): offsets must stand still. The same
+    // comparison proves that each member is the same process in both looks.
+    let moved = members.iter().any(|now| {
+        first.member(now.pod).is_none_or(|before| {
+            let (before, now) = (&before.answer.info, &now.answer.info);
+            before.server.run_id != now.server.run_id || before.replication.offset != now.replication.offset
+        })
+    });
+    if moved {
+        return Decision::LookAgain;
+    }
+    match winner(&members, record) {
+        Ok(best) => promote(&members, &best, record),
+        Err(why) => Decision::Hold(no_winner(&why)),
+    }
+}
+
+/// Rule 7: what is written before the winner is told.
+fn promote(members: &[Candidate<'_>], best: &Candidate<'_>, record: &Record) -> Decision {
+    Decision::Promote {
+        record: Record {
+            epoch: record.epoch + 1,
+            primary: Some(best.pod.to_owned()),
+            start_offset: best.answer.info.replication.offset,
+            closed: close_histories(members, best, record),
+            seen_serving: None,
+            // A vote says that a copy was whole at some time since the last decision; this is a new one.
+            voters: BTreeSet::new(),
+            switch_to: None,
+            ..record.clone()
+        },
+        pod: best.pod.to_owned(),
+    }
+}
+
+/// A person ends a hold: the pod that they name is promoted, whatever it lacks, if nobody was promoted since they
+/// looked. What a member says that it does at this moment still counts.
+fn consented(record: &Record, look: &Look) -> Option<Decision> {
+    let consent = look.consent.as_ref().filter(|consent| consent.epoch == record.epoch)?;
+    let chosen = look.member(&consent.pod)?;
+    if is_unsettled(&chosen) {
+        return None;
+    }
+    Some(promote(&look.members(), &chosen, record))
+}
+
+pub(super) fn no_winner(why: &NoWinner) -> Hold {
+    let message = match why {
+        NoWinner::Unrankable(pods) => format!(
+            "{} restarted with append-only files, so their data cannot be compared with the others'; see \
+             docs/status.md, HistoriesDiffer",
+            pods.join(", ")
+        ),
+        NoWinner::NoCommonDescendant => "the volumes hold data of different histories, and no member's data \
+             contains all others'; see docs/status.md, HistoriesDiffer"
+            .to_owned(),
+    };
+    Hold { reason: HoldReason::HistoriesDiffer, message }
+}
+
+/// Members of record that did not answer in this look.
+pub(super) fn silent_members<'a>(record: &'a Record, look: &Look) -> Vec<&'a str> {
+    record.members.iter().map(String::as_str).filter(|pod| look.member(pod).is_none()).collect()
+}
+
+/// What a silent member brings where its answer is needed.
+pub(super) fn silent(members: &[&str], why: &str) -> Hold {
+    Hold {
+        reason: HoldReason::MemberSilent,
+        message: format!(
+            "nobody is known to serve, and a primary is elected only when every member answers; waiting for {}{why}",
+            members.join(", ")
+        ),
+    }
+}
+
+/// Rule 4b: the old primary stays silent, and is not needed: the process that served is proven dead, and every other
+/// member answers and had all of its data at some time.
+fn without_primary(record: &Record, look: &Look, members: &[&str]) -> Result<(), Hold> {
+    let primary = record.primary.as_deref().filter(|primary| members == [*primary]);
+    if primary.is_none() || record.seen_serving.is_none() || record.switch_to.is_some() || !record.sure {
+        return Err(silent(members, ""));
+    }
+    if let Former::Unproven(missing) = &look.former {
+        return Err(silent(members, &format!(". It cannot be done without: {missing}")));
+    }
+    let others = look.members();
+    let no_voters: Vec<&str> = others
+        .iter()
+        .filter(|c| !record.voters.contains(&c.answer.info.server.run_id))
+        .map(|c| c.pod)
+        .collect();
+    if !no_voters.is_empty() {
+        let why = format!(
+            ". It cannot be done without: {} restarted or was not in sync since, so it may lack confirmed writes",
+            no_voters.join(", ")
+        );
+        return Err(silent(members, &why));
+    }
+    if !look.waited {
+        return Err(silent(members, " for a few seconds: it may hold writes that no other member has"));
+    }
+    if others.is_empty() {
+        return Err(silent(members, ""));
+    }
+    Ok(())
+}
+
+/// The process that served last belongs to another pod object than the one that answers under its name now. Unless
+/// its end is proven it may serve on: a pod that was deleted by force leaves its process to a kubelet that may not
+/// even be reachable. A namesake proves nothing (rule 4).
+fn former_process(record: &Record, look: &Look) -> Option<Hold> {
+    let seen = record.seen_serving.as_ref()?;
+    let primary = record.primary.as_deref()?;
+    let namesake = look.member(primary)?;
+    let Former::Unproven(missing) = &look.former else { return None };
+    (namesake.uid != seen.pod_uid).then(|| Hold {
+        reason: HoldReason::FormerProcess,
+        message: format!(
+            "{primary} was replaced, and its former pod (UID {}) may still take writes: {missing}",
+            seen.pod_uid
+        ),
+    })
+}
+
+/// Members whose data is still changing.
+fn unsettled_members(look: &Look) -> Option<Hold> {
+    let members = look.members();
+    let busy: Vec<&str> = members.iter().filter(|c| is_unsettled(c)).map(|c| c.pod).collect();
+    (!busy.is_empty()).then(|| Hold {
+        reason: HoldReason::MemberLoading,
+        message: format!("nobody serves; waiting for {} to finish loading or handing over", busy.join(", ")),
+    })
+}
+
+fn is_unsettled(member: &Candidate<'_>) -> bool {
+    let info = &member.answer.info;
+    info.persistence.loading
+        || info.persistence.async_loading
+        || info.replication.upstream.as_ref().is_some_and(|u| u.sync_in_progress)
+        // A FAILOVER runs; its end decides who serves.
+        || member.hands_over()
+}

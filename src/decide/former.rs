@@ -1,0 +1,89 @@
+//! Whether the process that served last is proven dead (`docs/protocol.md`, rules 4 and 4b).
+//!
+//! Pure. What proves nothing: a pod that is not ready, a refused connection, a node that is not ready, a deletion by
+//! force, a namesake that waits or answers.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::record::Serving;
+
+/// A kubelet that learns of a pod's deletion by force ends it within the pod's grace period; this is more.
+pub const KUBELET_ENDS_PODS_WITHIN: SignedDuration = SignedDuration::from_secs(300);
+
+/// What is known of the process that served last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// It cannot serve any more.
+    Ended,
+    /// It may serve: what is missing for a proof, and what a person can do.
+    Unproven(String),
+}
+
+impl Default for Former {
+    fn default() -> Self {
+        Self::Unproven("no look at its pod was possible".to_owned())
+    }
+}
+
+/// What the API server says of the pod and node of that process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// The pod is still there, under the same UID.
+    pub pod_exists: bool,
+    /// The latest end of a Redis container of that pod that the kubelet reported, in seconds since 1970.
+    pub last_end: Option<i64>,
+    /// The kubelet's report of the pod's graceful end was seen.
+    pub end_seen: bool,
+    /// When the pod that has its name now was created.
+    pub namesake_since: Option<Timestamp>,
+    /// State of its node.
+    pub node: NodeState,
+}
+
+/// State of a node, as far as it says something about processes on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// The kubelet reports itself ready.
+    Ready,
+    /// The kubelet does not report, or reports itself not ready.
+    NotReady,
+    /// A person says that it was shut down: it bears the taint `node.kubernetes.io/out-of-service`.
+    OutOfService,
+    /// The API server knows no such node.
+    Deleted,
+    /// It could not be asked.
+    Unknown(String),
+}
+
+/// Judges.
+pub fn former(serving: &Serving, traces: &Traces, now: Timestamp) -> Former {
+    // Both times come from the clock of one node, and the start is rounded up: an end that is later belongs to this
+    // process, or to a later one of the same pod, which cannot have begun before this one ended.
+    if traces.end_seen || traces.last_end.is_some_and(|end| end > serving.started) {
+        return Former::Ended;
+    }
+    let node = &serving.node;
+    if traces.pod_exists {
+        return Former::Unproven(format!(
+            "the kubelet on node {node} has not reported that the Redis which served has ended"
+        ));
+    }
+    match &traces.node {
+        NodeState::OutOfService | NodeState::Deleted => Former::Ended,
+        NodeState::Ready => match traces.namesake_since {
+            // A kubelet that is there has ended by now what the API server no longer lists.
+            Some(since) if now.duration_since(since) > KUBELET_ENDS_PODS_WITHIN => Former::Ended,
+            _ => Former::Unproven(format!(
+                "its pod was deleted by force; the kubelet on node {node}, which is ready, has {} s to end it",
+                KUBELET_ENDS_PODS_WITHIN.as_secs()
+            )),
+        },
+        NodeState::NotReady => Former::Unproven(format!(
+            "node {node} is not ready, so nobody knows whether the Redis there runs. Bring the node back; or, if it is \
+             shut down for certain, delete it or taint it node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+        )),
+        NodeState::Unknown(why) => Former::Unproven(format!(
+            "its pod is gone without a report of its end, and node {node} could not be asked ({why})"
+        )),
+    }
+}

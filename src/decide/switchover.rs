@@ -1,0 +1,198 @@
+//! Planned switchovers (`docs/protocol.md`, rules 2 and 8): the primary hands its role over without losing a write.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Decision, Hold, HoldReason, election::nobody_serves, look::Look, rank::Candidate, roll::Roll, serving,
+    strangers_serve,
+};
+use crate::{
+    api::status::InstanceState,
+    names::SetName,
+    observed::{NoAnswer, ObservedPod},
+    record::{Record, SwitchTo},
+    redis::probe::ProbeFailure,
+    topology::Verdict,
+};
+
+/// Begins a switchover: the record first, then the command.
+pub fn begin(primary: &Candidate<'_>, target: &str, record: &Record) -> Decision {
+    let replid = primary.answer.info.replication.replid.clone();
+    Decision::Switch {
+        record: Record { switch_to: Some(SwitchTo { target: target.to_owned(), replid }), ..record.clone() },
+        from: primary.pod.to_owned(),
+        target: target.to_owned(),
+    }
+}
+
+/// Where the primary belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The pod.
+    pub pod: String,
+    /// A person asked for it just now; otherwise it is merely where the primary returns to.
+    pub asked: bool,
+}
+
+/// Whether the primary is to move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// It is where it belongs.
+    Stay,
+    /// To this pod.
+    Move {
+        /// The pod.
+        target: String,
+        /// Why, in plain words.
+        why: &'static str,
+    },
+    /// It should, and cannot yet; what is waited for.
+    Wait(String),
+}
+
+/// A replica that has just come up may go again: the primary returns to one that has stayed up for this long.
+const SETTLED_SECONDS: i64 = 30;
+
+/// Whether the primary is to move now: away from a pod that is to be removed or replaced, or home.
+pub fn wish(
+    set: &SetName,
+    wanted: i32,
+    home: Option<&Home>,
+    record: &Record,
+    look: &Look,
+    roll: &Roll,
+) -> Wish {
+    let primary = record.primary.as_deref().and_then(|pod| Some((pod, set.ordinal(pod)?)));
+    let Some((primary, ordinal)) = primary else { return Wish::Stay };
+    if look.topology.get(primary).is_none_or(|v| v.state != InstanceState::Primary) {
+        return Wish::Stay;
+    }
+    let away = |why: &'static str, fits: &dyn Fn(&ObservedPod) -> bool| match best_target(look, fits) {
+        Some(target) => Wish::Move { target: target.to_owned(), why },
+        None => Wish::Wait(format!(
+            "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync"
+        )),
+    };
+    if ordinal >= wanted {
+        return away("its pod is to be removed", &|pod| pod.ordinal < wanted);
+    }
+    if let Roll::MovePrimary { revision } = roll {
+        return away("its pod is to be replaced", &|pod| {
+            pod.ordinal < wanted && pod.revision.as_ref() == Some(revision)
+        });
+    }
+    let Some(home) = home.filter(|home| home.pod != primary) else { return Wish::Stay };
+    let settled = *roll == Roll::Done
+        && (0..wanted).all(|o| look.topology.get(&set.pod(o)).is_some_and(Verdict::is_verified));
+    let pod = look.observed.pods.iter().find(|pod| pod.name == home.pod && pod.ordinal < wanted);
+    match pod {
+        Some(pod) if home.asked && can_take_over(look, pod) => {
+            Wish::Move { target: home.pod.clone(), why: "a person asked for it" }
+        }
+        Some(_) if home.asked => {
+            Wish::Wait(format!("{} is to become the primary once it is in sync", home.pod))
+        }
+        None if home.asked => {
+            Wish::Wait(format!("{} is to become the primary, but it is no pod of this set", home.pod))
+        }
+        Some(pod)
+            if settled
+                && pod.answer.as_ref().is_ok_and(|a| a.info.server.uptime_seconds >= SETTLED_SECONDS) =>
+        {
+            Wish::Move { target: home.pod.clone(), why: "it is where the primary belongs" }
+        }
+        _ => Wish::Stay,
+    }
+}
+
+/// The replica that takes over from a primary whose pod is being deleted: by a drain, an eviction, a person.
+pub(super) fn evacuate<'a>(primary: &Verdict, look: &'a Look) -> Option<&'a str> {
+    let pod = look.observed.pods.iter().find(|pod| pod.name == primary.pod)?;
+    if pod.terminating { best_target(look, |_| true) } else { None }
+}
+
+/// The best replica to hand the role to, among those that `fits` allows: verified, not about to go, with the most data,
+/// and the lowest ordinal among equals.
+pub fn best_target(look: &Look, fits: impl Fn(&ObservedPod) -> bool) -> Option<&str> {
+    look.observed
+        .pods
+        .iter()
+        .filter(|pod| can_take_over(look, pod) && fits(pod))
+        .max_by_key(|pod| {
+            let offset = pod.answer.as_ref().map_or(0, |answer| answer.info.replication.offset);
+            (offset, -pod.ordinal)
+        })
+        .map(|pod| pod.name.as_str())
+}
+
+/// Truly follows the primary, and stays.
+pub fn can_take_over(look: &Look, pod: &ObservedPod) -> bool {
+    !pod.terminating && look.topology.get(&pod.name).is_some_and(|v| v.state == InstanceState::InSync)
+}
+
+/// Rule 2: a switchover is open. Nobody is repointed before it is known how it ended.
+pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision {
+    let old = record.primary.as_deref().unwrap_or_default();
+    let serving: Vec<&Verdict> = look.topology.serving();
+    let serves = |pod: &str| serving.iter().any(|v| v.pod == pod);
+    if serving.iter().any(|v| v.pod != old && v.pod != switch.target) || serves(old) && serves(&switch.target)
+    {
+        let strangers: Vec<&Verdict> = serving.into_iter().filter(|v| v.pod != old).collect();
+        return strangers_serve(&strangers, record, look, false);
+    }
+    if serves(&switch.target) {
+        return completed(switch, record, look);
+    }
+    let hands_over = look.process(old).is_some_and(|c| c.hands_over());
+    let given_up = Record { switch_to: None, ..record.clone() };
+    match (serves(old), hands_over) {
+        // Its TIMEOUT bounds this.
+        (true, true) => Decision::Await,
+        // It was never told, it refused, or its time was over.
+        (true, false) => Decision::Abort { record: given_up, pod: old.to_owned() },
+        // It waits for the target to take over, for as long as it takes: no TIMEOUT applies any more.
+        (false, true) => match look.observed.pods.iter().find(|pod| pod.name == switch.target) {
+            Some(target) if target.answer.is_ok() => Decision::Await,
+            // Nobody listens there, so nobody can have taken over; who comes back under that name with older data
+            // must not be handed the role.
+            Some(ObservedPod {
+                answer: Err(NoAnswer::NotStarted | NoAnswer::Failed(ProbeFailure::Refused)),
+                ..
+            })
+            | None => Decision::Abort { record: given_up, pod: old.to_owned() },
+            Some(_) => Decision::Hold(Hold {
+                reason: HoldReason::MemberSilent,
+                message: format!(
+                    "{old} is handing its role over to {0}, and {0} does not answer: nobody knows whether it serves \
+                     already",
+                    switch.target
+                ),
+            }),
+        },
+        (false, false) => nobody_serves(record, look),
+    }
+}
+
+/// The target serves alone: it is the primary of record from now on. The old history ends where the new one began.
+fn completed(switch: &SwitchTo, record: &Record, look: &Look) -> Decision {
+    let Some(target) = look.process(&switch.target) else { return Decision::Await };
+    let replication = &target.answer.info.replication;
+    // second_repl_offset is the first offset that is no longer shared.
+    let taken_over_at = replication.second_repl_offset.saturating_sub(1);
+    let mut closed = record.closed.clone();
+    let mut start_offset = 0;
+    if replication.replid2 == switch.replid {
+        closed.entry(switch.replid.clone()).or_insert(taken_over_at);
+        start_offset = taken_over_at;
+    }
+    Decision::Note(Record {
+        epoch: record.epoch + 1,
+        primary: Some(switch.target.clone()),
+        start_offset,
+        voters: BTreeSet::new(),
+        switch_to: None,
+        closed,
+        seen_serving: Some(serving(&target, record)),
+        ..record.clone()
+    })
+}

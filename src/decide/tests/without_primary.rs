@@ -1,0 +1,194 @@
+//! Rule 4b, voters, the proof of death, and a person's consent.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::{
+    decide::{
+        former::{Former, KUBELET_ENDS_PODS_WITHIN, NodeState, Traces, former},
+        look::Consent,
+        voters::{Glimpse, glimpse},
+    },
+    record::SwitchTo,
+};
+
+fn voting() -> Record {
+    Record { voters: BTreeSet::from(["run-redis-1".into(), "run-redis-2".into()]), ..record() }
+}
+
+/// redis-0 is silent and proven dead; the others have waited.
+fn bereft(offsets: [i64; 3]) -> Look {
+    let mut answers = all_parked(offsets);
+    answers[0].1 = None;
+    Look { former: Former::Ended, waited: true, ..look(&voting(), answers) }
+}
+
+fn promoted(record: &Record, first: &Look, second: &Look) -> (String, Record) {
+    assert_eq!(decide(record, first), Decision::LookAgain);
+    match elect(record, first, second) {
+        Decision::Promote { record, pod } => (pod, record),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_dead_primary_is_done_without_where_everybody_else_votes() {
+    let look = bereft([0, 100, 120]);
+    let (winner, written) = promoted(&voting(), &look, &look);
+    assert_eq!(winner, "redis-2");
+    assert_eq!(written.closed, BTreeMap::from([(OLD.to_owned(), 120)]));
+    assert!(written.voters.is_empty(), "votes are void at a new epoch");
+    assert_eq!((written.epoch, written.seen_serving), (2, None));
+}
+
+#[test]
+fn each_missing_condition_holds_and_is_named() {
+    let cases: Vec<(&str, Record, Look, &str)> = vec![
+        (
+            "no proof",
+            voting(),
+            Look { former: Former::Unproven("the proof".into()), ..bereft([0, 1, 1]) },
+            "the proof",
+        ),
+        ("too early", voting(), Look { waited: false, ..bereft([0, 1, 1]) }, "few seconds"),
+        (
+            "one voter of two",
+            Record { voters: BTreeSet::from(["run-redis-1".into()]), ..record() },
+            bereft([0, 100, 120]),
+            "redis-2 restarted or was not in sync since",
+        ),
+        ("not sure", Record { sure: false, ..voting() }, bereft([0, 1, 1]), "waiting for redis-0"),
+        (
+            "nobody ever served",
+            Record { seen_serving: None, ..voting() },
+            bereft([0, 1, 1]),
+            "waiting for redis-0",
+        ),
+    ];
+    for (case, record, look, message) in cases {
+        match decide(&record, &look) {
+            Decision::Hold(Hold { reason: HoldReason::MemberSilent, message: found }) => {
+                assert!(found.contains(message), "{case}: {found}");
+            }
+            other => panic!("{case}: {other:?}"),
+        }
+    }
+    let switching =
+        Record { switch_to: Some(SwitchTo { target: "redis-1".into(), replid: OLD.into() }), ..voting() };
+    assert_eq!(hold_reason(decide(&switching, &bereft([0, 1, 1]))), HoldReason::MemberSilent);
+    // Another member is silent too.
+    let mut two = bereft([0, 100, 120]);
+    two.observed.pods[1].answer = Err(NoAnswer::NotStarted);
+    assert_eq!(hold_reason(decide(&voting(), &two)), HoldReason::MemberSilent);
+}
+
+#[test]
+fn proof_and_votes_must_hold_in_both_looks() {
+    let look = bereft([0, 100, 120]);
+    assert_eq!(decide(&voting(), &look), Decision::LookAgain);
+    let unproven = Look { former: Former::Unproven("gone again".into()), ..look.clone() };
+    assert_eq!(hold_reason(elect(&voting(), &look, &unproven)), HoldReason::MemberSilent);
+    let mut restarted = look.clone();
+    restarted.observed.pods[2].answer.as_mut().unwrap().info.server.run_id = "another".into();
+    assert_eq!(hold_reason(elect(&voting(), &look, &restarted)), HoldReason::MemberSilent);
+}
+
+/// Regression "a restarted replica with its link up but its backlog not yet received counts as a voter".
+#[test]
+fn a_vote_needs_the_primarys_offset_of_an_earlier_look() {
+    let record = record();
+    let earlier = look(&record, healthy());
+    let seen = glimpse(&record, &earlier).unwrap();
+    assert_eq!(seen.offset, 100);
+    let now = |before: Option<Glimpse>, offset: i64| {
+        let mut answers = healthy();
+        change(&mut answers, "redis-2", |a| a.info.replication.offset = offset);
+        decide(&record, &Look { before, ..look(&record, answers) })
+    };
+    let noted = |decision: Decision| match decision {
+        Decision::Note(record) => record.voters,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(now(None, 100), Decision::Rest, "no earlier look");
+    assert_eq!(
+        now(Some(seen.clone()), 99),
+        Decision::Rest,
+        "it has not reached it, and one of two is no news"
+    );
+    assert_eq!(noted(now(Some(seen.clone()), 100)), voting().voters);
+    let mut unborn = seen.clone();
+    unborn.alive.remove("run-redis-2");
+    assert_eq!(now(Some(unborn), 100), Decision::Rest, "it was not alive when the offset was read");
+    let another = Glimpse { primary: "another".into(), ..seen.clone() };
+    assert_eq!(now(Some(another), 100), Decision::Rest, "another primary's offset");
+    // Known already.
+    let look = Look { before: Some(seen), ..look(&voting(), healthy()) };
+    assert_eq!(decide(&voting(), &look), Decision::Rest);
+}
+
+#[test]
+fn a_silent_replica_keeps_its_vote_and_a_replaced_one_loses_it() {
+    let record = Record { voters: BTreeSet::from(["old-1".into(), "run-redis-2".into()]), ..record() };
+    let before = glimpse(&record, &look(&record, healthy()));
+    match decide(&record, &Look { before: before.clone(), ..look(&record, healthy()) }) {
+        Decision::Note(noted) => assert_eq!(noted.voters, voting().voters),
+        other => panic!("{other:?}"),
+    }
+    let mut answers = healthy();
+    answers[2].1 = None;
+    match decide(&record, &Look { before, ..look(&record, answers) }) {
+        Decision::Note(noted) => {
+            assert!(noted.voters.contains("run-redis-2") && noted.voters.contains("run-redis-1"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_person_can_end_a_hold_for_the_epoch_that_they_saw() {
+    let consent = |pod: &str, epoch| Some(Consent { pod: pod.into(), epoch });
+    let held = Look { former: Former::default(), waited: true, ..bereft([0, 100, 120]) };
+    assert_eq!(hold_reason(decide(&voting(), &held)), HoldReason::MemberSilent);
+    match decide(&voting(), &Look { consent: consent("redis-1", 1), ..held.clone() }) {
+        Decision::Promote { record, pod } => {
+            assert_eq!((pod.as_str(), record.epoch), ("redis-1", 2));
+            // What redis-2 has beyond that no longer counts.
+            assert_eq!(record.closed, BTreeMap::from([(OLD.to_owned(), 100)]));
+        }
+        other => panic!("{other:?}"),
+    }
+    for (pod, epoch) in [("redis-1", 0), ("redis-1", 2), ("redis-0", 1), ("redis-7", 1)] {
+        let look = Look { consent: consent(pod, epoch), ..held.clone() };
+        assert_eq!(hold_reason(decide(&voting(), &look)), HoldReason::MemberSilent, "{pod}@{epoch}");
+    }
+    // Nothing is lost for nothing: while somebody serves, it means nothing.
+    let serving = Look { consent: consent("redis-1", 1), ..look(&voting(), healthy()) };
+    assert_eq!(decide(&voting(), &serving), Decision::Rest);
+}
+
+fn traces(node: NodeState) -> Traces {
+    Traces { pod_exists: false, last_end: None, end_seen: false, namesake_since: None, node }
+}
+
+/// Regression "an old container's termination taken as proof for a later process of the same pod".
+#[test]
+fn what_proves_the_end_of_a_process_and_what_does_not() {
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    let serving = Serving { pod_uid: "u".into(), node: "n".into(), started: 500, ..Serving::default() };
+    let is_dead = |traces: Traces| former(&serving, &traces, now) == Former::Ended;
+    let there = |last_end| Traces { pod_exists: true, last_end, ..traces(NodeState::Ready) };
+    assert!(is_dead(there(Some(501))));
+    assert!(!is_dead(there(Some(500))), "that may be its predecessor");
+    assert!(!is_dead(there(None)));
+    assert!(!is_dead(Traces { pod_exists: true, ..traces(NodeState::Deleted) }), "the pod is still listed");
+    assert!(is_dead(Traces { end_seen: true, ..traces(NodeState::NotReady) }));
+    assert!(is_dead(traces(NodeState::Deleted)) && is_dead(traces(NodeState::OutOfService)));
+    assert!(!is_dead(traces(NodeState::NotReady)) && !is_dead(traces(NodeState::Unknown("no".into()))));
+    let namesake =
+        |age: SignedDuration| Traces { namesake_since: Some(now - age), ..traces(NodeState::Ready) };
+    assert!(!is_dead(traces(NodeState::Ready)), "its kubelet may not have ended it yet");
+    assert!(!is_dead(namesake(KUBELET_ENDS_PODS_WITHIN)));
+    assert!(is_dead(namesake(KUBELET_ENDS_PODS_WITHIN + SignedDuration::from_secs(1))));
+}

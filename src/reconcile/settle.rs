@@ -1,0 +1,242 @@
+//! Look, decide, act; until nothing is left to do in this pass.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::Pass;
+use crate::{
+    act,
+    context::Context,
+    decide::{
+        Decision, decide, elect,
+        former::{Former, NodeState, Traces, former},
+        look::Look,
+        size::size,
+        switchover, unlinked,
+        voters::glimpse,
+    },
+    error::StageError,
+    observe::{Connections, belongs, last_end, observe},
+    plan::Plan,
+    record::Record,
+    store::{self, Stored},
+    topology::topology,
+};
+
+/// Looks and acts of one pass, those of a switchover under way apart. An election needs five: look, park, look, look
+/// again, see the winner serve.
+const ROUNDS: usize = 12;
+
+/// Between the two looks of an election: kernel buffers of a dead primary's connections are drained by then.
+const ELECTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two looks at a switchover that is under way. Writers wait meanwhile, and for the Service to follow.
+const SWITCHOVER_PAUSE: Duration = Duration::from_millis(20);
+/// A switchover that takes longer is left to the next pass.
+const SWITCHOVER_DEADLINE: Duration = Duration::from_secs(10);
+/// After a switchover that did not happen: writes were paused in vain, and that must not become a habit.
+const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
+
+/// A link that comes up by itself does so within a second. DNS answers for pods are up to 30 s old, so a replica may
+/// have to be told several times.
+const LINK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Age of the earlier look that a vote needs: a replica that has just linked has to stay.
+pub(super) const VOTE_AGE: Duration = Duration::from_secs(3);
+
+/// How long a silent primary of record is waited for before others are asked to do without it: a Redis that restarts in
+/// place answers within about a second, and may hold writes that no replica has.
+const RETURN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Settles who is primary. `wish` is a pod to hand the role to where nothing else is to be done.
+pub(super) async fn settle(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    running: Option<i32>,
+    mut wish: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StageError> {
+    let mut first_look: Option<Look> = None;
+    let begun = Instant::now();
+    let mut rounds = 0;
+    while rounds < ROUNDS {
+        let Some(stored) = pass.stored.clone() else { return Ok(()) };
+        let (look, mut connections) = take_look(pass, ctx, plan, &stored.record, now).await;
+        let decision = match first_look.take() {
+            Some(first) => elect(&stored.record, &first, &look),
+            None => decide(&stored.record, &look),
+        };
+        pass.look = Some(look.clone());
+        pass.hold = None;
+        if plan.paused {
+            return Ok(());
+        }
+        let decision = match decision {
+            Decision::Rest => {
+                wish.take().map_or(Decision::Rest, |target| hand_over(target, &stored.record, &look))
+            }
+            other => other,
+        };
+        rounds += 1;
+        match decision {
+            Decision::Rest => {
+                let stalled = ctx.memory.stalled(&plan.set, unlinked(&stored.record, &look), LINK_PATIENCE);
+                act::park(&mut connections, &stalled).await?;
+                return follow(&mut connections, plan, &stored.record, &stalled).await;
+            }
+            Decision::Hold(hold) => {
+                pass.hold = Some(hold);
+                return Ok(());
+            }
+            Decision::LookAgain => {
+                first_look = Some(look);
+                sleep(ELECTION_PAUSE).await;
+            }
+            Decision::Note(record) => {
+                // Who serves and who may join now, in one write.
+                let members = size(&plan.set, plan.replicas, running, &record, &look).members;
+                write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
+            }
+            Decision::Park(pods) => act::park(&mut connections, &pods).await?,
+            Decision::Retire(pods) => act::retire(&mut connections, &pods, &stored.record).await?,
+            Decision::Promote { record, pod } => {
+                let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
+                write(pass, ctx, plan, &stored, record).await?;
+                act::promote(&mut connections, &pod, &why).await?;
+            }
+            Decision::Follow(pods) => follow(&mut connections, plan, &stored.record, &pods).await?,
+            Decision::Switch { record, from, target } => {
+                if ctx.memory.switched_in_vain_within(&plan.set, SWITCHOVER_RETRY) {
+                    return Ok(());
+                }
+                write(pass, ctx, plan, &stored, record).await?;
+                let host = plan.set.ordinal(&target).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
+                // Refused or not heard: the next look finds out which, and ends the switchover.
+                if let Err(error) = act::hand_over(&mut connections, &from, &target, &host).await {
+                    warn!(error = crate::error::chain(&error), "the switchover did not begin");
+                }
+            }
+            Decision::Await => {
+                if begun.elapsed() > SWITCHOVER_DEADLINE {
+                    return Ok(());
+                }
+                rounds -= 1;
+                sleep(SWITCHOVER_PAUSE).await;
+            }
+            Decision::Abort { record, pod } => {
+                ctx.memory.switched_in_vain(&plan.set);
+                if act::abort(&mut connections, &pod).await? {
+                    let target =
+                        stored.record.switch_to.as_ref().map(|s| s.target.clone()).unwrap_or_default();
+                    pass.switched_in_vain = Some(format!(
+                        "{target} did not take over from {pod}, which goes on as the primary; nothing was lost. It is \
+                         tried again while the reason stands"
+                    ));
+                    write(pass, ctx, plan, &stored, record).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Begins the switchover that was wished for, if the target is still fit for it.
+fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
+    let primary = record.primary.as_deref().and_then(|pod| look.member(pod));
+    let pod = look.observed.pods.iter().find(|pod| pod.name == target);
+    match (primary, pod) {
+        (Some(primary), Some(pod)) if switchover::can_take_over(look, pod) => {
+            switchover::begin(&primary, target, record)
+        }
+        _ => Decision::Rest,
+    }
+}
+
+/// Asks every server, and gathers what else there is to know at this moment.
+async fn take_look(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    record: &Record,
+    now: Timestamp,
+) -> (Look, Connections) {
+    let (observed, connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
+    ctx.metrics.count_probes(&observed);
+    let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
+    let topology = topology(host_of, record, &observed);
+    let nobody_serves = topology.serving().is_empty();
+    let former = if nobody_serves { former_process(ctx, plan, record, now).await } else { Former::default() };
+    let look = Look {
+        observed,
+        topology,
+        former,
+        before: None,
+        waited: ctx.memory.nobody_serves_for(&plan.set, nobody_serves) >= RETURN_PATIENCE,
+        consent: plan.consent.clone(),
+    };
+    let seen = glimpse(record, &look);
+    let look = Look { before: ctx.memory.glimpse(&plan.set, seen, VOTE_AGE), ..look };
+    pass.votes_pending = look.topology.instances.iter().any(|v| {
+        v.state == crate::api::status::InstanceState::InSync
+            && look.member(&v.pod).is_some_and(|c| !record.voters.contains(&c.answer.info.server.run_id))
+    });
+    (look, connections)
+}
+
+/// What is known of the process that served last.
+async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+    let Some(serving) = &record.seen_serving else { return Former::default() };
+    let pods = ctx.pods.state();
+    let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
+    let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));
+    let end_seen = ctx.ended.contains(&serving.pod_uid);
+    let namesake = of_set().find(|pod| pod.metadata.name == record.primary);
+    let node = if same.is_some() || end_seen {
+        NodeState::Unknown("not asked".to_owned())
+    } else {
+        store::node_state(&ctx.client, &serving.node).await
+    };
+    let traces = Traces {
+        pod_exists: same.is_some(),
+        last_end: same.and_then(|pod| last_end(pod)),
+        end_seen,
+        namesake_since: namesake.and_then(|pod| pod.creation_timestamp()).map(|time| time.0),
+        node,
+    };
+    former(serving, &traces, now)
+}
+
+async fn follow(
+    connections: &mut Connections,
+    plan: &Plan,
+    record: &Record,
+    pods: &[String],
+) -> Result<(), StageError> {
+    let primary = record.primary.as_deref().and_then(|pod| plan.set.ordinal(pod));
+    match primary {
+        Some(ordinal) => Ok(act::follow(connections, pods, &plan.fqdn(ordinal)).await?),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn write(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    before: &Stored,
+    record: Record,
+) -> Result<(), StageError> {
+    info!(
+        epoch = record.epoch,
+        primary = record.primary.as_deref().unwrap_or_default(),
+        switch_to = record.switch_to.as_ref().map(|s| s.target.as_str()),
+        "writing the role record"
+    );
+    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record).await?);
+    Ok(())
+}
