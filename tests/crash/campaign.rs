@@ -36,10 +36,16 @@ struct Killed<'a> {
 
 /// Runs the workloads, each call at the moments that `moments` gives for its number, and fails on what is not as
 /// undisturbed.
+///
+/// To see one failure again: `CRASH_ONLY` holds the beginning of its line, or of several.
 pub fn campaign(workloads: &[Workload], moments: impl Fn(usize) -> Vec<Moment>) {
     let begun = Instant::now();
+    let only = std::env::var("CRASH_ONLY").unwrap_or_default();
+    let is_wanted = |line: &str| line.starts_with(&only) || only.starts_with(line);
     let lab = runtime().block_on(Lab::start());
-    let undisturbed = at_once(workloads.to_vec(), |workload| {
+    let mut workloads = workloads.to_vec();
+    workloads.retain(|workload| is_wanted(&workload.to_string()));
+    let undisturbed = at_once(workloads, |workload| {
         let outcome = runtime().block_on(lab.run(workload, None, None));
         println!("{workload}: undisturbed, {} calls, {:.1?}", outcome.calls.len(), outcome.took);
         assert!(outcome.wrong.is_empty(), "{workload}, undisturbed: {:#?}", outcome.wrong);
@@ -51,10 +57,13 @@ pub fn campaign(workloads: &[Workload], moments: impl Fn(usize) -> Vec<Moment>) 
         for (number, call) in undisturbed.calls.iter().enumerate() {
             for moment in moments(number) {
                 let target = Target { call: call.clone(), moment };
-                kills.push(Kill { workload: *workload, target, undisturbed });
+                if is_wanted(&format!("{workload}: {target}")) {
+                    kills.push(Kill { workload: *workload, target, undisturbed });
+                }
             }
         }
     }
+    assert!(!kills.is_empty(), "CRASH_ONLY={only} names no call that was made");
     let results = at_once(kills, |kill| {
         // A step that fails is a result like others.
         let run = catch_unwind(AssertUnwindSafe(|| runtime().block_on(kill.run(&lab))));
@@ -113,8 +122,8 @@ fn totals(workload: Workload, undisturbed: &Outcome, results: &[&Killed]) -> Str
          undisturbed; {keys} acknowledged keys",
         undisturbed.calls.len(),
         results.len(),
-        count(Killed::was_killed),
-        count(Killed::is_missed),
+        count(|result| result.was_killed()),
+        count(|result| result.is_missed()),
         count(|result| !result.wrong().is_empty()),
     )
 }

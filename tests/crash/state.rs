@@ -105,6 +105,10 @@ pub async fn state(
             let closed = record.as_object_mut().and_then(|record| record.remove("closed")).unwrap_or_default();
             let serves = record["seenServing"]["replid"].as_str().unwrap_or_default();
             record["the served history is closed"] = Value::Bool(closed.get(serves).is_some());
+            // A process that is gone never votes again, and stays among the voters until the next of them is noted.
+            if let Some(voters) = record["voters"].as_array_mut() {
+                voters.retain(|voter| names.iter().any(|(identity, _)| voter == identity));
+            }
             object["data"]["record.json"] = record;
         }
         if path.starts_with("secrets/") {

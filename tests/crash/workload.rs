@@ -2,17 +2,22 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
-    Api, ResourceExt,
+    Api,
     api::{DeleteParams, ListParams},
 };
-use redis_operator::{api::RedisReplicaSet, redis::info};
+use redis_operator::{
+    api::RedisReplicaSet,
+    names::{RECORD_KEY, SWITCHOVER_TO},
+    record::Record,
+    redis::info,
+};
 use serde_json::{Value, json};
 
 use crate::{
     operator::{Kubelet, NO_IMAGE, until},
-    sets::apply,
+    sets::apply_with,
     writer::Writer,
 };
 
@@ -31,6 +36,8 @@ pub enum Workload {
     Scale,
     /// The pod template changes.
     Roll,
+    /// The primary is moved to another pod and back.
+    Switchover,
     /// The primary's process is killed.
     Failover,
     /// An image that cannot be pulled, and back again.
@@ -40,10 +47,11 @@ pub enum Workload {
 }
 
 /// All of them.
-pub const WORKLOADS: [Workload; 6] = [
+pub const WORKLOADS: [Workload; 7] = [
     Workload::Create,
     Workload::Scale,
     Workload::Roll,
+    Workload::Switchover,
     Workload::Failover,
     Workload::BadSpec,
     Workload::Recreate,
@@ -55,6 +63,8 @@ pub struct Subject {
     pub sets: Api<RedisReplicaSet>,
     /// The pods of its namespace.
     pub pods: Api<Pod>,
+    /// The record is one of these.
+    pub config_maps: Api<ConfigMap>,
     /// What runs them.
     pub kubelet: Arc<Kubelet>,
 }
@@ -65,6 +75,7 @@ impl fmt::Display for Workload {
             Self::Create => "create",
             Self::Scale => "scale",
             Self::Roll => "roll",
+            Self::Switchover => "switchover",
             Self::Failover => "failover",
             Self::BadSpec => "bad-spec",
             Self::Recreate => "recreate",
@@ -78,6 +89,7 @@ impl Workload {
         if self != Self::Create {
             subject.apply(json!({"replicas": 3})).await;
             until("the set is ready", PATIENCE, async || subject.ready(3).await).await;
+            until("both replicas may vote", PATIENCE, async || subject.voters(2).await).await;
         }
     }
 
@@ -92,6 +104,11 @@ impl Workload {
             }
             Self::Roll => {
                 subject.apply(json!({"replicas": 3, "podAnnotations": {"example.com/restarted": "1"}})).await;
+            }
+            Self::Switchover => {
+                subject.apply_at("redis-1", json!({"replicas": 3})).await;
+                until("redis-1 is the primary", PATIENCE, async || subject.primary("redis-1").await).await;
+                subject.apply(json!({"replicas": 3})).await;
             }
             Self::Failover => {
                 let kill = async || {
@@ -124,8 +141,26 @@ impl Workload {
 }
 
 impl Subject {
+    /// With a home for the primary, so that every run ends with the same one, and at once: without being asked, it
+    /// returns home only to a pod that has been up for a while.
     async fn apply(&self, spec: Value) {
-        apply(&self.sets, NAME, spec).await;
+        self.apply_at("redis-0", spec).await;
+    }
+
+    async fn apply_at(&self, home: &str, spec: Value) {
+        apply_with(&self.sets, NAME, json!({ SWITCHOVER_TO: home }), spec).await;
+    }
+
+    async fn primary(&self, pod: &str) -> Option<()> {
+        let set = self.sets.get(NAME).await.unwrap();
+        (self.settled(&set) && set.status?.primary?.pod == pod).then_some(())
+    }
+
+    /// Whether the record has this many voters: the last thing that a set at rest waits for.
+    async fn voters(&self, count: usize) -> Option<()> {
+        let record = self.config_maps.get_opt(&format!("{NAME}-record")).await.unwrap()?.data?;
+        let record: Record = serde_json::from_str(&record[RECORD_KEY]).unwrap();
+        (record.voters.len() == count).then_some(())
     }
 
     /// Whether the status says that all is as the present spec wants it, with this many pods.
@@ -160,10 +195,5 @@ impl Subject {
         let primary = info::parse_replication(&text).ok()?;
         let all = primary.replicas.len() == 2 && primary.replicas.iter().all(|r| r.offset == primary.offset);
         all.then_some(())
-    }
-
-    /// Names of the pods that exist.
-    pub async fn pod_names(&self) -> Vec<String> {
-        self.pods.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect()
     }
 }

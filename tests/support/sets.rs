@@ -50,8 +50,14 @@ pub async fn create_namespace(client: &Client, name: &str) {
 
 /// Applies a set with this spec.
 pub async fn apply(sets: &Api<RedisReplicaSet>, name: &str, spec: Value) {
+    apply_with(sets, name, json!({}), spec).await;
+}
+
+/// Applies a set with these annotations and this spec.
+pub async fn apply_with(sets: &Api<RedisReplicaSet>, name: &str, annotations: Value, spec: Value) {
     let manifest = json!({
-        "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "metadata": {"name": name}, "spec": spec,
+        "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+        "metadata": {"name": name, "annotations": annotations}, "spec": spec,
     });
     sets.patch(name, &PatchParams::apply("user").force(), &Patch::Apply(&manifest)).await.unwrap();
 }
