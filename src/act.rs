@@ -153,7 +153,13 @@ fn connection<'a>(
     what: &'static str,
 ) -> Result<&'a mut crate::redis::connection::Connection, ActError> {
     connections.get_mut(pod).ok_or_else(|| {
-        redis(what, pod, ProbeFailure::Connection("no connection from the last look".to_owned()))
+        redis(
+            what,
+            pod,
+            ProbeFailure::Connection(
+                "no connection from the last look, or another operator leads now".to_owned(),
+            ),
+        )
     })
 }
 

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     decide::voters::Glimpse,
+    lease::Mandate,
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
@@ -35,6 +36,8 @@ pub struct Context {
     pub settings: Settings,
     /// All pods of all sets, as the watch shows them.
     pub pods: Store<Pod>,
+    /// Until when this process may act.
+    pub mandate: Mandate,
     /// Pods whose end the watch has shown.
     pub ended: Arc<Ended>,
     /// The one publisher of Events.

@@ -3,7 +3,10 @@
 //! The clock of another machine is never trusted: a foreign claim counts as expired when this process has seen it
 //! unchanged for its whole duration, by its own monotonic clock (as client-go's leader election does).
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -35,6 +38,30 @@ pub struct Lost {
     holder: String,
 }
 
+/// Until when this process may act. Asked at the moment of an act: a process that was frozen goes on where it stood, and
+/// another leads by then.
+#[derive(Clone, Debug, Default)]
+pub struct Mandate(Arc<Mutex<Option<Instant>>>);
+
+impl Mandate {
+    /// Whether the last success is recent enough.
+    pub fn holds(&self) -> bool {
+        !self.left().is_zero()
+    }
+
+    /// How long this process may still act without another success.
+    fn left(&self) -> Duration {
+        let claimed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.map_or(Duration::ZERO, |claimed| RENEW_DEADLINE.saturating_sub(claimed.elapsed()))
+    }
+
+    /// Takes the time at which the claim that succeeded last was sent. Others count from when they see it, which is
+    /// later.
+    fn claimed(&self, sent: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent);
+    }
+}
+
 /// One operator's view of the Lease.
 pub struct LeaderElection {
     api: Api<Lease>,
@@ -42,14 +69,24 @@ pub struct LeaderElection {
     now: fn() -> jiff::Timestamp,
     /// The foreign claim seen last, and since when it has been unchanged.
     seen: Option<(String, Instant)>,
-    /// When this process sent the claim that succeeded last. Others count from when they see it, which is later.
-    claimed: Option<Instant>,
+    mandate: Mandate,
 }
 
 impl LeaderElection {
     /// An election in `namespace`, under this process' `identity`.
     pub fn new(client: Client, namespace: &str, identity: String, now: fn() -> jiff::Timestamp) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, now, seen: None, claimed: None }
+        Self {
+            api: Api::namespaced(client, namespace),
+            identity,
+            now,
+            seen: None,
+            mandate: Mandate::default(),
+        }
+    }
+
+    /// What acts ask whether they may.
+    pub fn mandate(&self) -> Mandate {
+        self.mandate.clone()
     }
 
     /// Waits until this process holds the Lease.
@@ -58,7 +95,7 @@ impl LeaderElection {
             let sent = Instant::now();
             match timeout(RENEW_DEADLINE, self.claim()).await {
                 Ok(Ok(Claim::Held)) => {
-                    self.claimed = Some(sent);
+                    self.mandate.claimed(sent);
                     info!(identity = self.identity, "leading");
                     return;
                 }
@@ -73,23 +110,18 @@ impl LeaderElection {
     /// Renews until that fails for too long or somebody else holds the Lease.
     pub async fn keep(&mut self) -> Lost {
         loop {
-            sleep(PERIOD.min(self.left())).await;
-            let (sent, left) = (Instant::now(), self.left());
+            sleep(PERIOD.min(self.mandate.left())).await;
+            let (sent, left) = (Instant::now(), self.mandate.left());
             match timeout(left, self.claim()).await {
-                Ok(Ok(Claim::Held)) => self.claimed = Some(sent),
+                Ok(Ok(Claim::Held)) => self.mandate.claimed(sent),
                 Ok(Ok(Claim::Foreign(holder))) => return Lost { holder },
                 Ok(Err(error)) => warn!(error = crate::error::chain(&error), "cannot renew the Lease"),
                 Err(_) => {}
             }
-            if self.left().is_zero() {
+            if !self.mandate.holds() {
                 return Lost { holder: "somebody else".to_owned() };
             }
         }
-    }
-
-    /// How long this process may still act without another success.
-    fn left(&self) -> Duration {
-        self.claimed.map_or(Duration::ZERO, |claimed| RENEW_DEADLINE.saturating_sub(claimed.elapsed()))
     }
 
     /// Frees the Lease, so that the next operator need not wait for it to expire.
@@ -273,10 +305,13 @@ mod tests {
         let api = FakeApi::answering([]);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let _guard = runtime.enter();
-        let mut election = election(&api);
-        assert_eq!(election.left(), Duration::ZERO, "without a claim");
-        election.claimed = Instant::now().checked_sub(RENEW_DEADLINE);
-        assert_eq!(election.left(), Duration::ZERO);
+        let election = election(&api);
+        let mandate = election.mandate();
+        assert!(!mandate.holds(), "without a claim");
+        election.mandate.claimed(Instant::now());
+        assert!(mandate.holds());
+        election.mandate.claimed(Instant::now().checked_sub(RENEW_DEADLINE).unwrap());
+        assert!(!mandate.holds());
         assert!(RENEW_DEADLINE + PERIOD < DURATION, "clocks may run differently fast");
     }
 }

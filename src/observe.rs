@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{ResourceExt, runtime::reflector::Store};
 
 use crate::{
+    lease::Mandate,
     names::{REDIS_CONTAINER, REDIS_PORT, SetName},
     observed::{NoAnswer, Observed, ObservedPod},
     plan::Plan,
@@ -28,14 +29,26 @@ pub const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 const PROBES_AT_ONCE: usize = 9;
 
 /// The connections over which a look was taken, by pod name. An act goes over these and no others, so that it
-/// reaches the process that was seen.
-pub type Connections = BTreeMap<String, Connection>;
+/// reaches the process that was seen, and only while this operator leads.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: BTreeMap<String, Connection>,
+    mandate: Mandate,
+}
+
+impl Connections {
+    /// The connection to a pod's server; none where it did not answer, or where this operator no longer leads.
+    pub fn get_mut(&mut self, pod: &str) -> Option<&mut Connection> {
+        if self.mandate.holds() { self.open.get_mut(pod) } else { None }
+    }
+}
 
 /// Looks at all pods of a set.
 pub async fn observe(
     pods: &Store<Pod>,
     plan: &Plan,
     password: Option<&Password>,
+    mandate: &Mandate,
     now: Timestamp,
 ) -> (Observed, Connections) {
     let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = pods
@@ -64,10 +77,10 @@ pub async fn observe(
     .await;
 
     let mut observed = Observed::default();
-    let mut connections = Connections::new();
+    let mut connections = Connections { open: BTreeMap::new(), mandate: mandate.clone() };
     for (ordinal, pod, answer) in asked {
         let answer = answer.map(|(answer, connection)| {
-            connections.insert(pod.name_any(), connection);
+            connections.open.insert(pod.name_any(), connection);
             answer
         });
         observed.pods.push(observed_pod(ordinal, &pod, answer, now));

@@ -105,6 +105,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         client: client.clone(),
         settings: settings.settings(),
         pods,
+        mandate: election.mandate(),
         ended,
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(&metrics),

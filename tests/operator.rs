@@ -289,6 +289,14 @@ async fn the_life_of_a_set() {
                 .then_some(())
         })
         .await;
+        // Votes are noted a few seconds after all replicas are in sync.
+        until("all replicas have their votes", PATIENCE, async || {
+            let record =
+                Api::<ConfigMap>::namespaced(client.clone(), "life").get("redis-record").await.unwrap();
+            let record: Value = serde_json::from_str(&record.data.unwrap()["record.json"]).unwrap();
+            (record["voters"].as_array().is_some_and(|voters| voters.len() == 2)).then_some(())
+        })
+        .await;
         let before = writes(plane, user).len();
         // The one wait for nothing to happen.
         tokio::time::sleep(Duration::from_secs(30)).await;

@@ -35,21 +35,21 @@ pub fn glimpse(record: &Record, look: &Look) -> Option<Glimpse> {
     })
 }
 
-/// The voters to write into the record now, if that is worth a write: some are new, and every other replica that
-/// answers is one too, for each write counts and they come in a row at a start.
+/// The voters to write into the record now: all other members, once each of them is one. Rule 4b needs them all, so fewer
+/// are not worth a write.
 pub(super) fn noted(record: &Record, look: &Look) -> Option<BTreeSet<String>> {
-    let replicas: Vec<Candidate<'_>> =
-        look.members().into_iter().filter(|c| record.primary.as_deref() != Some(c.pod)).collect();
-    let run_id = |c: &Candidate<'_>| c.answer.info.server.run_id.clone();
-    let is_voter = |c: &Candidate<'_>| record.voters.contains(&run_id(c)) || votes(c, record, look);
-    let has_new = replicas.iter().any(|c| !record.voters.contains(&run_id(c)));
-    if !has_new || !replicas.iter().all(is_voter) {
-        return None;
+    let others = record.members.iter().filter(|pod| record.primary.as_ref() != Some(pod));
+    let mut voters = BTreeSet::new();
+    for pod in others {
+        let replica = look.member(pod)?;
+        let run_id = &replica.answer.info.server.run_id;
+        if !record.voters.contains(run_id) && !votes(&replica, record, look) {
+            return None;
+        }
+        voters.insert(run_id.clone());
     }
-    // A process that is gone never comes back under its run_id. One that is only silent may.
-    let nobody_silent = record.members.iter().all(|pod| look.member(pod).is_some());
-    let kept = if nobody_silent { BTreeSet::new() } else { record.voters.clone() };
-    Some(kept.into_iter().chain(replicas.iter().map(run_id)).collect())
+    // Processes that are gone never come back under their run_id; they leave with the next write.
+    (!voters.is_subset(&record.voters)).then_some(voters)
 }
 
 fn votes(replica: &Candidate<'_>, record: &Record, look: &Look) -> bool {

@@ -165,7 +165,7 @@ async fn take_look(
     record: &Record,
     now: Timestamp,
 ) -> (Look, Connections) {
-    let (observed, connections) = observe(&ctx.pods, plan, pass.password.as_ref(), now).await;
+    let (observed, connections) = observe(&ctx.pods, plan, pass.password.as_ref(), &ctx.mandate, now).await;
     ctx.metrics.count_probes(&observed);
     let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
     let topology = topology(host_of, record, &observed);

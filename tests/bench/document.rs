@@ -43,11 +43,18 @@ How it is measured, on the cluster of `hack/cluster` (three nodes, control plane
 ";
 
 /// The whole document.
-pub fn document(lab: &Lab, command: &str, rest_seconds: u64, findings: &Findings) -> Result<String, Failure> {
+///
+/// `checkout` is the commit at the run's beginning.
+pub fn document(
+    lab: &Lab,
+    command: &str,
+    checkout: &str,
+    rest_seconds: u64,
+    findings: &Findings,
+) -> Result<String, Failure> {
     let mut text = String::from("# Figures\n\n");
     let date = now().strftime("%Y-%m-%d");
-    let commit = machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default();
-    writeln!(text, "Written by `{command}` on {date}, checkout {}. Do not edit.\n", commit.trim())?;
+    writeln!(text, "Written by `{command}` on {date}, checkout {checkout}. Do not edit.\n")?;
     writeln!(text, "- Machine: {}", machine::description()?)?;
     writeln!(text, "- {}", lab.versions)?;
     if findings.foreign > 0 {

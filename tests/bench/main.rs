@@ -122,6 +122,8 @@ fn bench(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
     let mut figures = Figures::default();
+    // Now: who works on beside the benchmark may commit.
+    let checkout = machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default();
     let foreign = lab.foreign_sets().await?;
     if foreign > 0 {
         println!("WARNING: {foreign} other sets are in this cluster; figures about rest are not of rest");
@@ -174,7 +176,7 @@ async fn measure(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
 
     let foreign = foreign.max(lab.foreign_sets().await?);
     let findings = Findings { figures, rest, ephemeral, volumes, foreign };
-    let text = document::document(lab, &command(arguments), arguments.rest, &findings)?;
+    let text = document::document(lab, &command(arguments), checkout.trim(), arguments.rest, &findings)?;
     println!("\n{text}");
     std::fs::write(&arguments.output, text)?;
     println!("written to {}", arguments.output.display());
