@@ -79,7 +79,9 @@ async fn hand_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         return unanswered();
     }
     let Ok(answer) = shared.api_server.send(request).await else { return unanswered() };
-    let (head, body) = answer.into_parts();
+    let (mut head, body) = answer.into_parts();
+    // It is sent in one piece.
+    head.headers.remove(header::TRANSFER_ENCODING);
     let Ok(body) = body.collect_bytes().await else { return unanswered() };
     match moment {
         Some(Moment::Unanswered) => {

@@ -115,7 +115,7 @@ impl Lab {
         let keys = writer.stop();
         wrong.extend(check_keys(&kubelet, &keys).await);
         let calls = trap.calls();
-        if !wrong.is_empty() {
+        if !wrong.is_empty() || undisturbed.is_none() {
             self.keep_log(&namespace, &trap, &calls, &wrong);
         }
         Outcome { calls, state, killed: trap.restarts() > 0, keys: keys.len(), took, wrong }
@@ -164,7 +164,9 @@ impl Lab {
         }
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{namespace}.log"));
         std::fs::write(&path, text + &trap.log()).unwrap();
-        println!("log of the operator: {}", path.display());
+        if !wrong.is_empty() {
+            println!("log of the operator: {}", path.display());
+        }
     }
 }
 
