@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub enum Workload {
     /// A set of three is created.
     Create,
-    /// 3 → 5 → 2.
+    /// 3 → 5 → 2, and the primary is among those who go.
     Scale,
     /// The pod template changes.
     Roll,
@@ -100,6 +100,9 @@ impl Workload {
             Self::Scale => {
                 subject.apply(json!({"replicas": 5})).await;
                 until("five are ready", PATIENCE, async || subject.ready(5).await).await;
+                // What is to be removed then is the primary.
+                subject.apply_at("redis-4", json!({"replicas": 5})).await;
+                until("redis-4 is the primary", PATIENCE, async || subject.primary("redis-4").await).await;
                 subject.apply(json!({"replicas": 2})).await;
             }
             Self::Roll => {
