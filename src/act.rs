@@ -1,5 +1,7 @@
 //! Carrying out a decision: over the connection that it was decided on, or with the pod's UID as precondition.
 
+pub mod role;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -39,6 +41,14 @@ pub enum ActError {
     /// The API server refused to delete a pod.
     #[error("cannot delete pod {pod}")]
     Delete {
+        /// The pod.
+        pod: String,
+        /// Answer of the API server.
+        source: kube::Error,
+    },
+    /// The API server refused to change a pod's label.
+    #[error("cannot change the role label of pod {pod}")]
+    Label {
         /// The pod.
         pod: String,
         /// Answer of the API server.

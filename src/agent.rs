@@ -6,6 +6,7 @@
 //!             members ──ask──▶ answers ──decide──▶ follow or park ──config──▶ redis.conf ──▶ exec redis-server
 //!                        IO               pure                       pure
 //! probe     the kubelet's question: does this Redis answer?
+//! prestop   the container's preStop hook: wait until the primary was moved away from here
 //! ```
 //!
 //! The agent never makes its Redis a primary and never follows a name that it read in a file: it follows a peer
@@ -17,6 +18,7 @@ pub mod config;
 pub mod data;
 pub mod decide;
 pub mod install;
+pub mod prestop;
 pub mod probe;
 pub mod start;
 pub mod wire;

@@ -1,6 +1,6 @@
 //! IO: makes the live objects say what is desired, by server-side apply.
 //!
-//! What already says it is not sent: at rest a pass costs the four reads of [`fetch`] and no write.
+//! What already says it is not sent: at rest a pass costs the six reads of [`fetch`] and no write.
 
 use std::fmt::{self, Debug};
 
@@ -34,6 +34,10 @@ use crate::{
 pub struct Live {
     /// `<name>-headless`.
     pub headless: Option<Service>,
+    /// `<name>`.
+    pub primary: Option<Service>,
+    /// `<name>-replicas`.
+    pub replicas: Option<Service>,
     /// `<name>-config`.
     pub config_map: Option<ConfigMap>,
     /// `<name>`.
@@ -163,13 +167,15 @@ impl<K> Child for K where
 
 /// Reads the children.
 pub async fn fetch(client: &Client, set: &SetName) -> Result<Live, ApplyError> {
-    let (headless, config_map, stateful_set, disruption_budget) = try_join!(
+    let (headless, primary, replicas, config_map, stateful_set, disruption_budget) = try_join!(
         get(client, set, set.headless_service()),
+        get(client, set, set.primary_service()),
+        get(client, set, set.replicas_service()),
         get(client, set, set.config_map()),
         get(client, set, set.stateful_set()),
         get(client, set, set.disruption_budget()),
     )?;
-    Ok(Live { headless, config_map, stateful_set, disruption_budget })
+    Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget })
 }
 
 async fn get<K: Child>(client: &Client, set: &SetName, name: String) -> Result<Option<K>, ApplyError> {
@@ -193,8 +199,10 @@ pub fn apply<'a>(
     live: Live,
 ) -> BoxFuture<'a, Result<Applied, ApplyError>> {
     Box::pin(async move {
-        let Desired { headless, config_map, stateful_set, disruption_budget } = desired;
-        refuse_foreign(plan, live.headless.as_ref())?;
+        let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } = desired;
+        for service in [&live.headless, &live.primary, &live.replicas] {
+            refuse_foreign(plan, service.as_ref())?;
+        }
         refuse_foreign(plan, live.config_map.as_ref())?;
         refuse_foreign(plan, live.stateful_set.as_ref())?;
         if disruption_budget.is_some() {
@@ -204,6 +212,8 @@ pub fn apply<'a>(
 
         let mut writes = Vec::new();
         ensure(client, headless, live.headless, &mut writes).await?;
+        ensure(client, primary, live.primary, &mut writes).await?;
+        ensure(client, replicas, live.replicas, &mut writes).await?;
         ensure(client, config_map, live.config_map, &mut writes).await?;
         match disruption_budget {
             Some(budget) => {

@@ -1,7 +1,7 @@
 //! What every pass shares.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -25,6 +25,7 @@ use crate::{
     monitor::Monitor,
     names::SetName,
     pods::Ended,
+    roles::Change,
     settings::Settings,
 };
 
@@ -38,6 +39,8 @@ pub struct Context {
     pub pods: Store<Pod>,
     /// Until when this process may act.
     pub mandate: Mandate,
+    /// A pass that takes longer is given up.
+    pub pass_deadline: Duration,
     /// Pods whose end the watch has shown.
     pub ended: Arc<Ended>,
     /// The one publisher of Events.
@@ -80,6 +83,10 @@ struct Remembered {
     glimpse: Option<(Glimpse, Instant)>,
     /// Replicas whose link is down, since when, or since they were told anew.
     unlinked: HashMap<String, Instant>,
+    /// UIDs of pods that do not truly follow, since when.
+    unsynced: HashMap<String, Instant>,
+    /// Pods whose label was changed, with the version over which that was done.
+    relabelled: HashMap<String, String>,
 }
 
 impl Memory {
@@ -138,6 +145,31 @@ impl Memory {
             due
         });
         stalled
+    }
+
+    /// For how long each of these pods (by UID) does not truly follow. Whoever is not among them starts anew.
+    pub fn unsynced_for(&self, set: &SetName, unsynced: Vec<String>) -> BTreeMap<String, Duration> {
+        self.with(set, |remembered| {
+            let since = &mut remembered.unsynced;
+            since.retain(|uid, _| unsynced.contains(uid));
+            let time = |uid: String| (uid.clone(), since.entry(uid).or_insert_with(Instant::now).elapsed());
+            unsynced.into_iter().map(time).collect()
+        })
+    }
+
+    /// Those of the changes that were not made yet. The watch may be behind: a change that was made over the very
+    /// version of the pod that is seen again is not made twice.
+    pub fn not_made_yet(&self, set: &SetName, mut changes: Vec<Change>) -> Vec<Change> {
+        self.with(set, |remembered| {
+            changes.retain(|change| remembered.relabelled.get(&change.pod) != Some(&change.version));
+        });
+        changes
+    }
+
+    /// Remembers changes that were made.
+    pub fn made(&self, set: &SetName, changes: Vec<Change>) {
+        let made = changes.into_iter().map(|change| (change.pod, change.version));
+        self.with(set, |remembered| remembered.relabelled.extend(made));
     }
 
     /// For how long nobody has been serving, as far as this process knows.

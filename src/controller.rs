@@ -183,3 +183,82 @@ fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
 pub fn triggers() -> (monitor::Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>) {
     mpsc::unbounded()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        context::Memory,
+        fake_api::{FakeApi, Fate},
+        metrics::Metrics,
+        monitor::Monitor,
+        pods,
+        settings::Settings,
+    };
+    use kube::runtime::{
+        events::{Recorder, Reporter},
+        reflector,
+    };
+    use serde_json::{Value, json};
+
+    #[expect(clippy::disallowed_methods, reason = "the one Recorder of a test")]
+    fn context(api: &FakeApi) -> Arc<Context> {
+        Arc::new(Context {
+            client: api.client(),
+            settings: Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() },
+            pods: reflector::store().0,
+            mandate: crate::lease::Mandate::default(),
+            pass_deadline: Duration::from_millis(200),
+            ended: Arc::new(pods::Ended::default()),
+            recorder: Recorder::new(
+                api.client(),
+                Reporter { controller: "redis-operator".into(), instance: None },
+            ),
+            metrics: Arc::new(Metrics::default()),
+            monitor: Monitor::new(triggers().0),
+            memory: Memory::default(),
+        })
+    }
+
+    fn set() -> Value {
+        json!({
+            "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+            "metadata": {"name": "redis", "namespace": "lab", "uid": "u", "generation": 1}, "spec": {},
+        })
+    }
+
+    fn event() -> Value {
+        json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}, "eventTime": null})
+    }
+
+    /// One pass whose reads meet with this.
+    async fn pass_that_meets(fate: Fate) -> (Action, Value) {
+        let api = FakeApi::failing(fate, [(200, set()), (201, event()), (201, event())]);
+        let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
+        let next = pass(Arc::new(guarded), context(&api)).await.unwrap();
+        let status = api.requests().into_iter().find(|sent| sent.path.ends_with("/redis/status")).unwrap();
+        (next, status.body["status"].clone())
+    }
+
+    fn reason(status: &Value, type_: &str) -> (String, String) {
+        let all = status["conditions"].as_array().unwrap();
+        let condition = all.iter().find(|c| c["type"] == type_).unwrap();
+        let text = |field: &str| condition[field].as_str().unwrap().to_owned();
+        (text("status"), text("reason"))
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_pass_and_stands_in_the_status() {
+        let (next, status) = pass_that_meets(Fate::Panic).await;
+        assert_eq!(reason(&status, "Degraded"), ("True".into(), "Panicked".into()));
+        assert_eq!(reason(&status, "Ready"), ("Unknown".into(), "Panicked".into()));
+        assert_ne!(next, Action::await_change(), "it is tried again");
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_hangs_is_given_up_and_stands_in_the_status() {
+        let (next, status) = pass_that_meets(Fate::Silence).await;
+        assert_eq!(reason(&status, "Degraded"), ("True".into(), "DeadlineExceeded".into()));
+        assert_ne!(next, Action::await_change(), "it is tried again");
+    }
+}

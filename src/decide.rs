@@ -3,6 +3,7 @@
 //! Pure, and one decision at a time: the caller acts on it, looks again, and asks again. What these rules do not
 //! cover is a [`Hold`]: nothing is done, and the status says what is missing.
 
+mod bootstrap;
 pub mod election;
 pub mod former;
 pub mod look;
@@ -12,6 +13,7 @@ pub mod size;
 pub mod switchover;
 pub mod voters;
 
+use bootstrap::first_primary;
 pub use election::elect;
 use election::{no_winner, nobody_serves, silent, silent_members};
 use look::Look;
@@ -122,7 +124,7 @@ pub fn decide(record: &Record, look: &Look) -> Decision {
     let primary = serving.iter().find(|v| record.primary.as_deref() == Some(v.pod.as_str()));
     match (primary, serving.as_slice()) {
         (Some(primary), _) => primary_serves(primary, record, look),
-        (None, []) => nobody_serves(record, look),
+        (None, []) => first_primary(record, look).unwrap_or_else(|| nobody_serves(record, look)),
         (None, [one]) if !record.sure => adopt(one, record, look),
         (None, strangers) => strangers_serve(strangers, record, look, false),
     }

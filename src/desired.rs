@@ -21,6 +21,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+pub use self::disruption_budget::disruptions;
 use crate::plan::Plan;
 
 /// How far the operator has come with a set.
@@ -28,6 +29,8 @@ use crate::plan::Plan;
 pub struct Stage {
     /// Pods that may exist now: the operator adds one at a time, and only behind a verified member.
     pub pods: i32,
+    /// Pods that a drain may take at a time: [`disruptions`].
+    pub disruptions: i32,
 }
 
 /// The objects of one set.
@@ -35,6 +38,10 @@ pub struct Stage {
 pub struct Desired {
     /// The headless Service: one DNS name for each pod.
     pub headless: Service,
+    /// The Service of the primary.
+    pub primary: Service,
+    /// The Service of the replicas.
+    pub replicas: Service,
     /// The user's redis.conf directives.
     pub config_map: ConfigMap,
     /// The pods.
@@ -48,9 +55,12 @@ pub fn desired(plan: &Plan, stage: Stage) -> Desired {
     let config = config_map::redis_conf(plan);
     Desired {
         headless: service::headless(plan),
+        primary: service::primary(plan),
+        replicas: service::replicas(plan),
         stateful_set: stateful_set::stateful_set(plan, stage, &config),
         config_map: config_map::config_map(plan, config),
-        disruption_budget: (plan.replicas > 1).then(|| disruption_budget::disruption_budget(plan)),
+        disruption_budget: (plan.replicas > 1)
+            .then(|| disruption_budget::disruption_budget(plan, stage.disruptions)),
     }
 }
 
@@ -78,7 +88,7 @@ mod tests {
         }))
         .unwrap();
         let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
-        desired(&plan(&resource, &settings).unwrap(), Stage { pods })
+        desired(&plan(&resource, &settings).unwrap(), Stage { pods, disruptions: 1 })
     }
 
     fn template(desired: &Desired) -> Value {
@@ -99,6 +109,7 @@ mod tests {
             for selector in [
                 value["spec"]["selector"]["matchLabels"].clone(),
                 serde_json::to_value(&desired.headless).unwrap()["spec"]["selector"].clone(),
+                serde_json::to_value(&desired.replicas).unwrap()["spec"]["selector"].clone(),
                 serde_json::to_value(of(&json!({}), 1).disruption_budget).unwrap()["spec"]["selector"]["matchLabels"]
                     .clone(),
             ] {
@@ -113,6 +124,25 @@ mod tests {
             serde_json::to_value(&plain.stateful_set).unwrap()["spec"]["selector"],
             serde_json::to_value(&full.stateful_set).unwrap()["spec"]["selector"]
         );
+    }
+
+    #[test]
+    fn the_services_by_role_choose_by_the_label_alone() {
+        let desired = of(&json!({}), 3);
+        let selector = |service: &Service| {
+            let mut selector = service.spec.clone().unwrap().selector.unwrap();
+            let role = selector.remove(labels::ROLE).unwrap();
+            assert_eq!(Some(selector), desired.headless.spec.clone().unwrap().selector);
+            role
+        };
+        assert_eq!(
+            (selector(&desired.primary), selector(&desired.replicas)),
+            ("primary".into(), "replica".into())
+        );
+        // It moves from pod to pod: nothing that never changes may be made of it.
+        let fixed = serde_json::to_value(&desired.stateful_set).unwrap()["spec"]["selector"].to_string()
+            + &serde_json::to_value(&desired.disruption_budget).unwrap()["spec"]["selector"].to_string();
+        assert!(!fixed.contains(labels::ROLE), "{fixed}");
     }
 
     #[test]

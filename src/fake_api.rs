@@ -19,9 +19,19 @@ pub struct Sent {
     pub body: Value,
 }
 
+/// What becomes of a request.
+#[derive(Clone, Copy)]
+pub enum Fate {
+    /// The client itself fails in a way that nobody foresaw.
+    Panic,
+    /// No answer ever comes.
+    Silence,
+}
+
 /// The server.
 #[derive(Clone, Default)]
 pub struct FakeApi {
+    reads: Option<Fate>,
     answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
     requests: Arc<Mutex<Vec<Sent>>>,
 }
@@ -30,6 +40,11 @@ impl FakeApi {
     /// Answers the requests in turn with these HTTP codes and bodies, and fails the test at one more.
     pub fn answering(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
         Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() }
+    }
+
+    /// The same, but each GET meets this fate.
+    pub fn failing(reads: Fate, answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
+        Self { reads: Some(reads), ..Self::answering(answers) }
     }
 
     /// A refusal.
@@ -59,6 +74,11 @@ impl FakeApi {
             path: head.uri.path().to_owned(),
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         });
+        match self.reads {
+            Some(Fate::Panic) if head.method == http::Method::GET => panic!("made up"),
+            Some(Fate::Silence) if head.method == http::Method::GET => std::future::pending().await,
+            _ => {}
+        }
         let (code, answer) = self.answers.lock().unwrap().pop_front().expect("one request too many");
         Ok(http::Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
     }

@@ -144,7 +144,7 @@ mod tests {
         }))
         .unwrap();
         let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: agent.into() };
-        desired(&plan(&resource, &settings).unwrap(), Stage { pods: 3 }).stateful_set
+        desired(&plan(&resource, &settings).unwrap(), Stage { pods: 3, disruptions: 1 }).stateful_set
     }
 
     /// As the API server stores it: canonical quantities and defaults.

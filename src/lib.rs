@@ -44,6 +44,7 @@ pub mod reconcile;
 pub mod record;
 pub mod redis;
 pub mod requeue;
+pub mod roles;
 pub mod run;
 pub mod settings;
 pub mod status;

@@ -269,7 +269,7 @@ mod tests {
     use super::*;
     use crate::{
         api::status::{InstanceStatus, Primary},
-        observed::ObservedPod,
+        observed::{ObservedPod, RoleLabel},
         redis::{
             info::{Flavour, Info, Persistence, Replication, Server},
             probe::Answer,
@@ -317,6 +317,7 @@ mod tests {
             terminating: false,
             revision: None,
             stuck: None,
+            label: RoleLabel::default(),
             answer,
         });
         Look { observed: Observed { pods: pods.collect() }, topology: Topology::default(), ..Look::default() }

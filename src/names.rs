@@ -69,6 +69,16 @@ impl SetName {
         format!("{}-headless", self.name)
     }
 
+    /// The Service that leads to the primary, named like the set.
+    pub fn primary_service(&self) -> String {
+        self.name.clone()
+    }
+
+    /// The Service that leads to the replicas that may be read.
+    pub fn replicas_service(&self) -> String {
+        format!("{}-replicas", self.name)
+    }
+
     /// The `ConfigMap` with the user's redis.conf directives.
     pub fn config_map(&self) -> String {
         format!("{}-config", self.name)
@@ -126,6 +136,19 @@ mod tests {
         let set = SetName::new("default", "redis");
         assert_eq!(set.fqdn(0, "cluster.local"), "redis-0.redis-headless.default.svc.cluster.local");
         assert_eq!(set.headless_service(), "redis-headless");
+        assert_eq!(
+            (set.primary_service().as_str(), set.replicas_service().as_str()),
+            ("redis", "redis-replicas")
+        );
+    }
+
+    /// A Service's name is a DNS label, of at most 63 characters.
+    #[test]
+    fn the_longest_name_leaves_room_for_every_service() {
+        let set = SetName::new("default", "x".repeat(crate::api::spec::MAX_NAME_LENGTH));
+        for service in [set.primary_service(), set.replicas_service(), set.headless_service()] {
+            assert!(service.len() <= 63, "{service}");
+        }
     }
 
     #[test]

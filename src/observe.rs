@@ -10,9 +10,10 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{ResourceExt, runtime::reflector::Store};
 
 use crate::{
+    desired::labels,
     lease::Mandate,
     names::{REDIS_CONTAINER, REDIS_PORT, SetName},
-    observed::{NoAnswer, Observed, ObservedPod},
+    observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
     plan::Plan,
     redis::{
         connection::Connection,
@@ -40,6 +41,11 @@ impl Connections {
     /// The connection to a pod's server; none where it did not answer, or where this operator no longer leads.
     pub fn get_mut(&mut self, pod: &str) -> Option<&mut Connection> {
         if self.mandate.holds() { self.open.get_mut(pod) } else { None }
+    }
+
+    /// The same, for acts that go out at the same time.
+    pub fn remove(&mut self, pod: &str) -> Option<Connection> {
+        if self.mandate.holds() { self.open.remove(pod) } else { None }
     }
 }
 
@@ -125,6 +131,11 @@ fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>, now: 
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         stuck: stuck(pod, now),
+        label: RoleLabel {
+            role: pod.labels().get(labels::ROLE).and_then(|value| Role::of(value)),
+            demoted_at: pod.annotations().get(labels::DEMOTED_AT).and_then(|at| at.parse().ok()),
+            version: pod.resource_version().unwrap_or_default(),
+        },
         answer,
     }
 }

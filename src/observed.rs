@@ -1,5 +1,7 @@
 //! What one pass saw: the pods as the API server lists them, and each Redis' answer. Data only.
 
+use jiff::Timestamp;
+
 use crate::redis::probe::{Answer, ProbeFailure};
 
 /// The pods of a set, by ordinal.
@@ -29,8 +31,46 @@ pub struct ObservedPod {
     /// Why the pod cannot start, in the words of the kubelet or scheduler (`ImagePullBackOff: …`); `None` where
     /// nothing is wrong.
     pub stuck: Option<String>,
+    /// What it is labelled as.
+    pub label: RoleLabel,
     /// The Redis' answer, or why there is none.
     pub answer: Result<Answer, NoAnswer>,
+}
+
+/// What a pod's label and annotation say of its role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleLabel {
+    /// Label `replication.redis/role`; `None` where it is missing or says something else.
+    pub role: Option<Role>,
+    /// Annotation `replication.redis/demoted-at`: since when it is no longer the primary, until its clients were cut
+    /// a second time.
+    pub demoted_at: Option<Timestamp>,
+    /// `metadata.resourceVersion` of the pod that says so: the watch may not have shown yet what was written since.
+    pub version: String,
+}
+
+/// Value of the label `replication.redis/role`: which Service leads to the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Service `<name>`.
+    Primary,
+    /// Service `<name>-replicas`.
+    Replica,
+}
+
+impl Role {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+
+    /// The role of a label's value.
+    pub fn of(value: &str) -> Option<Self> {
+        [Self::Primary, Self::Replica].into_iter().find(|role| role.as_str() == value)
+    }
 }
 
 /// Why there is no answer of a pod's Redis.

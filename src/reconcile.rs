@@ -23,21 +23,22 @@ use crate::{
         size::{Size, size},
         switchover::{Wish, wish},
     },
-    desired::{Stage, desired},
+    desired::{Stage, desired, disruptions},
     error::{StageError, chain},
     events,
     monitor::Watched,
     names::SetName,
-    observe::{belongs, target},
+    observe::{Connections, belongs, target},
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
+    roles::CUT_AGAIN,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
-const PASS_DEADLINE: Duration = Duration::from_secs(30);
+pub const PASS_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Mere progress of a start or a roll reaches the status at most this often, and less often the longer it takes: each
 /// step of each pod would be a write. Short enough for who watches, and `requeue` looks more often than this until the
@@ -85,6 +86,10 @@ struct Pass {
     switched_in_vain: Option<String>,
     /// Replicas are in sync whose vote is not in the record yet.
     votes_pending: bool,
+    /// Over which the last look was taken.
+    connections: Connections,
+    /// Clients of a demoted primary are to be cut once more.
+    cut_is_due: bool,
 }
 
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
@@ -94,11 +99,11 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         set.metadata.name.clone().unwrap_or_default(),
     );
     let mut pass = Pass::default();
-    let ended = timeout(PASS_DEADLINE, Box::pin(stages(&mut pass, set, ctx, now))).await;
+    let ended = timeout(ctx.pass_deadline, Box::pin(stages(&mut pass, set, ctx, now))).await;
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
-        Err(_) => Some(StageError::Deadline(PASS_DEADLINE)),
+        Err(_) => Some(StageError::Deadline(ctx.pass_deadline)),
     };
     let failure = failure.map(|error| (error.category(), chain(&error)));
     if let Some((category, text)) = &failure {
@@ -127,7 +132,8 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
     let votes = pass.votes_pending.then_some(VOTE_AGE);
-    let within = deferred.then_some(PROGRESS_INTERVAL).into_iter().chain(votes).min();
+    let cut = pass.cut_is_due.then_some(CUT_AGAIN);
+    let within = deferred.then_some(PROGRESS_INTERVAL).into_iter().chain(votes).chain(cut).min();
     Ok(Ended { status, failed: failure.is_some(), within })
 }
 
@@ -185,7 +191,7 @@ async fn stages(
     if plan.paused {
         return Ok(());
     }
-    let applied = Box::pin(resize_and_apply(pass, ctx, &plan, live)).await?;
+    let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await
 }
@@ -216,7 +222,9 @@ async fn record(
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
     let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
     let former = volumes.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
-    let members = (0..former.max(1)).map(|ordinal| plan.set.pod(ordinal)).collect();
+    // A new set has all its members from the beginning; of a former one, whoever may hold its data.
+    let count = if former == 0 { plan.replicas } else { former };
+    let members = (0..count).map(|ordinal| plan.set.pod(ordinal)).collect();
     let first = Record::first(members, former == 0);
     info!(members = ?first.members, sure = first.sure, "beginning the role record");
     Ok(Some(store::create_record(&ctx.client, plan, &first).await?))
@@ -237,8 +245,10 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
 async fn resize_and_apply(
     pass: &mut Pass,
     ctx: &Context,
+    set: &RedisReplicaSet,
     plan: &Plan,
     live: Live,
+    now: Timestamp,
 ) -> Result<apply::Applied, StageError> {
     let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
     let look = pass.look.clone().unwrap_or_default();
@@ -249,8 +259,12 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    let applied =
-        Box::pin(apply::apply(&ctx.client, plan, desired(plan, Stage { pods: replicas }), live)).await?;
+    let before = ctx.memory.current_status(set).unwrap_or_default().instances;
+    let stage = Stage {
+        pods: replicas,
+        disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
+    };
+    let applied = Box::pin(apply::apply(&ctx.client, plan, desired(plan, stage), live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }

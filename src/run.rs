@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     monitor::Monitor,
     pods::{self, Ended},
+    reconcile::PASS_DEADLINE,
 };
 
 /// Between looks for our kind on the API server.
@@ -106,6 +107,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         settings: settings.settings(),
         pods,
         mandate: election.mandate(),
+        pass_deadline: PASS_DEADLINE,
         ended,
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(&metrics),

@@ -167,13 +167,21 @@ pub async fn node_state(client: &Client, node: &str) -> NodeState {
 fn render(plan: &Plan, record: &Record, resource_version: Option<&str>) -> ConfigMap {
     let data = [
         (RECORD_KEY.to_owned(), json!(record).to_string()),
-        (MEMBERS_KEY.to_owned(), record.members.join("\n")),
+        (MEMBERS_KEY.to_owned(), to_ask(record).join("\n")),
     ];
     ConfigMap {
         metadata: metadata(plan, plan.set.record(), resource_version),
         data: Some(data.into()),
         ..ConfigMap::default()
     }
+}
+
+/// Whom a pod that starts is to ask who serves. Before the first promotion that can only be the first member, and it
+/// would wait in vain for those that are made after it.
+fn to_ask(record: &Record) -> &[String] {
+    let nobody_yet = record.sure && record.epoch == 0;
+    let count = if nobody_yet { 1 } else { record.members.len() };
+    record.members.get(..count).unwrap_or(&record.members)
 }
 
 fn metadata(plan: &Plan, name: String, resource_version: Option<&str>) -> ObjectMeta {
@@ -255,6 +263,15 @@ mod tests {
         assert_eq!(sent["data"]["members"], "redis-0\nredis-1");
         assert_eq!(sent["metadata"]["ownerReferences"][0]["uid"], "u-1");
         assert_eq!(sent["metadata"].get("resourceVersion"), None);
+    }
+
+    #[test]
+    fn before_the_first_promotion_nobody_waits_for_those_who_come_later() {
+        let members = || vec!["redis-0".to_owned(), "redis-1".to_owned()];
+        let asked = |record: &Record| render(&a_plan(), record, None).data.unwrap()["members"].clone();
+        assert_eq!(asked(&Record::first(members(), true)), "redis-0");
+        assert_eq!(asked(&Record { epoch: 1, ..Record::first(members(), true) }), "redis-0\nredis-1");
+        assert_eq!(asked(&Record::first(members(), false)), "redis-0\nredis-1", "anybody may serve");
     }
 
     #[tokio::test]

@@ -437,6 +437,156 @@ fn probes_where_the_password_has_changed_or_no_client_is_accepted() {
     holder.wait().unwrap();
 }
 
+/// The preStop hook's end: its one line, and how long it took.
+fn stopped(pod: &Pod, hook: &mut Container) -> (String, Duration) {
+    let (status, took) = hook.ended();
+    assert_eq!(status.code(), Some(0));
+    hook.logged("preStop");
+    let line = hook.log();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert_eq!(fs::read_to_string(pod.path("log")).unwrap(), line, "the log has the same line");
+    (line, took)
+}
+
+/// A primary and a replica whose link is up, as pods 0 and 1.
+fn linked(first: &Pod, second: &Pod) -> [Container; 2] {
+    let containers = [primary(first), {
+        second.members(&[0, 1]);
+        second.start_and_wait(&[])
+    }];
+    wait_until("the link is up", || second.info("master_link_status") == "up");
+    containers
+}
+
+/// Waits until the hook has asked a few times, and has not ended.
+fn waits(pod: &Pod, hook: &Container) {
+    let asked = || pod.info("total_connections_received").parse::<u32>().unwrap();
+    let before = asked();
+    // Each of our own questions is a connection too.
+    let mut own = 0;
+    wait_until("the hook has asked a few times", || {
+        own += 1;
+        asked() > before + own + 5
+    });
+    assert_eq!(hook.log(), "");
+}
+
+#[test]
+fn prestop_ends_at_once_where_there_is_nothing_to_move() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let ends = |pod: &Pod, why: &str| {
+        let (line, took) = stopped(pod, &mut pod.prestop(&[]));
+        assert!(line.contains(why), "{line}");
+        println!("{line}");
+        assert!(took < AT_ONCE, "{took:?}");
+    };
+    ends(&first, "cannot be asked for its role: connection refused");
+    let parked = first.start_and_wait(&[]);
+    ends(&first, "this Redis is not the primary, nothing to wait for");
+    first.promote();
+    ends(&first, "no replica is linked that could take over, nothing to wait for");
+    second.members(&[0, 1]);
+    let _second = second.start_and_wait(&[]);
+    wait_until("the link is up", || second.info("master_link_status") == "up");
+    ends(&second, "this Redis is not the primary, nothing to wait for");
+    first.write("password", b"the next one");
+    ends(&first, "cannot be asked for its role: password refused: WRONGPASS");
+    fs::remove_file(first.path("password")).unwrap();
+    ends(&first, "cannot be asked for its role: cannot read the password file");
+    first.write("password", PASSWORD);
+    parked.signal("STOP");
+    ends(&first, "cannot be asked for its role: no answer within 1s");
+}
+
+#[test]
+fn prestop_waits_until_the_primary_is_moved() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let _containers = linked(&first, &second);
+    let mut hook = first.prestop(&[]);
+    waits(&first, &hook);
+    assert_eq!(first.redis(&format!("FAILOVER TO {} 6379 TIMEOUT 10000", fqdn(1))), "OK");
+    let moved = Instant::now();
+    let (line, _) = stopped(&first, &mut hook);
+    println!("{line}ended {:?} after FAILOVER", moved.elapsed());
+    assert!(line.contains("the primary was moved away from here"), "{line}");
+    assert!(moved.elapsed() < AT_ONCE);
+    assert_eq!((first.info("role"), second.info("role")), ("slave".to_owned(), "master".to_owned()));
+}
+
+#[test]
+fn prestop_waits_no_longer_than_told_and_changes_nothing() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let [primary, _replica] = linked(&first, &second);
+    let mut hook = first.prestop(&["--wait", "3"]);
+    waits(&first, &hook);
+    // A slow command is no reason to end.
+    primary.signal("STOP");
+    thread::sleep(Duration::from_millis(1500));
+    primary.signal("CONT");
+    let (line, took) = stopped(&first, &mut hook);
+    assert!(line.contains("the primary was not moved away in time"), "{line}");
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(3) + AT_ONCE, "{took:?}");
+    assert_eq!(
+        (first.info("role"), second.info("master_link_status")),
+        ("master".to_owned(), "up".to_owned())
+    );
+}
+
+#[test]
+fn prestop_ends_when_the_last_replica_goes() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let [_primary, mut replica] = linked(&first, &second);
+    let mut hook = first.prestop(&[]);
+    waits(&first, &hook);
+    replica.kill();
+    let gone = Instant::now();
+    let (line, _) = stopped(&first, &mut hook);
+    assert!(line.contains("no replica is linked that could take over"), "{line}");
+    assert!(gone.elapsed() < AT_ONCE, "{:?}", gone.elapsed());
+}
+
+/// Experiment E30: the old primary would make even a parked Redis primary over older data.
+#[test]
+fn does_not_start_while_a_peer_hands_over_to_this_pod() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let [primary, mut target] = linked(&first, &second);
+    assert_eq!(first.redis("SET late value"), "OK");
+    wait_until("the replica has acknowledged it", || {
+        first.info("slave0").contains(&format!("offset={},", first.info("master_repl_offset")))
+    });
+    target.signal("STOP");
+    assert_eq!(first.redis(&format!("FAILOVER TO {} 6379 TIMEOUT 1000", fqdn(1))), "OK");
+    wait_until("the handover runs", || first.info("master_failover_state") == "failover-in-progress");
+    target.kill();
+
+    let container = second.start(&["--wait", "1"]);
+    container.logged(&format!("asked {}: a FAILOVER runs, it hands its role over to {}", fqdn(0), fqdn(1)));
+    let held = |seconds| {
+        container.logged(&format!(
+            "not starting yet ({seconds} s): {} hands its role over to this pod, whose data may be older",
+            fqdn(0)
+        ));
+    };
+    held(2);
+    // Who falls silent in the middle of it goes on with it later.
+    primary.signal("STOP");
+    held(5);
+    primary.signal("CONT");
+    held(6);
+    assert!(!container.log().contains("starting Redis:"), "{}", container.log());
+
+    assert_eq!(first.redis("FAILOVER ABORT"), "OK");
+    container.logged(&format!("starting Redis: replicaof {} 6379", fqdn(0)));
+    wait_until("the link is up", || second.info("master_link_status") == "up");
+    assert_eq!((first.info("role"), first.redis("GET late")), ("master".to_owned(), "value".to_owned()));
+    assert_eq!(second.redis("GET late"), "value");
+}
+
 #[test]
 fn an_http_server_is_no_redis() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -18,26 +18,30 @@ use std::{
 };
 
 use control_plane::ControlPlane;
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{ConfigMap, Namespace, Service},
+        core::v1::{ConfigMap, Namespace, Pod, Service},
         policy::v1::PodDisruptionBudget,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     client::ClientBuilder,
     runtime::{conditions, wait},
 };
 use redis_operator::{
+    act,
     api::{RedisReplicaSet, directives},
     apply::{Applied, ApplyError, Live, Why, apply, fetch},
     crd,
     desired::{Stage, desired},
+    observe::Connections,
     plan::{Plan, plan},
+    roles::{Change, To},
     settings::Settings,
 };
 use serde_json::{Value, json};
@@ -360,7 +364,7 @@ impl<S: TowerService<http::Request<B>>, B> TowerService<http::Request<B>> for Co
 
 async fn pass(client: &Client, plan: &Plan, pods: i32) -> Result<Applied, ApplyError> {
     let live = fetch(client, &plan.set).await?;
-    apply(client, plan, desired(plan, Stage { pods }), live).await
+    apply(client, plan, desired(plan, Stage { pods, disruptions: 1 }), live).await
 }
 
 fn why(applied: &Applied) -> Vec<String> {
@@ -370,6 +374,8 @@ fn why(applied: &Applied) -> Vec<String> {
 fn versions(live: &Live) -> Vec<Option<String>> {
     vec![
         live.headless.as_ref().and_then(ResourceExt::resource_version),
+        live.primary.as_ref().and_then(ResourceExt::resource_version),
+        live.replicas.as_ref().and_then(ResourceExt::resource_version),
         live.config_map.as_ref().and_then(ResourceExt::resource_version),
         live.stateful_set.as_ref().and_then(ResourceExt::resource_version),
         live.disruption_budget.as_ref().and_then(ResourceExt::resource_version),
@@ -393,7 +399,7 @@ async fn what_is_applied_is_applied_once() {
         let mutations = Mutations::default();
         let counted = mutations.client(plane).await;
         let first = pass(&counted, &plan, 1).await.unwrap();
-        assert_eq!(mutations.count(), 4, "{sample:?}: {:?}", why(&first));
+        assert_eq!(mutations.count(), 6, "{sample:?}: {:?}", why(&first));
         assert!(first.writes.iter().all(|write| write.why == Why::Missing), "{:?}", why(&first));
         assert_eq!(first.writes.last().unwrap().object.kind, "StatefulSet");
         let before = versions(&fetch(&client, &plan.set).await.unwrap());
@@ -402,14 +408,14 @@ async fn what_is_applied_is_applied_once() {
         // A restarted operator has no memory; it must not need any.
         let second = pass(&counted, &plan, 1).await.unwrap();
         assert_eq!(why(&second), Vec::<String>::new(), "{sample:?}");
-        assert_eq!(mutations.count(), 4, "{sample:?}");
+        assert_eq!(mutations.count(), 6, "{sample:?}");
         assert_eq!(versions(&fetch(&client, &plan.set).await.unwrap()), before);
 
         // One pod more is one write.
         let third = pass(&counted, &plan, 2).await.unwrap();
         assert_eq!(why(&third), [format!("StatefulSet {} Differs(\"spec.replicas\")", plan.set)]);
         assert_eq!(third.stateful_set.spec.unwrap().replicas, Some(2));
-        assert_eq!(mutations.count(), 5);
+        assert_eq!(mutations.count(), 7);
     }
 }
 
@@ -494,27 +500,37 @@ async fn what_is_not_ours_is_not_taken_over() {
     let (plane, client) = plane().await;
     let sets = namespace(&client, "foreign").await;
     let services = Api::<Service>::namespaced(client.clone(), "foreign");
-    let own: Service = serde_json::from_value(
-        json!({"metadata": {"name": "redis-headless"}, "spec": {"ports": [{"port": 80}]}}),
-    )
-    .unwrap();
-    let own = services.create(&PostParams::default(), &own).await.unwrap();
     let set = create(&sets, "redis", json!({})).await.unwrap();
-    let mutations = Mutations::default();
-    let counted = mutations.client(plane).await;
-    let refusal = pass(&counted, &plan(&set, &settings()).unwrap(), 1).await.unwrap_err();
-    assert_eq!(refusal.category(), "NameTaken");
-    let said = refusal.to_string();
-    for words in ["Service foreign/redis-headless", "no owner", "delete it", "another name"] {
-        assert!(said.contains(words), "{said}");
+    for name in ["redis-headless", "redis", "redis-replicas"] {
+        let own = json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}});
+        let own: Service = serde_json::from_value(own).unwrap();
+        let own = services.create(&PostParams::default(), &own).await.unwrap();
+        let mutations = Mutations::default();
+        let counted = mutations.client(plane).await;
+        let refusal = pass(&counted, &plan(&set, &settings()).unwrap(), 1).await.unwrap_err();
+        assert_eq!(refusal.category(), "NameTaken");
+        let said = refusal.to_string();
+        for words in [&format!("Service foreign/{name} "), "no owner", "delete it", "another name"] {
+            assert!(said.contains(words), "{said}");
+        }
+        assert_eq!(mutations.count(), 0);
+        assert_eq!(services.get(name).await.unwrap(), own);
+        services.delete(name, &DeleteParams::default()).await.unwrap();
     }
-    assert_eq!(mutations.count(), 0);
-    assert_eq!(services.get("redis-headless").await.unwrap(), own);
+
+    // A set whose own name is that of another set's child: whoever comes second is refused.
+    pass(&client, &plan(&set, &settings()).unwrap(), 1).await.unwrap();
+    for name in ["redis-replicas", "redis-headless"] {
+        let second = create(&sets, name, json!({})).await.unwrap();
+        let said = pass(&client, &plan(&second, &settings()).unwrap(), 1).await.unwrap_err().to_string();
+        assert!(said.contains(&format!("Service foreign/{name} ")), "{said}");
+        assert!(said.contains("belongs to RedisReplicaSet redis."), "{said}");
+    }
 
     // Children of an earlier set of the same name: nobody collects garbage here, so they stay.
     let set = create(&sets, "again", json!({})).await.unwrap();
     pass(&client, &plan(&set, &settings()).unwrap(), 1).await.unwrap();
-    sets.delete("again", &kube::api::DeleteParams::default()).await.unwrap();
+    sets.delete("again", &DeleteParams::default()).await.unwrap();
     let set = create(&sets, "again", json!({})).await.unwrap();
     let said = pass(&client, &plan(&set, &settings()).unwrap(), 1).await.unwrap_err().to_string();
     assert!(said.contains("earlier RedisReplicaSet") && said.contains("garbage collector"), "{said}");
@@ -541,7 +557,8 @@ async fn what_kubernetes_would_refuse_is_not_sent() {
     }
 
     // The API server does refuse it: the classifier is not over-careful.
-    let body = serde_json::to_value(desired(&larger, Stage { pods: 1 }).stateful_set).unwrap();
+    let body =
+        serde_json::to_value(desired(&larger, Stage { pods: 1, disruptions: 1 }).stateful_set).unwrap();
     let params = PatchParams::apply(redis_operator::names::CHILDREN_MANAGER).force();
     let stateful_sets = Api::<StatefulSet>::namespaced(client.clone(), "blocked");
     let refused = stateful_sets.patch("redis", &params, &Patch::Apply(&body)).await.unwrap_err();
@@ -557,9 +574,10 @@ async fn pods_pass_the_restricted_standard() {
     let namespaces = Api::<Namespace>::all(client.clone());
     namespaces.patch("restricted", &PatchParams::default(), &Patch::Merge(&enforce)).await.unwrap();
     let set = create(&sets, "redis", json!({"storage": {"ephemeral": {}}})).await.unwrap();
-    let stateful_set = desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1 }).stateful_set;
+    let stateful_set =
+        desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1, disruptions: 1 }).stateful_set;
     let template = serde_json::to_value(stateful_set.spec.unwrap().template).unwrap();
-    let pods = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), "restricted");
+    let pods = Api::<Pod>::namespaced(client.clone(), "restricted");
     let pod = |spec: &Value| {
         serde_json::from_value(json!({"metadata": {"name": "redis-0"}, "spec": spec})).unwrap()
     };
@@ -569,4 +587,48 @@ async fn pods_pass_the_restricted_standard() {
     let refused = pods.create(&PostParams::default(), &pod(&lax)).await.unwrap_err();
     assert!(matches!(&refused, kube::Error::Api(status) if status.is_forbidden()), "{refused}");
     pods.create(&PostParams::default(), &pod(&template["spec"])).await.unwrap();
+}
+
+/// The role label moves on the pod that was seen, and on no namesake.
+#[tokio::test]
+async fn pods_are_labelled_by_uid() {
+    let (plane, client) = plane().await;
+    let sets = namespace(&client, "labels").await;
+    let set = create(&sets, "redis", json!({"storage": {"ephemeral": {}}})).await.unwrap();
+    let plan = plan(&set, &settings()).unwrap();
+    let template = desired(&plan, Stage { pods: 1, disruptions: 1 }).stateful_set.spec.unwrap().template;
+    let pods = Api::<Pod>::namespaced(client.clone(), "labels");
+    let mut pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None };
+    pod.metadata.name = Some("redis-0".into());
+    let pod = pods.create(&PostParams::default(), &pod).await.unwrap();
+    let role = |pod: &Pod| pod.labels().get("replication.redis/role").cloned();
+    assert_eq!(role(&pod).as_deref(), Some("replica"), "a new pod can be read without an operator");
+
+    let now: Timestamp = "2026-11-23T04:00:00Z".parse().unwrap();
+    let mutations = Mutations::default();
+    let counted = mutations.client(plane).await;
+    let relabel = async |pod: &str, uid: &str, to: To| {
+        let change = Change { pod: pod.into(), uid: uid.into(), version: String::new(), to };
+        act::role::relabel(&counted, &plan, &mut Connections::default(), &[change], now).await.unwrap();
+        pods.get("redis-0").await.unwrap()
+    };
+    let uid = pod.uid().unwrap();
+    for (to, wanted, mark) in [
+        (To::Primary, Some("primary"), None),
+        (To::Demoted, Some("replica"), Some("2026-11-23T04:00:00Z")),
+        (To::Withdrawn, None, None),
+        (To::Readable, Some("replica"), None),
+    ] {
+        let labelled = relabel("redis-0", &uid, to).await;
+        assert_eq!(role(&labelled).as_deref(), wanted, "{to:?}");
+        let marked = labelled.annotations().get("replication.redis/demoted-at").map(String::as_str);
+        assert_eq!(marked, mark, "{to:?}");
+        assert_eq!(labelled.labels()["app.kubernetes.io/instance"], "redis");
+    }
+    assert_eq!(mutations.count(), 4);
+    let before = pods.get("redis-0").await.unwrap();
+    assert_eq!(relabel("redis-0", "of-another-pod", To::Primary).await, before);
+    assert_eq!(relabel("redis-7", "gone", To::Primary).await, before);
+    // A mark that nobody could be cut for stays for the next look.
+    assert_eq!(relabel("redis-0", &uid, To::Settled).await, before);
 }

@@ -42,10 +42,12 @@ fn render(resource: &RedisReplicaSet) -> String {
         agent_image: "localhost/redis-operator:test".into(),
     };
     let plan = plan(resource, &settings).unwrap();
-    let Desired { headless, config_map, stateful_set, disruption_budget } =
-        desired(&plan, Stage { pods: plan.replicas });
+    let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } =
+        desired(&plan, Stage { pods: plan.replicas, disruptions: 1 });
     [
         yaml(&headless),
+        yaml(&primary),
+        yaml(&replicas),
         yaml(&config_map),
         yaml(&stateful_set),
         disruption_budget.as_ref().map(yaml).unwrap_or_default(),

@@ -255,6 +255,16 @@ async fn the_life_of_a_set() {
     let record = Api::<ConfigMap>::namespaced(client.clone(), "life").get("redis-record").await.unwrap();
     assert_eq!(record.data.unwrap()["members"], "redis-0\nredis-1\nredis-2");
 
+    // Each Service by role leads to the pods that have the role.
+    let addresses = |role: &'static str| by_role(&pods, role);
+    assert_eq!(addresses("primary").await, ["redis-0"]);
+    assert_eq!(addresses("replica").await, ["redis-1", "redis-2"]);
+    for (name, role) in [("redis", "primary"), ("redis-replicas", "replica")] {
+        let spec = services.get(name).await.unwrap().spec.unwrap();
+        assert_eq!(spec.selector.unwrap()["replication.redis/role"], role);
+        assert!(spec.cluster_ip.is_some_and(|address| address != "None"));
+    }
+
     // Another set gets a password of its own, in its own words only in the Secret.
     apply(&sets, "other", json!({"replicas": 2, "storage": {"ephemeral": {}}})).await;
     let other = until("a Secret", PATIENCE, async || secrets.get_opt("other-auth").await.unwrap()).await;
@@ -333,6 +343,9 @@ async fn the_life_of_a_set() {
     .await;
     let until_mended = killed.elapsed();
     assert_key(&kubelet, &sets).await;
+    let until_labelled = labels_follow(&sets, &pods).await;
+    println!("after an election the labels were right {until_labelled:.1?} after the status");
+    former_clients_are_cut(&kubelet, &sets, &pods).await;
 
     // A new template: pods are replaced one by one, and the data survives all of them.
     let before: BTreeSet<String> = uids(&pods).await;
@@ -344,6 +357,7 @@ async fn the_life_of_a_set() {
     })
     .await;
     assert_key(&kubelet, &sets).await;
+    labels_follow(&sets, &pods).await;
 
     // The password's Secret vanishes: nobody can be asked, and nothing is claimed.
     secrets.delete("redis-auth", &DeleteParams::default()).await.unwrap();
@@ -375,6 +389,60 @@ async fn the_life_of_a_set() {
     );
     assert_nothing_was_forbidden(plane, user);
     assert_granted_is_used(plane, user);
+}
+
+/// Pods of the set `redis` that are labelled with a role, by name.
+async fn by_role(pods: &Api<Pod>, role: &str) -> Vec<String> {
+    let selector = format!("app.kubernetes.io/instance=redis,replication.redis/role={role}");
+    let found = pods.list(&ListParams::default().labels(&selector)).await.unwrap();
+    found.iter().map(ResourceExt::name_any).collect()
+}
+
+/// Waits until the primary of record is labelled as that, it alone, and all others as replicas.
+async fn labels_follow(sets: &Api<RedisReplicaSet>, pods: &Api<Pod>) -> Duration {
+    let begun = Instant::now();
+    until("the labels follow the status", PATIENCE, async || {
+        let status = sets.get("redis").await.unwrap().status?;
+        let replicas: Vec<String> = (0..3)
+            .map(|n| format!("redis-{n}"))
+            .filter(|pod| *pod != status.primary.as_ref().unwrap().pod)
+            .collect();
+        (by_role(pods, "primary").await == [status.primary?.pod]
+            && by_role(pods, "replica").await == replicas)
+            .then_some(())
+    })
+    .await;
+    begun.elapsed()
+}
+
+/// A pod that is labelled as the primary and is not loses the label, and its clients: at once, and again when nobody
+/// is led to it any more.
+async fn former_clients_are_cut(kubelet: &Kubelet, sets: &Api<RedisReplicaSet>, pods: &Api<Pod>) {
+    let primary = sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod;
+    let replica = by_role(pods, "replica").await.into_iter().find(|pod| *pod != primary).unwrap();
+    let is_cut = |client: &mut redis::Connection| {
+        redis::cmd("PING").query::<()>(client).is_err_and(|error| error.is_connection_dropped())
+    };
+    let (mut early, mut of_primary) = (kubelet.client(&replica).unwrap(), kubelet.client(&primary).unwrap());
+    let mark = json!({"metadata": {"labels": {"replication.redis/role": "primary"}}});
+    pods.patch(&replica, &PatchParams::default(), &Patch::Merge(&mark)).await.unwrap();
+    let begun = Instant::now();
+    until("its clients are cut", PATIENCE, async || is_cut(&mut early).then_some(())).await;
+    let first = begun.elapsed();
+    labels_follow(sets, pods).await;
+
+    // One that came back before the Service led it elsewhere.
+    let mut late = kubelet.client(&replica).unwrap();
+    until("who came back is cut too", PATIENCE, async || is_cut(&mut late).then_some(())).await;
+    let second = begun.elapsed();
+    until("the mark is gone", PATIENCE, async || {
+        let pod = pods.get(&replica).await.unwrap();
+        (!pod.annotations().contains_key("replication.redis/demoted-at")).then_some(())
+    })
+    .await;
+    labels_follow(sets, pods).await;
+    assert!(!is_cut(&mut of_primary), "the primary's clients stay");
+    println!("clients of a demoted pod were cut after {first:.1?}, and again after {second:.1?}");
 }
 
 async fn uids(pods: &Api<Pod>) -> BTreeSet<String> {

@@ -331,6 +331,110 @@ async fn acts_over_the_connection_of_the_observation() {
     assert_eq!((parked.host.as_str(), parked.port), PARKED);
 }
 
+/// Whose connection is cut, and whose is not.
+#[tokio::test]
+async fn clients_are_cut_and_the_replication_is_not() {
+    let primary = RedisServer::start(&[]);
+    let replica = primary.start_replica(&[]);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    let (_, mut own) = probe(&primary.target(), DEADLINE).await.unwrap();
+    let replid = own.info_replication().await.unwrap().replid;
+    let full_copies = || -> String {
+        let stats: String = primary.command(&["INFO", "stats"]);
+        stats.lines().find(|line| line.starts_with("sync_full:")).unwrap().to_owned()
+    };
+    let before = full_copies();
+
+    let mut idle = primary.client();
+    let () = redis::cmd("PING").query(&mut idle).unwrap();
+    let mut subscriber = primary.client();
+    let mut subscription = subscriber.as_pubsub();
+    subscription.subscribe("news").unwrap();
+    subscription.set_read_timeout(Some(PATIENCE)).unwrap();
+
+    assert_eq!(own.cut_clients().await.unwrap(), 2);
+    let error = subscription.get_message().unwrap_err();
+    assert!(error.is_connection_dropped(), "{error}");
+    assert!(redis::cmd("PING").query::<()>(&mut idle).unwrap_err().is_connection_dropped());
+    // Its own connection and the replica's stay.
+    assert_eq!(own.info_replication().await.unwrap().replid, replid);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    assert_eq!(full_copies(), before);
+    assert_eq!(own.cut_clients().await.unwrap(), 0);
+}
+
+/// One field of `INFO replication`.
+fn replication(server: &RedisServer, field: &str) -> String {
+    let info: String = server.command(&["INFO", "replication"]);
+    let prefix = format!("{field}:");
+    info.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().to_owned()
+}
+
+/// Waits until a field of `INFO replication` holds this.
+fn wait_for_field(server: &RedisServer, field: &str, wanted: &str) {
+    let start = Instant::now();
+    while replication(server, field) != wanted {
+        assert!(start.elapsed() < PATIENCE, "{field} is {}, wanted {wanted}", replication(server, field));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A primary whose FAILOVER has lost its target: `late` is in the primary's memory, and was in the target's; the
+/// target's dump.rdb is older.
+fn handover_without_a_target() -> [RedisServer; 2] {
+    let primary = RedisServer::start(&[]);
+    let mut target = primary.start_replica(&[]);
+    wait_for_field(&target, "master_link_status", "up");
+    let mut client = primary.client();
+    let () = redis::cmd("SET").arg("late").arg("1").query(&mut client).unwrap();
+    let acknowledged: i64 = redis::cmd("WAIT").arg(1).arg(0).query(&mut client).unwrap();
+    assert_eq!(acknowledged, 1);
+    target.freeze();
+    let () = primary.command(&[
+        "FAILOVER",
+        "TO",
+        &target.address.to_string(),
+        &REDIS_PORT.to_string(),
+        "TIMEOUT",
+        "100",
+    ]);
+    wait_for_field(&primary, "master_failover_state", "failover-in-progress");
+    target.kill();
+    [primary, target]
+}
+
+/// Experiment E30, and why the agent does not start Redis while a peer hands over to it.
+#[test]
+fn a_handover_makes_even_a_parked_server_primary_over_older_data() {
+    let [primary, mut target] = handover_without_a_target();
+    target.restart(&[&format!("replicaof {} {}", PARKED.0, PARKED.1)]);
+    wait_for_field(&target, "role", "master");
+    wait_for_field(&primary, "master_link_status", "up");
+    for server in [&primary, &target] {
+        let keys: i64 = server.command(&["EXISTS", "late"]);
+        assert_eq!(keys, 0, "the acknowledged write is gone everywhere");
+    }
+}
+
+/// Experiment E30: what ends it.
+#[test]
+fn failover_abort_gives_the_role_back_with_all_data() {
+    let [primary, mut target] = handover_without_a_target();
+    let history = replication(&primary, "master_replid");
+    assert_eq!(replication(&primary, "role"), "slave");
+    let () = primary.command(&["FAILOVER", "ABORT"]);
+    assert_eq!((replication(&primary, "role"), replication(&primary, "master_failover_state")), {
+        ("master".to_owned(), "no-failover".to_owned())
+    });
+    assert_ne!(replication(&primary, "master_replid"), history, "a new history begins");
+    assert_eq!(replication(&primary, "master_replid2"), history, "that goes on from the old one");
+    let () = primary.command(&["SET", "after", "1"]);
+    target.restart(&[&format!("replicaof {} {REDIS_PORT}", primary.address)]);
+    wait_for_field(&target, "master_link_status", "up");
+    let keys: i64 = target.command(&["EXISTS", "late", "after"]);
+    assert_eq!(keys, 2);
+}
+
 /// Says to the test inside the namespace where it must not be.
 const OUTER_NAMESPACE: &str = "REDIS_LIVE_OUTER_NAMESPACE";
 

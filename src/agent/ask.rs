@@ -58,11 +58,7 @@ fn ask_address(address: SocketAddr, host: &str, password: &Password) -> Result<S
         cmd("CONFIG").arg("GET").arg("replica-announce-ip").clone(),
         cmd("INFO").arg("replication").clone(),
     ]);
-    let mut next = || match wire.reply() {
-        Ok(Reply::Error { code, text }) => Err(Silence::Failed(refusal(&code, &text))),
-        Ok(reply) => Ok(reply),
-        Err(failure) => Err(Silence::Failed(failure)),
-    };
+    let mut next = || wire.answer().map_err(Silence::Failed);
     next()?;
     let announced = match next()? {
         Reply::List(pair) => pair.into_iter().nth(1).unwrap_or_default(),
@@ -78,16 +74,6 @@ fn ask_address(address: SocketAddr, host: &str, password: &Password) -> Result<S
     }
 }
 
-fn refusal(code: &str, text: &str) -> ProbeFailure {
-    let reply = format!("{code} {text}");
-    match code {
-        "NOAUTH" | "WRONGPASS" | "NOPERM" => ProbeFailure::Auth(reply),
-        "LOADING" => ProbeFailure::Loading,
-        "BUSY" => ProbeFailure::Busy,
-        _ => ProbeFailure::Reply(reply),
-    }
-}
-
 fn malformed(reply: &Reply) -> Silence {
     Silence::Failed(ProbeFailure::Malformed(format!("unexpected reply {reply:?}")))
 }
@@ -96,10 +82,13 @@ fn malformed(reply: &Reply) -> Silence {
 fn says(info: &str) -> Result<Says, Silence> {
     let replication = parse_replication(info)
         .map_err(|error| Silence::Failed(ProbeFailure::Malformed(error.to_string())))?;
-    Ok(match replication.upstream {
-        _ if replication.failover_state != "no-failover" => Says::HandsOver,
-        None => Says::Serves,
-        Some(upstream) => Says::Follows(upstream.host),
+    let failover_runs = replication.failover_runs();
+    Ok(match (replication.upstream, failover_runs) {
+        (None, false) => Says::Serves,
+        (None, true) => Says::HandsOver,
+        (Some(upstream), false) => Says::Follows(upstream.host),
+        // `failover-in-progress`: Redis says role:slave by now, and names the replica that shall become primary.
+        (Some(upstream), true) => Says::HandsOverTo(upstream.host),
     })
 }
 
@@ -151,7 +140,7 @@ mod tests {
     #[test]
     fn a_running_failover_is_neither_role() {
         assert_eq!(says(&info("master", "waiting-for-sync")), Ok(Says::HandsOver));
-        assert_eq!(says(&info("slave", "failover-in-progress")), Ok(Says::HandsOver));
+        assert_eq!(says(&info("slave", "failover-in-progress")), Ok(Says::HandsOverTo("a.b".to_owned())));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The start rule: follow the one peer that serves, or park. Pure.
 //!
-//! `docs/protocol.md`, "Start rule". Parking is always safe: a parked Redis keeps its data, refuses writes, and a
-//! peer that dials it keeps its own. So whatever is unclear ends there.
+//! `docs/protocol.md`, "Start rule". Parking is safe: a parked Redis keeps its data, refuses writes, and a peer that
+//! dials it keeps its own. So whatever is unclear ends there, with one exception: a peer that hands its role over to
+//! this very pod would make even a parked Redis primary (experiment E30), so Redis does not start before that ends.
 
 use std::fmt;
 
@@ -26,8 +27,10 @@ pub enum Says {
     NotYet,
     /// It serves as primary.
     Serves,
-    /// A `FAILOVER` runs on it: it may be primary or replica in a moment.
+    /// A `FAILOVER` runs on it, and it still waits for its replica: it may be primary or replica in a moment.
     HandsOver,
+    /// A `FAILOVER` runs on it, and it dials this host for ever to make it primary (`failover-in-progress`).
+    HandsOverTo(String),
     /// It is a replica of this host.
     Follows(String),
     /// It gave no usable answer.
@@ -63,6 +66,11 @@ pub enum Start {
         /// DNS names of the peers.
         peers: Vec<String>,
     },
+    /// Not before these peers' `FAILOVER` to this pod has ended, however long that takes.
+    Withhold {
+        /// DNS names of the peers.
+        peers: Vec<String>,
+    },
 }
 
 /// Why a Redis is parked.
@@ -84,9 +92,15 @@ pub enum Reason {
 ///
 /// `wait_over`: the time for peers that do not answer is spent; the result is then never [`Start::Wait`].
 pub fn decide(own_host: &str, asked: &[PeerAnswer], wait_over: bool) -> Start {
+    // The data here may be older than what that peer had when its FAILOVER began: Redis compares histories, not
+    // offsets. Its own data is complete; the operator ends the FAILOVER, and then it serves again.
+    let givers = hosts(asked, |says| says.hands_over_to(own_host));
+    if !givers.is_empty() {
+        return Start::Withhold { peers: givers };
+    }
     let serving = hosts(asked, |says| *says == Says::Serves);
     let unheard = asked.iter().any(|peer| peer.says == Says::NotYet);
-    let handing_over = asked.iter().any(|peer| peer.says == Says::HandsOver);
+    let handing_over = asked.iter().any(|peer| matches!(peer.says, Says::HandsOver | Says::HandsOverTo(_)));
     match serving.as_slice() {
         [_, _, ..] => return Start::Park { reason: Reason::SeveralServe(serving) },
         // A silent peer does not hold this up: whoever serves, serves. One that was asked a moment ago, or
@@ -103,7 +117,8 @@ pub fn decide(own_host: &str, asked: &[PeerAnswer], wait_over: bool) -> Start {
     if serving.is_empty() && !handing_over && !followers.is_empty() {
         return Start::Park { reason: Reason::Followed(followers) };
     }
-    let unsettled = |says: &Says| matches!(says, Says::NotYet | Says::HandsOver | Says::Silent(_));
+    let unsettled =
+        |says: &Says| matches!(says, Says::NotYet | Says::HandsOver | Says::HandsOverTo(_) | Says::Silent(_));
     let peers = hosts(asked, unsettled);
     if peers.is_empty() {
         Start::Park { reason: Reason::NobodyServes }
@@ -124,8 +139,23 @@ impl Start {
     pub fn replica_of(&self) -> (&str, u16) {
         match self {
             Self::Follow { host } => (host, REDIS_PORT),
-            Self::Park { .. } | Self::Wait { .. } => PARKED,
+            Self::Park { .. } | Self::Wait { .. } | Self::Withhold { .. } => PARKED,
         }
+    }
+}
+
+impl Says {
+    /// It dials this host to make it primary.
+    fn hands_over_to(&self, own_host: &str) -> bool {
+        matches!(self, Self::HandsOverTo(host) if host == own_host)
+    }
+
+    /// Whether a newer answer takes the place of this one. A peer that was handing its role over to this pod and now
+    /// merely gives no answer in time is slow, frozen or cut off, and goes on with it afterwards.
+    pub fn yields_to(&self, newer: &Self, own_host: &str) -> bool {
+        let unknown =
+            matches!(newer, Self::Silent(Silence::Failed(ProbeFailure::Timeout(_) | ProbeFailure::Busy)));
+        !(unknown && self.hands_over_to(own_host))
     }
 }
 
@@ -141,6 +171,7 @@ impl fmt::Display for Says {
             Self::NotYet => f.write_str("no answer yet"),
             Self::Serves => f.write_str("serves as primary"),
             Self::HandsOver => f.write_str("a FAILOVER runs, its role is about to change"),
+            Self::HandsOverTo(host) => write!(f, "a FAILOVER runs, it hands its role over to {host}"),
             Self::Follows(host) if host == PARKED.0 => f.write_str("is parked, does not serve"),
             Self::Follows(host) => write!(f, "follows {host}, does not serve"),
             Self::Silent(silence) => silence.fmt(f),
@@ -175,6 +206,8 @@ impl fmt::Display for Reason {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn peer(host: &str, says: Says) -> PeerAnswer {
@@ -183,6 +216,10 @@ mod tests {
 
     fn follows(host: &str) -> Says {
         Says::Follows(host.to_owned())
+    }
+
+    fn gives(host: &str) -> Says {
+        Says::HandsOverTo(host.to_owned())
     }
 
     fn refused() -> Says {
@@ -264,6 +301,32 @@ mod tests {
         assert_eq!(decide("me", &asked, false), wait(&["a"]));
         assert!(matches!(decide("me", &asked, true), Start::Park { .. }));
         assert_eq!(decide("me", &[peer("a", Says::HandsOver)], false), wait(&["a"]));
+        assert_eq!(decide("me", &[peer("a", gives("b")), peer("b", follows("a"))], false), wait(&["a"]));
+    }
+
+    #[test]
+    fn never_starts_while_a_peer_hands_over_to_this_pod() {
+        for other in [Says::NotYet, Says::Serves, Says::HandsOver, gives("x"), follows("x"), refused()] {
+            for wait_over in [false, true] {
+                let asked = [peer("a", other.clone()), peer("b", gives("me"))];
+                let withhold = Start::Withhold { peers: vec!["b".to_owned()] };
+                assert_eq!(decide("me", &asked, wait_over), withhold, "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_hands_over_and_falls_silent_still_hands_over() {
+        let silent = |failure| Says::Silent(Silence::Failed(failure));
+        for unknown in [silent(ProbeFailure::Timeout(Duration::from_secs(1))), silent(ProbeFailure::Busy)] {
+            assert!(!gives("me").yields_to(&unknown, "me"), "{unknown}");
+            assert!(Says::Serves.yields_to(&unknown, "me") && gives("x").yields_to(&unknown, "me"));
+        }
+        // Its process ended, or its pod moved: what follows it starts parked.
+        for known in [refused(), Says::Silent(Silence::NoAddress(String::new())), Says::Serves, follows("me")]
+        {
+            assert!(gives("me").yields_to(&known, "me"), "{known}");
+        }
     }
 
     #[test]
@@ -276,7 +339,7 @@ mod tests {
 
     #[test]
     fn after_the_wait_it_is_decided() {
-        let says = [Says::NotYet, Says::Serves, Says::HandsOver, follows("x"), refused()];
+        let says = [Says::NotYet, Says::Serves, Says::HandsOver, gives("x"), follows("x"), refused()];
         for a in &says {
             for b in &says {
                 let start = decide("me", &[peer("a", a.clone()), peer("b", b.clone())], true);

@@ -8,6 +8,7 @@ use std::{
     path::Path,
     process::Command,
     sync::{Arc, atomic::AtomicBool, mpsc::RecvTimeoutError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -167,7 +168,8 @@ fn peers(members: &str, own_pod: &str, domain: &str) -> Vec<String> {
     peers
 }
 
-/// Asks the peers until [`decide`] has decided, at most `wait` long; never returns [`Start::Wait`].
+/// Asks the peers until [`decide`] has decided, at most `wait` long unless a peer hands its role over to this pod;
+/// never returns [`Start::Wait`] or [`Start::Withhold`].
 ///
 /// Says each new answer, and once a second whom it waits for.
 pub fn choose(
@@ -185,29 +187,54 @@ pub fn choose(
     let mut seconds = 0;
     loop {
         let spent = began.elapsed();
-        let undecided = match decide(own_host, &latest, spent >= wait) {
-            Start::Wait { peers } => peers,
-            decided => return decided,
+        let decision = decide(own_host, &latest, spent >= wait);
+        let next_second = Duration::from_secs(seconds + 1);
+        let (tick, why) = match &decision {
+            Start::Follow { .. } | Start::Park { .. } => return decision,
+            Start::Wait { peers } => {
+                let (peers, wait_seconds) = (peers.join(", "), wait.as_secs());
+                (
+                    next_second.min(wait),
+                    format!("waiting for {peers} ({} s of {wait_seconds} s)", next_second.as_secs()),
+                )
+            }
+            Start::Withhold { peers } => {
+                let peers = peers.join(", ");
+                (
+                    next_second,
+                    format!(
+                        "not starting yet ({} s): {peers} hands its role over to this pod, whose data may be \
+                     older; the operator ends that",
+                        next_second.as_secs()
+                    ),
+                )
+            }
         };
-        let tick = Duration::from_secs(seconds + 1).min(wait);
-        match answers.recv_timeout(tick.saturating_sub(spent)) {
+        let left = tick.saturating_sub(spent);
+        match answers.recv_timeout(left) {
             Ok((index, answer)) => {
-                if let Some(known) = latest.get_mut(index).filter(|known| **known != answer) {
+                let known = latest.get_mut(index);
+                let is_news = |known: &&mut PeerAnswer| {
+                    **known != answer && known.says.yields_to(&answer.says, own_host)
+                };
+                if let Some(known) = known.filter(is_news) {
                     log(&format!("asked {answer}"));
                     *known = answer;
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {
+            Err(nothing) => {
+                if nothing == RecvTimeoutError::Disconnected {
+                    // Cannot be while a peer is left to ask; but time passes all the same.
+                    thread::sleep(left);
+                }
                 seconds += 1;
                 // A first question that is still open (a lookup that blocks, say) no longer holds up following.
                 for peer in latest.iter_mut().filter(|peer| peer.says == Says::NotYet) {
                     peer.says = Says::Silent(Silence::Failed(ProbeFailure::Timeout(ASK_WITHIN)));
                     log(&format!("asked {peer}"));
                 }
-                log(&format!("waiting for {} ({seconds} s of {} s)", undecided.join(", "), wait.as_secs()));
+                log(&why);
             }
-            // Cannot be while a peer is left to ask; then nothing more will come.
-            Err(RecvTimeoutError::Disconnected) => return decide(own_host, &latest, true),
         }
     }
 }

@@ -68,6 +68,24 @@ impl Wire {
             Err(_) => Err(ProbeFailure::Malformed("no valid reply in the Redis protocol".to_owned())),
         }
     }
+
+    /// Reads the next reply; an error reply is a failure.
+    pub fn answer(&mut self) -> Result<Reply, ProbeFailure> {
+        match self.reply()? {
+            Reply::Error { code, text } => Err(refusal(&code, &text)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+fn refusal(code: &str, text: &str) -> ProbeFailure {
+    let reply = format!("{code} {text}");
+    match code {
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => ProbeFailure::Auth(reply),
+        "LOADING" => ProbeFailure::Loading,
+        "BUSY" => ProbeFailure::Busy,
+        _ => ProbeFailure::Reply(reply),
+    }
 }
 
 impl From<Value> for Reply {

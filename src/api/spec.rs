@@ -36,7 +36,7 @@ pub const DEFAULT_STORAGE_SIZE: &str = "1Gi";
     namespaced,
     status = "crate::api::status::RedisReplicaSetStatus",
     derive = "PartialEq",
-    doc = "Replicated Redis: ordered pods with stable DNS names, one primary, and a status that says what every server itself answered.",
+    doc = "Replicated Redis: ordered pods with stable DNS names, one primary, and a status that says what every server itself answered. Clients write to the Service with the set's name, which leads to the primary, and read from the Service <name>-replicas; the password is in the Secret <name>-auth.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",

@@ -6,8 +6,9 @@ use clap::Parser;
 use redis_operator::{
     agent::{
         install::install,
+        prestop::{self, prestop},
         probe::{Check, probe},
-        start::{Options, start},
+        start::{self, start},
     },
     names::{AUTH_DIR, PASSWORD_KEY, REDIS_PORT},
 };
@@ -22,7 +23,7 @@ enum Cli {
         dir: PathBuf,
     },
     /// Follow the member that serves as primary, or park; write redis.conf and become Redis
-    Start(Options),
+    Start(start::Options),
     /// Ask the Redis in this container; exit code 0 if the probe succeeds, 1 if not
     Probe {
         /// Which probe
@@ -34,6 +35,8 @@ enum Cli {
         #[arg(long, default_value_t = format!("{AUTH_DIR}/{PASSWORD_KEY}"))]
         password_file: String,
     },
+    /// Wait until this Redis is no longer the primary, or nobody could take over; exit code 0 in every case
+    Prestop(prestop::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,10 @@ fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             verdict.seen
+        }
+        Cli::Prestop(options) => {
+            println!("{}", prestop(&options));
+            return ExitCode::SUCCESS;
         }
     };
     eprintln!("{failed}");

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         api::status::InstanceState::{InSync, LinkDown, Pending, Primary},
-        observed::NoAnswer,
+        observed::{NoAnswer, RoleLabel},
         topology::Verdict,
     };
 
@@ -144,6 +144,7 @@ mod tests {
                 terminating: false,
                 revision: Some((*revision).to_owned()),
                 stuck: None,
+                label: RoleLabel::default(),
                 answer: Err(NoAnswer::NotStarted),
             });
             look.topology.instances.push(Verdict {

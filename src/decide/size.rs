@@ -16,8 +16,7 @@ pub struct Size {
     pub blocked: Option<String>,
 }
 
-/// Steps the size: one member until a primary serves, then the wanted number; and down only while the primary
-/// stays and everybody who stays is verified.
+/// The wanted number, and fewer than now only while the primary stays and everybody who stays is verified.
 pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Look) -> Size {
     let recorded =
         record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
@@ -29,11 +28,10 @@ pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look
     let (replicas, blocked) = if !record.sure {
         // Everybody who may hold data has to answer before one is chosen (rule 9).
         (recorded, None)
-    } else if !record.has_served() || !primary_serves {
-        // Bootstrap begins with one member; an election needs everybody who may hold data.
+    } else if !primary_serves {
+        // An election needs everybody who may hold data. A new set has the wanted members from its first record on.
         let kept = live.max(recorded).max(1);
-        let is_held = record.has_served() && wanted < kept;
-        (kept, is_held.then(|| "no pod is removed while no primary serves".to_owned()))
+        (kept, (wanted < kept).then(|| "no pod is removed while no primary serves".to_owned()))
     } else if wanted >= live {
         (wanted, None)
     } else {
@@ -79,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         api::status::InstanceState::{self, InSync, LinkDown, Parked, Primary, Unreachable},
-        observed::{NoAnswer, Observed, ObservedPod},
+        observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
         record::Serving,
         topology::Topology,
     };
@@ -103,6 +101,7 @@ mod tests {
             terminating: false,
             revision: None,
             stuck: None,
+            label: RoleLabel::default(),
             answer: Err(NoAnswer::NotStarted),
         };
         let verdict = |(ordinal, state): &(i32, InstanceState)| Verdict {
@@ -117,10 +116,6 @@ mod tests {
             topology: Topology { instances: states.iter().map(verdict).collect() },
             ..Look::default()
         }
-    }
-
-    fn new_set() -> Record {
-        Record::first(pods(0..1), true)
     }
 
     /// A record of a set whose primary was seen serving.
@@ -140,16 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn bootstrap_begins_with_one_and_goes_on_once_it_serves() {
-        for (live, states) in [(None, vec![]), (Some(1), vec![]), (Some(1), vec![(0, Parked)])] {
-            let one = size(&set(), 3, live, &new_set(), &look(&states));
-            assert_eq!(one, Size { replicas: 1, members: pods(0..1), blocked: None }, "{live:?} {states:?}");
+    fn a_new_set_has_its_pods_from_the_beginning() {
+        let new = Record::first(pods(0..3), true);
+        for (live, states) in
+            [(None, vec![]), (Some(3), vec![]), (Some(3), vec![(0, Parked)]), (Some(3), vec![(0, Primary)])]
+        {
+            let now = size(&set(), 3, live, &new, &look(&states));
+            assert_eq!(now, Size { replicas: 3, members: pods(0..3), blocked: None }, "{live:?} {states:?}");
         }
-        // Promoted, and not seen serving yet.
-        let chosen = Record { epoch: 1, primary: Some(set().pod(0)), ..new_set() };
-        assert_eq!(size(&set(), 3, Some(1), &chosen, &look(&[(0, Parked)])).replicas, 1);
-        let all = size(&set(), 3, Some(1), &served(0, 1), &look(&[(0, Primary)]));
-        assert_eq!(all, Size { replicas: 3, members: pods(0..3), blocked: None });
     }
 
     #[test]
@@ -158,7 +151,8 @@ mod tests {
         for wanted in [1, 3, 5] {
             let now =
                 size(&set(), wanted, Some(3), &between, &look(&[(0, Parked), (1, Parked), (2, Parked)]));
-            assert_eq!(now, Size { replicas: 3, members: pods(0..3), blocked: None }, "{wanted}");
+            assert_eq!((now.replicas, now.members), (3, pods(0..3)), "{wanted}");
+            assert_eq!(now.blocked.is_some(), wanted == 1, "{wanted}");
         }
     }
 

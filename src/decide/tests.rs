@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{look::Look, *};
 use crate::{
     decide::former::Former,
-    observed::{NoAnswer, Observed, ObservedPod},
+    observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
     redis::{
         PARKED,
         info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
@@ -81,6 +81,7 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
             terminating: false,
             revision: None,
             stuck: None,
+            label: RoleLabel::default(),
             answer: answer.ok_or(NoAnswer::Failed(ProbeFailure::Refused)),
         })
         .collect();
@@ -160,12 +161,61 @@ fn a_healthy_set_is_left_alone() {
     assert_eq!(decide(&record(), &look(&record(), healthy())), Decision::Rest);
 }
 
+/// A new set of three; nobody was ever promoted.
+fn new_set() -> Record {
+    Record::first(record().members, true)
+}
+
+fn empty(pod: &'static str) -> (&'static str, Option<Answer>) {
+    (pod, Some(parked(server(pod, &format!("replid of {pod}"), 0, 0))))
+}
+
 #[test]
-fn bootstrap_promotes_the_only_empty_member() {
-    let first = Record::first(vec!["redis-0".into()], true);
-    let (pod, written) = winner_of(&first, &[("redis-0", Some(parked(server("redis-0", NEW, 0, 0))))]);
-    assert_eq!((pod.as_str(), written.epoch, written.primary.as_deref()), ("redis-0", 1, Some("redis-0")));
-    assert!(!written.has_served(), "it has not served yet, so no second member may come");
+fn bootstrap_promotes_the_first_member_alone() {
+    let new = new_set();
+    for answers in [
+        vec![empty("redis-0")],
+        vec![empty("redis-0"), ("redis-1", None)],
+        vec![empty("redis-0"), empty("redis-1"), empty("redis-2")],
+    ] {
+        let Decision::Promote { record: written, pod } = decide(&new, &look(&new, answers.clone())) else {
+            panic!("{answers:?}");
+        };
+        assert_eq!(
+            (pod.as_str(), written.epoch, written.primary.as_deref()),
+            ("redis-0", 1, Some("redis-0"))
+        );
+        assert_eq!(written.members, new.members);
+        let serving = written.seen_serving.unwrap();
+        assert_eq!((serving.pod_uid.as_str(), serving.run_id.as_str()), ("uid-redis-0", "run-redis-0"));
+    }
+}
+
+#[test]
+fn bootstrap_waits_for_all_where_anybody_may_hold_data() {
+    let holds = |pod| (pod, Some(parked(server(pod, OLD, 10, 1))));
+    let loads = {
+        let mut first = empty("redis-0");
+        first.1.as_mut().unwrap().info.persistence.loading = true;
+        first
+    };
+    let unsure = Record { sure: false, ..new_set() };
+    // The promotion of the first member did not arrive, or it did and the process ended: others may have its data.
+    let promoted = Record { epoch: 1, primary: Some("redis-0".into()), ..new_set() };
+    for (record, answers) in [
+        (new_set(), vec![holds("redis-0")]),
+        (new_set(), vec![empty("redis-0"), holds("redis-1")]),
+        (new_set(), vec![empty("redis-1"), empty("redis-2")]),
+        (new_set(), vec![loads]),
+        (unsure, vec![empty("redis-0")]),
+        (promoted, vec![empty("redis-0")]),
+    ] {
+        let decision = decide(&record, &look(&record, answers.clone()));
+        assert_eq!(hold_reason(decision), HoldReason::MemberSilent, "{record:?} {answers:?}");
+    }
+    // All answer: whose data somebody put there is elected.
+    let all = [empty("redis-0"), holds("redis-1"), empty("redis-2")];
+    assert_eq!(winner_of(&new_set(), &all).0, "redis-1");
 }
 
 #[test]

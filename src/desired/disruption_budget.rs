@@ -1,22 +1,180 @@
-//! The `PodDisruptionBudget`.
+//! The `PodDisruptionBudget`, and how many pods a drain may take now.
+//!
+//! The disruption controller counts pods that the kubelet calls ready, and a Redis is ready as soon as it answers: a
+//! replica whose link is down is one. Were the budget always 1, a drain could take the only other copy of its data.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use super::{labels, metadata};
-use crate::plan::Plan;
+use crate::{
+    api::status::{
+        InstanceState::{self, InSync, Loading, Pending, Primary, Terminating, Unreachable},
+        InstanceStatus,
+    },
+    decide::look::Look,
+    plan::Plan,
+};
 
-/// One pod at a time may be drained.
-pub(super) fn disruption_budget(plan: &Plan) -> PodDisruptionBudget {
+/// A copy that is missing for less than this blocks no drain: an ordinary start, roll or failover links its replicas
+/// within a few seconds, and must not cost two writes.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// At most `disruptions` pods may be drained at a time.
+pub(super) fn disruption_budget(plan: &Plan, disruptions: i32) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: metadata(plan, plan.set.disruption_budget()),
         spec: Some(PodDisruptionBudgetSpec {
-            max_unavailable: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(disruptions)),
             selector: Some(labels::selector(&plan.set)),
             ..PodDisruptionBudgetSpec::default()
         }),
         status: None,
+    }
+}
+
+/// How many pods a drain may take: none while a pod that the kubelet calls ready is no verified copy for longer than
+/// [`PATIENCE`], otherwise one. A pod that is not ready, or is being deleted, uses the budget up by itself.
+///
+/// `before` is the status of the pass before this one, `live` the budget as it stands. Once it is 0 it stays so until
+/// every ready pod is verified: a copy that fails in one way after the other is missing all the time.
+pub fn disruptions(
+    live: Option<&PodDisruptionBudget>,
+    before: &[InstanceStatus],
+    look: &Look,
+    now: Timestamp,
+) -> i32 {
+    let is_closed = live
+        .and_then(|budget| budget.spec.as_ref()?.max_unavailable.as_ref())
+        .is_some_and(|allowed| *allowed == IntOrString::Int(0));
+    let is_missing = |pod: &str, state: InstanceState| {
+        is_closed
+            || before.iter().any(|old| old.pod == pod && tells_of(old.state, state) && is_older(old, now))
+    };
+    let mut unverified = look.topology.instances.iter().filter(|verdict| {
+        let pod = look.observed.pods.iter().find(|pod| pod.name == verdict.pod);
+        pod.is_some_and(|pod| pod.ready && !pod.terminating) && !verdict.is_verified()
+    });
+    let blocks = unverified.any(|verdict| is_missing(&verdict.pod, verdict.state));
+    i32::from(!blocks)
+}
+
+/// Whether a copy that is in state `now`, unverified, was missing in state `before` already. A pod that was not ready
+/// yet, or was verified, has only just begun to be; the status may be a few seconds old (`is_mere_progress`).
+fn tells_of(before: InstanceState, now: InstanceState) -> bool {
+    before == now || !matches!(before, Primary | InSync | Pending | Loading | Unreachable | Terminating)
+}
+
+fn is_older(old: &InstanceStatus, now: Timestamp) -> bool {
+    old.since.as_ref().is_some_and(|since| now.duration_since(since.0) >= PATIENCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::{
+        observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
+        topology::{Topology, Verdict},
+    };
+    use InstanceState::{LinkDown, Parked, Syncing};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    /// A look at two pods: a good primary, and one in this state.
+    fn look(state: InstanceState, ready: bool, terminating: bool) -> Look {
+        let pod = |ordinal: i32, ready, terminating| ObservedPod {
+            name: format!("redis-{ordinal}"),
+            ordinal,
+            uid: format!("uid-{ordinal}"),
+            node: String::new(),
+            ready,
+            terminating,
+            revision: None,
+            stuck: None,
+            label: RoleLabel::default(),
+            answer: Err(NoAnswer::NotStarted),
+        };
+        let verdict = |ordinal: i32, state| Verdict {
+            pod: format!("redis-{ordinal}"),
+            ordinal,
+            state,
+            serves: ordinal == 0,
+            faults: Vec::new(),
+        };
+        Look {
+            observed: Observed { pods: vec![pod(0, true, false), pod(1, ready, terminating)] },
+            topology: Topology { instances: vec![verdict(0, Primary), verdict(1, state)] },
+            ..Look::default()
+        }
+    }
+
+    /// What the status of the pass before said of the second pod, since second 0.
+    fn before(state: InstanceState) -> Vec<InstanceStatus> {
+        vec![InstanceStatus {
+            pod: "redis-1".into(),
+            state,
+            role: None,
+            master_host: None,
+            link: None,
+            replid: None,
+            run_id: None,
+            version: None,
+            since: Some(Time(at(0))),
+            message: None,
+        }]
+    }
+
+    fn budget(disruptions: i32) -> PodDisruptionBudget {
+        PodDisruptionBudget {
+            spec: Some(PodDisruptionBudgetSpec {
+                max_unavailable: Some(IntOrString::Int(disruptions)),
+                ..PodDisruptionBudgetSpec::default()
+            }),
+            ..PodDisruptionBudget::default()
+        }
+    }
+
+    #[test]
+    fn a_ready_pod_without_a_copy_blocks_after_ten_seconds() {
+        let allowed = |second| disruptions(None, &before(LinkDown), &look(LinkDown, true, false), at(second));
+        assert_eq!([0, 9, 10, 3600].map(allowed), [1, 1, 0, 0]);
+        assert_eq!(disruptions(None, &[], &look(LinkDown, true, false), at(60)), 1, "not in the status yet");
+    }
+
+    #[test]
+    fn what_the_kubelet_counts_itself_is_not_counted_again() {
+        for (ready, terminating) in [(false, false), (true, true), (false, true)] {
+            let look = look(LinkDown, ready, terminating);
+            assert_eq!(disruptions(None, &before(LinkDown), &look, at(60)), 1);
+        }
+        assert_eq!(disruptions(None, &before(LinkDown), &look(InSync, true, false), at(60)), 1);
+    }
+
+    #[test]
+    fn an_ordinary_start_costs_no_write() {
+        // The status of a start is written every few seconds only: it may say what was long ago.
+        for earlier in [Pending, Loading, Unreachable, Terminating, InSync] {
+            for state in [Parked, LinkDown, Syncing] {
+                let look = look(state, true, false);
+                assert_eq!(disruptions(None, &before(earlier), &look, at(60)), 1, "{earlier:?} {state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_that_fails_in_several_ways_is_missing_all_the_time() {
+        let now = look(Syncing, true, false);
+        assert_eq!(disruptions(Some(&budget(1)), &before(LinkDown), &now, at(10)), 0);
+        // The next status says that it syncs since a moment ago.
+        assert_eq!(disruptions(Some(&budget(0)), &before(Syncing), &now, at(1)), 0);
+        assert_eq!(disruptions(Some(&budget(1)), &before(Syncing), &now, at(1)), 1);
+        assert_eq!(disruptions(Some(&budget(0)), &before(Syncing), &look(InSync, true, false), at(1)), 1);
     }
 }

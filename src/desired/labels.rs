@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::names::SetName;
+use crate::{names::SetName, observed::Role};
 
 /// Annotation of the pod template: the hash of the rendered directives. Its change makes a new revision.
 pub const CONFIG_HASH: &str = "replication.redis/config-hash";
 /// Annotation of the `StatefulSet`: the agent's image in its template, as the operator applied it.
 pub const AGENT_IMAGE: &str = "replication.redis/agent-image";
+/// Label of a pod by which the Services choose: `primary` or `replica`. A pod without it is behind neither.
+pub const ROLE: &str = "replication.redis/role";
+/// Annotation of a pod that was the primary until this moment (RFC 3339), until its clients were cut a second time.
+pub const DEMOTED_AT: &str = "replication.redis/demoted-at";
 /// Annotation of every child: the hash of what was applied last. It tells a field that is no longer desired.
 pub const APPLIED_HASH: &str = "replication.redis/applied-hash";
 /// Value of `app.kubernetes.io/managed-by`.
@@ -20,6 +24,13 @@ pub fn labels(set: &SetName) -> BTreeMap<String, String> {
     [("name", "redis"), ("instance", &set.name), ("component", "server"), ("managed-by", MANAGED_BY)]
         .map(|(key, value)| (format!("app.kubernetes.io/{key}"), value.to_owned()))
         .into()
+}
+
+/// Labels of the pods of a set that have this role now.
+pub fn of_role(set: &SetName, role: Role) -> BTreeMap<String, String> {
+    let mut labels = labels(set);
+    labels.insert(ROLE.to_owned(), role.as_str().to_owned());
+    labels
 }
 
 /// Selects the pods of a set.

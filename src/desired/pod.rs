@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::core::v1::{
         Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
-        EnvVar, EnvVarSource, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodAffinityTerm,
-        PodAntiAffinity, PodDNSConfig, PodDNSConfigOption, PodSecurityContext, PodSpec, PodTemplateSpec,
-        ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, TopologySpreadConstraint,
-        Volume, VolumeMount, WeightedPodAffinityTerm,
+        EnvVar, EnvVarSource, ExecAction, KeyToPath, Lifecycle, LifecycleHandler, LocalObjectReference,
+        ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodDNSConfig, PodDNSConfigOption,
+        PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile,
+        SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+        WeightedPodAffinityTerm,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
@@ -20,12 +21,14 @@ use crate::{
         AGENT_CONTAINER, AGENT_DIR, AUTH_DIR, CONFIG_DIR, DATA_DIR, DATA_VOLUME, PASSWORD_KEY, RECORD_DIR,
         REDIS_CONTAINER, REDIS_PORT, REDIS_PORT_NAME, RUN_DIR,
     },
+    observed::Role,
     plan::{Plan, Storage},
 };
 
 /// User and group of the official images (Debian); the volumes are given to this group.
 const REDIS_UID: i64 = 999;
-/// Time for Redis to wait for its replicas (10 s) and to save; a save may start anew once (experiment E11).
+/// The kubelet counts the preStop hook in: 30 s at most for the primary to be moved away, then time for Redis to wait
+/// for its replicas (10 s) and to save; a save may start anew once (experiment E11).
 const GRACE_SECONDS: i64 = 120;
 
 const AGENT_VOLUME: &str = "agent";
@@ -37,7 +40,8 @@ const RUN_VOLUME: &str = "run";
 /// The template of every pod of the set.
 pub(super) fn template(plan: &Plan, config_hash: &str) -> PodTemplateSpec {
     let mut pod_labels = plan.pod_labels.clone();
-    pod_labels.extend(labels::labels(&plan.set));
+    // A pod that is made anew while no operator runs can be read; the operator moves the label on from there.
+    pod_labels.extend(labels::of_role(&plan.set, Role::Replica));
     let mut annotations = plan.pod_annotations.clone();
     annotations.insert(labels::CONFIG_HASH.to_owned(), config_hash.to_owned());
     // `kubectl logs` and `exec` then mean Redis where no container is named.
@@ -137,6 +141,7 @@ fn redis(plan: &Plan) -> Container {
             ..ResourceRequirements::default()
         }),
         security_context: Some(restricted()),
+        lifecycle: Some(Lifecycle { pre_stop: Some(pre_stop()), ..Lifecycle::default() }),
         startup_probe: Some(probes::startup()),
         liveness_probe: Some(probes::liveness()),
         readiness_probe: Some(probes::readiness()),
@@ -150,6 +155,16 @@ fn redis(plan: &Plan) -> Container {
         ]),
         working_dir: Some(DATA_DIR.to_owned()),
         ..Container::default()
+    }
+}
+
+/// Waits until the primary was moved away. What a hook prints reaches nobody, so its one line goes to where Redis,
+/// which is PID 1 and runs as the same user, writes its own.
+fn pre_stop() -> LifecycleHandler {
+    let command = [format!("{AGENT_DIR}/agent").as_str(), "prestop", "--log=/proc/1/fd/1"].map(str::to_owned);
+    LifecycleHandler {
+        exec: Some(ExecAction { command: Some(command.to_vec()) }),
+        ..LifecycleHandler::default()
     }
 }
 

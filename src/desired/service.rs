@@ -1,4 +1,6 @@
-//! The headless Service.
+//! The Services: one to reach each pod by name, one to reach the primary, one to reach replicas.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
@@ -8,6 +10,7 @@ use k8s_openapi::{
 use super::{labels, metadata};
 use crate::{
     names::{REDIS_PORT, REDIS_PORT_NAME},
+    observed::Role,
     plan::Plan,
 };
 
@@ -16,24 +19,42 @@ use crate::{
 /// It names pods that are not ready too: a loading primary and the replicas that look for it would otherwise wait
 /// for each other.
 pub(super) fn headless(plan: &Plan) -> Service {
-    Service {
-        metadata: metadata(plan, plan.set.headless_service()),
-        spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".to_owned()),
-            cluster_ip: Some("None".to_owned()),
-            publish_not_ready_addresses: Some(true),
-            ip_family_policy: Some("PreferDualStack".to_owned()),
-            selector: Some(labels::labels(&plan.set)),
-            ports: Some(vec![ServicePort {
-                name: Some(REDIS_PORT_NAME.to_owned()),
-                port: i32::from(REDIS_PORT),
-                target_port: Some(IntOrString::String(REDIS_PORT_NAME.to_owned())),
-                protocol: Some("TCP".to_owned()),
-                app_protocol: Some("redis".to_owned()),
-                ..ServicePort::default()
-            }]),
-            ..ServiceSpec::default()
-        }),
-        ..Service::default()
+    let mut spec = spec(labels::labels(&plan.set));
+    spec.cluster_ip = Some("None".to_owned());
+    spec.publish_not_ready_addresses = Some(true);
+    Service { metadata: metadata(plan, plan.set.headless_service()), spec: Some(spec), ..Service::default() }
+}
+
+/// One address for writes: leads to the pod that is labelled as the primary.
+pub(super) fn primary(plan: &Plan) -> Service {
+    by_role(plan, plan.set.primary_service(), Role::Primary)
+}
+
+/// One address for reads: leads to the pods that are labelled as replicas.
+pub(super) fn replicas(plan: &Plan) -> Service {
+    by_role(plan, plan.set.replicas_service(), Role::Replica)
+}
+
+/// With an address of its own and not headless: a client needs no DNS to find the pod that has the role now.
+fn by_role(plan: &Plan, name: String, role: Role) -> Service {
+    let mut spec = spec(labels::of_role(&plan.set, role));
+    spec.publish_not_ready_addresses = Some(false);
+    Service { metadata: metadata(plan, name), spec: Some(spec), ..Service::default() }
+}
+
+fn spec(selector: BTreeMap<String, String>) -> ServiceSpec {
+    ServiceSpec {
+        type_: Some("ClusterIP".to_owned()),
+        ip_family_policy: Some("PreferDualStack".to_owned()),
+        selector: Some(selector),
+        ports: Some(vec![ServicePort {
+            name: Some(REDIS_PORT_NAME.to_owned()),
+            port: i32::from(REDIS_PORT),
+            target_port: Some(IntOrString::String(REDIS_PORT_NAME.to_owned())),
+            protocol: Some("TCP".to_owned()),
+            app_protocol: Some("redis".to_owned()),
+            ..ServicePort::default()
+        }]),
+        ..ServiceSpec::default()
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     observe::{Connections, belongs, last_end, observe},
     plan::Plan,
     record::Record,
+    roles,
     store::{self, Stored},
     topology::topology,
 };
@@ -52,8 +53,33 @@ pub(super) const VOTE_AGE: Duration = Duration::from_secs(3);
 /// place answers within about a second, and may hold writes that no replica has.
 const RETURN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Settles who is primary. `wish` is a pod to hand the role to where nothing else is to be done.
+/// Settles who is primary, and then who is labelled as what. `wish` is a pod to hand the role to where nothing else is
+/// to be done.
 pub(super) async fn settle(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    running: Option<i32>,
+    wish: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StageError> {
+    rounds(pass, ctx, plan, running, wish, now).await?;
+    if plan.paused { Ok(()) } else { relabel(pass, ctx, plan, now).await }
+}
+
+/// The labels come last: who is led to the primary finds one that serves.
+async fn relabel(pass: &mut Pass, ctx: &Context, plan: &Plan, now: Timestamp) -> Result<(), StageError> {
+    let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
+    let unsynced_for = ctx.memory.unsynced_for(&plan.set, roles::unsynced(&stored.record, look));
+    let due = roles::changes(&stored.record, look, &unsynced_for, now);
+    pass.cut_is_due = roles::cut_is_due(look, &due);
+    let changes = ctx.memory.not_made_yet(&plan.set, due);
+    act::role::relabel(&ctx.client, plan, &mut pass.connections, &changes, now).await?;
+    ctx.memory.made(&plan.set, changes);
+    Ok(())
+}
+
+async fn rounds(
     pass: &mut Pass,
     ctx: &Context,
     plan: &Plan,
@@ -66,7 +92,7 @@ pub(super) async fn settle(
     let mut rounds = 0;
     while rounds < ROUNDS {
         let Some(stored) = pass.stored.clone() else { return Ok(()) };
-        let (look, mut connections) = take_look(pass, ctx, plan, &stored.record, now).await;
+        let look = take_look(pass, ctx, plan, &stored.record, now).await;
         let decision = match first_look.take() {
             Some(first) => elect(&stored.record, &first, &look),
             None => decide(&stored.record, &look),
@@ -86,8 +112,8 @@ pub(super) async fn settle(
         match decision {
             Decision::Rest => {
                 let stalled = ctx.memory.stalled(&plan.set, unlinked(&stored.record, &look), LINK_PATIENCE);
-                act::park(&mut connections, &stalled).await?;
-                return follow(&mut connections, plan, &stored.record, &stalled).await;
+                act::park(&mut pass.connections, &stalled).await?;
+                return follow(&mut pass.connections, plan, &stored.record, &stalled).await;
             }
             Decision::Hold(hold) => {
                 pass.hold = Some(hold);
@@ -102,14 +128,14 @@ pub(super) async fn settle(
                 let members = size(&plan.set, plan.replicas, running, &record, &look).members;
                 write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
             }
-            Decision::Park(pods) => act::park(&mut connections, &pods).await?,
-            Decision::Retire(pods) => act::retire(&mut connections, &pods, &stored.record).await?,
+            Decision::Park(pods) => act::park(&mut pass.connections, &pods).await?,
+            Decision::Retire(pods) => act::retire(&mut pass.connections, &pods, &stored.record).await?,
             Decision::Promote { record, pod } => {
                 let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
                 write(pass, ctx, plan, &stored, record).await?;
-                act::promote(&mut connections, &pod, &why).await?;
+                act::promote(&mut pass.connections, &pod, &why).await?;
             }
-            Decision::Follow(pods) => follow(&mut connections, plan, &stored.record, &pods).await?,
+            Decision::Follow(pods) => follow(&mut pass.connections, plan, &stored.record, &pods).await?,
             Decision::Switch { record, from, target } => {
                 if ctx.memory.switched_in_vain_within(&plan.set, SWITCHOVER_RETRY) {
                     return Ok(());
@@ -117,7 +143,7 @@ pub(super) async fn settle(
                 write(pass, ctx, plan, &stored, record).await?;
                 let host = plan.set.ordinal(&target).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
                 // Refused or not heard: the next look finds out which, and ends the switchover.
-                if let Err(error) = act::hand_over(&mut connections, &from, &target, &host).await {
+                if let Err(error) = act::hand_over(&mut pass.connections, &from, &target, &host).await {
                     warn!(error = crate::error::chain(&error), "the switchover did not begin");
                 }
             }
@@ -130,7 +156,7 @@ pub(super) async fn settle(
             }
             Decision::Abort { record, pod } => {
                 ctx.memory.switched_in_vain(&plan.set);
-                if act::abort(&mut connections, &pod).await? {
+                if act::abort(&mut pass.connections, &pod).await? {
                     let target =
                         stored.record.switch_to.as_ref().map(|s| s.target.clone()).unwrap_or_default();
                     pass.switched_in_vain = Some(format!(
@@ -158,14 +184,9 @@ fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
 }
 
 /// Asks every server, and gathers what else there is to know at this moment.
-async fn take_look(
-    pass: &mut Pass,
-    ctx: &Context,
-    plan: &Plan,
-    record: &Record,
-    now: Timestamp,
-) -> (Look, Connections) {
+async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Look {
     let (observed, connections) = observe(&ctx.pods, plan, pass.password.as_ref(), &ctx.mandate, now).await;
+    pass.connections = connections;
     ctx.metrics.count_probes(&observed);
     let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
     let topology = topology(host_of, record, &observed);
@@ -185,7 +206,7 @@ async fn take_look(
         v.state == crate::api::status::InstanceState::InSync
             && look.member(&v.pod).is_some_and(|c| !record.voters.contains(&c.answer.info.server.run_id))
     });
-    (look, connections)
+    look
 }
 
 /// What is known of the process that served last.

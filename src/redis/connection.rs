@@ -83,6 +83,17 @@ impl Connection {
         self.run("CLIENT", cmd("CLIENT").arg("UNPAUSE")).await
     }
 
+    /// `CLIENT KILL` of every client that is neither this connection nor part of the replication, subscribers too.
+    /// Returns how many.
+    pub async fn cut_clients(&mut self) -> Result<u64, ProbeFailure> {
+        let mut count = 0;
+        for kind in ["normal", "pubsub"] {
+            let command = cmd("CLIENT").arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes").clone();
+            count += self.query::<u64>("CLIENT", &command).await?;
+        }
+        Ok(count)
+    }
+
     /// `FAILOVER TO host port TIMEOUT ms`: hands the role over to this replica; nothing is lost, and where it cannot
     /// catch up in time everything stays as it was. The answer says that it began; INFO says how it ends. Name and port
     /// must be those that the replica announces (experiment E7).

@@ -86,6 +86,14 @@ pub struct Replication {
     pub backlog_active: bool,
 }
 
+impl Replication {
+    /// Whether a `FAILOVER` runs on this server: `waiting-for-sync` while it still has role master, then
+    /// `failover-in-progress` with role slave of the replica that shall become primary.
+    pub fn failover_runs(&self) -> bool {
+        self.failover_state != "no-failover"
+    }
+}
+
 /// What a replica says of its primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {

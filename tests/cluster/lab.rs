@@ -9,7 +9,8 @@ use redis_operator::api::status::InstanceState;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Says, Set, Watch, field, get, kubectl, kubectl_in, kubectl_with, list, node_exec, ready, text, wait_until,
+    Says, Set, Watch, field, get, kill_redis, kubectl, kubectl_in, kubectl_with, list, node_exec, ready,
+    text, wait_until,
 };
 
 const NAMESPACE: &str = "default";
@@ -299,6 +300,78 @@ fn l15_replicas_announce_their_dns_names() {
         .collect();
     let wanted: BTreeSet<String> = (0..3).filter(|n| set.pod(*n) != primary).map(|n| set.fqdn(n)).collect();
     assert_eq!(announced, wanted, "{info}");
+}
+
+/// redis-cli in a test pod, over one connection to this host: what it printed.
+fn redis_at(tool: &str, host: &str, commands: &str) -> Result<Vec<String>, String> {
+    let template = "go-template={{.data.password | base64decode}}";
+    let password = kubectl_in(NAMESPACE, &["get", "secret", "redis-auth", "-o", template]);
+    // The password comes by standard input: in an argument everybody on the node could read it.
+    let script =
+        r#"read -r REDISCLI_AUTH && export REDISCLI_AUTH && exec redis-cli --no-auth-warning -h "$0""#;
+    let args = ["-n", NAMESPACE, "exec", "-i", tool, "--", "sh", "-c", script, host];
+    let printed = kubectl_with(&args, &format!("{password}\n{commands}\n"))?;
+    Ok(printed.lines().map(|line| line.trim_end().to_owned()).collect())
+}
+
+/// Pods that a Service leads to.
+fn behind(service: &str) -> BTreeSet<String> {
+    let selector = format!("kubernetes.io/service-name={service}");
+    list(NAMESPACE, &["endpointslices", "-l", &selector])
+        .iter()
+        .flat_map(|slice| slice["endpoints"].as_array().cloned().unwrap_or_default())
+        .filter(|endpoint| endpoint["conditions"]["ready"] == true)
+        .map(|endpoint| text(&endpoint, "/targetRef/name"))
+        .collect()
+}
+
+/// Each Service by role leads to the pods that have the role, from every node, before and after the primary moved.
+#[test]
+fn l16_the_services_by_role_lead_to_the_primary_and_to_the_replicas() {
+    let set = lab();
+    for service in ["redis", "redis-replicas"] {
+        let address = text(&get(NAMESPACE, &["service", service]), "/spec/clusterIP");
+        wait_for_answer(&["A", &format!("{service}.{NAMESPACE}.svc.cluster.local")], &set_of([address]));
+        for node in ["node-0", "node-1", "node-2"] {
+            let rules = node_exec(node, &["iptables-save", "-t", "nat"]);
+            assert!(
+                rules.contains(&format!("{NAMESPACE}/{service}:redis")),
+                "{node} has no rule for {service}"
+            );
+        }
+    }
+    for round in ["before", "after"] {
+        // It may be on its way home meanwhile.
+        wait_until("each Service leads to the pods of its role", || {
+            let primary = set.primary();
+            let replicas = (0..3).map(|n| set.pod(n)).filter(|pod| *pod != primary).collect();
+            (behind("redis") == set_of([primary]) && behind("redis-replicas") == replicas).then_some(())
+        });
+        for (tool, node) in multitools() {
+            let write = format!("ROLE\nSET lab:service {round}:{node}\nWAIT 2 10000");
+            let wanted = format!("{round}:{node}");
+            // A node's rules follow within seconds.
+            wait_until(&format!("{node} writes through the Service, {round} the primary moved"), || {
+                let said = redis_at(&tool, "redis", &write).ok()?;
+                (said.first()? == "master" && said.ends_with(&["OK".to_owned(), "2".to_owned()]))
+                    .then_some(())
+            });
+            for _ in 0..6 {
+                wait_until(&format!("{node} reads through the Service, {round} the primary moved"), || {
+                    let said = redis_at(&tool, "redis-replicas", "ROLE\nGET lab:service").ok()?;
+                    (said.first()? == "slave" && said.last()? == &wanted).then_some(())
+                });
+            }
+        }
+        if round == "before" {
+            let before = set.status().primary.unwrap();
+            let killed = kill_redis(&set, &before.pod);
+            set.wait("another primary was chosen", killed, |status| {
+                status.primary.as_ref().is_some_and(|now| now.epoch > before.epoch)
+            });
+            set.wait_ready();
+        }
+    }
 }
 
 /// Takes the lab away again; the last of the rows by name.

@@ -349,7 +349,14 @@ fn labels_and_annotations_of_others_survive_an_apply() {
     let (_namespace, set) = fresh("life-foreign");
     set.up(json!({"replicas": 2}));
     let ns = set.namespace.as_str();
-    let children = ["service/redis-headless", "configmap/redis-config", "statefulset/redis", "pdb/redis"];
+    let children = [
+        "service/redis-headless",
+        "service/redis",
+        "service/redis-replicas",
+        "configmap/redis-config",
+        "statefulset/redis",
+        "pdb/redis",
+    ];
     for child in children {
         kubectl_in(ns, &["label", child, "team=blue"]);
         kubectl_in(ns, &["annotate", child, "example.com/note=ours"]);

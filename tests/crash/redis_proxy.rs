@@ -21,9 +21,22 @@ use crate::{
     trap::{Moment, Trap},
 };
 
-/// Commands that change nothing, by their first words. Whatever is not here counts.
-const READING: [&str; 8] =
-    ["AUTH", "INFO", "CONFIG GET", "PING", "ROLE", "CLIENT LIST", "CLIENT INFO", "CLIENT ID"];
+/// Commands that change nothing but their own connection, by their first words. Whatever is not here counts.
+const READING: [&str; 10] = [
+    "AUTH",
+    "INFO",
+    "CONFIG GET",
+    "PING",
+    "ROLE",
+    "CLIENT LIST",
+    "CLIENT INFO",
+    "CLIENT ID",
+    "CLIENT SETNAME",
+    ACKNOWLEDGE,
+];
+
+/// Makes a replica tell its primary how far it is; has no answer.
+const ACKNOWLEDGE: &str = "REPLCONF GETACK";
 
 /// The proxies of one run; they end with this value.
 #[derive(Default)]
@@ -81,6 +94,9 @@ async fn hand_on(mut operator: TcpStream, server: Ipv4Addr, pod: String, trap: A
             if server.write_all(&command).await.is_err() {
                 return;
             }
+            if is(&words(&command).join(" "), ACKNOWLEDGE) {
+                continue;
+            }
             let answer = loop {
                 if let Some(length) = self::length(&answered) {
                     break answered.drain(..length).collect::<Vec<u8>>();
@@ -106,8 +122,7 @@ async fn hand_on(mut operator: TcpStream, server: Ipv4Addr, pod: String, trap: A
 fn describe(pod: &str, command: &[u8]) -> Option<String> {
     let words = words(command);
     let text = words.join(" ");
-    let upper = text.to_ascii_uppercase();
-    if READING.iter().any(|reading| upper == *reading || upper.starts_with(&format!("{reading} "))) {
+    if READING.iter().any(|reading| is(&text, reading)) {
         return None;
     }
     // A host is a pod's name; the domain is the same for all and holds the namespace.
@@ -115,6 +130,11 @@ fn describe(pod: &str, command: &[u8]) -> Option<String> {
     let is_number = |word: &String| word.parse::<i64>().is_ok();
     let words: Vec<String> = words.iter().filter(|word| !is_number(word)).map(short).collect();
     Some(format!("{pod} {}", words.join(" ")))
+}
+
+/// Whether a command begins with these words.
+fn is(command: &str, words: &str) -> bool {
+    command.to_ascii_uppercase().strip_prefix(words).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// The words of a command, which is an array of bulk strings.

@@ -92,7 +92,7 @@ fn write(kubelet: &Kubelet, shared: &Shared) {
 
 /// A connection to this pod's Redis, if it takes writes.
 fn serving(kubelet: &Kubelet, pod: &str) -> Option<redis::Connection> {
-    let mut connection = kubelet.connect(pod).ok()?;
+    let mut connection = kubelet.client(pod).ok()?;
     let role: Vec<redis::Value> = redis::cmd("ROLE").query(&mut connection).ok()?;
     (redis::from_redis_value_ref::<String>(role.first()?).ok()? == "master").then_some(connection)
 }

@@ -4,7 +4,7 @@
 
 use redis_operator::{
     names::REDIS_PORT,
-    observed::{NoAnswer, ObservedPod},
+    observed::{NoAnswer, ObservedPod, RoleLabel},
     record::Record,
     redis::{
         info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
@@ -28,6 +28,7 @@ pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
         terminating: false,
         revision: None,
         stuck: None,
+        label: RoleLabel::default(),
         answer,
     }
 }

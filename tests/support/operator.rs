@@ -249,7 +249,7 @@ impl Kubelet {
     }
 
     /// A connection to the Redis of a pod.
-    pub fn connect(&self, pod: &str) -> Result<redis::Connection, redis::RedisError> {
+    pub fn client(&self, pod: &str) -> Result<redis::Connection, redis::RedisError> {
         const PATIENCE: Duration = Duration::from_secs(2);
         let (address, password) = {
             let machines = self.shared.lock().unwrap();
@@ -272,7 +272,7 @@ impl Kubelet {
         pod: &str,
         words: &[&str],
     ) -> Result<T, redis::RedisError> {
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connect(pod)?)
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.client(pod)?)
     }
 }
 

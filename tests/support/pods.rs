@@ -162,6 +162,15 @@ impl Pod {
         (output.status.success(), said(&output))
     }
 
+    /// Runs the preStop hook; its log is the file `log`.
+    pub fn prestop(&self, more: &[&str]) -> Container {
+        self.write("log", b"");
+        let mut command = self.command(AGENT);
+        command.arg("prestop").arg("--password-file").arg(self.path("password"));
+        command.arg("--log").arg(self.path("log")).args(more);
+        Container::spawn(command)
+    }
+
     /// Runs a program to its end.
     pub fn run(&self, program: &str, args: &[&str]) -> Output {
         self.command(program).args(args).output().unwrap()

@@ -17,9 +17,10 @@ tests/chart.rs compares the two.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, update]
+# patch: the label replication.redis/role, by which the Services choose.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch, delete]
+  verbs: [list, watch, patch, delete]
 # Passwords are read one by one, by name: no list, no watch.
 - apiGroups: [""]
   resources: [secrets]
