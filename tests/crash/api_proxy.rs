@@ -132,10 +132,20 @@ mod tests {
         let lease = "/apis/coordination.k8s.io/v1/namespaces/lab/leases/redis-operator";
         assert_eq!(described(Method::PUT, lease, "{}"), None);
         for (method, path, body, call) in [
-            (Method::POST, "/configmaps", r#"{"metadata": {"name": "redis-record"}}"#, "POST configmaps/redis-record"),
+            (
+                Method::POST,
+                "/configmaps",
+                r#"{"metadata": {"name": "redis-record"}}"#,
+                "POST configmaps/redis-record",
+            ),
             (Method::PATCH, "/services/redis", r#"{"metadata": {"name": "redis"}}"#, "PATCH services/redis"),
             (Method::DELETE, "/pods/redis-2", r#"{"preconditions": {}}"#, "DELETE pods/redis-2"),
-            (Method::POST, "/events", r#"{"reason": "Ready", "metadata": {"name": "x.1"}}"#, "POST events (Ready)"),
+            (
+                Method::POST,
+                "/events",
+                r#"{"reason": "Ready", "metadata": {"name": "x.1"}}"#,
+                "POST events (Ready)",
+            ),
         ] {
             assert_eq!(described(method, &format!("{space}{path}"), body).as_deref(), Some(call));
         }

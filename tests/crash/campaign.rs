@@ -1,6 +1,7 @@
 //! Every workload undisturbed, then with the operator killed at each of its calls.
 
 use std::{
+    fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Mutex,
     time::Instant,
@@ -85,10 +86,20 @@ pub fn campaign(workloads: &[Workload], moments: impl Fn(usize) -> Vec<Moment>) 
         results.iter().filter(|result| which(result)).map(Killed::line).collect()
     };
     let wrong = lines(&|result| !result.wrong().is_empty());
-    assert!(wrong.is_empty(), "{} of {} are not as undisturbed:\n{}", wrong.len(), results.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} are not as undisturbed:\n{}",
+        wrong.len(),
+        results.len(),
+        wrong.join("\n")
+    );
     // Some calls are made by the clock; most are not.
     let missed = lines(&|result| result.is_missed());
-    assert!(missed.len() * 10 <= results.len(), "too many calls that only the undisturbed run made:\n{}", missed.join("\n"));
+    assert!(
+        missed.len() * 10 <= results.len(),
+        "too many calls that only the undisturbed run made:\n{}",
+        missed.join("\n")
+    );
 }
 
 /// Does this with each, some at the same time; the results come in no order.
@@ -116,15 +127,17 @@ fn runtime() -> Runtime {
 
 fn totals(workload: Workload, undisturbed: &Outcome, results: &[&Killed]) -> String {
     let keys: usize = results.iter().filter_map(|result| result.outcome.as_ref().ok()).map(|o| o.keys).sum();
-    let count = |which: fn(&Killed) -> bool| results.iter().filter(|result| which(result)).count();
+    let (killed, missed) = results.iter().fold((0, 0), |(killed, missed), result| match &result.outcome {
+        Ok(outcome) if outcome.killed => (killed + 1, missed),
+        Ok(_) => (killed, missed + 1),
+        Err(_) => (killed, missed),
+    });
+    let wrong = results.iter().filter(|result| !result.wrong().is_empty()).count();
     format!(
-        "{workload}: {} calls undisturbed; {} runs: {} killed, {} in which the call was not made, {} not as \
-         undisturbed; {keys} acknowledged keys",
+        "{workload}: {} calls undisturbed; {} runs: {killed} killed, {missed} in which the call was not made, {wrong} \
+         not as undisturbed; {keys} acknowledged keys",
         undisturbed.calls.len(),
         results.len(),
-        count(|result| result.was_killed()),
-        count(|result| result.is_missed()),
-        count(|result| !result.wrong().is_empty()),
     )
 }
 
@@ -144,10 +157,6 @@ impl Kill<'_> {
 }
 
 impl Killed<'_> {
-    fn was_killed(&self) -> bool {
-        self.outcome.as_ref().is_ok_and(|outcome| outcome.killed)
-    }
-
     fn is_missed(&self) -> bool {
         self.outcome.as_ref().is_ok_and(|outcome| !outcome.killed)
     }
@@ -164,12 +173,13 @@ impl Killed<'_> {
         let wrong = self.wrong();
         let mut text: String = wrong.iter().take(SHOWN).map(|part| format!("\n  {part}")).collect();
         if wrong.len() > SHOWN {
-            text += &format!("\n  and {} more", wrong.len() - SHOWN);
+            let _ = write!(text, "\n  and {} more", wrong.len() - SHOWN);
         }
         if let (Ok(outcome), []) = (&self.outcome, wrong) {
-            text = match outcome.killed {
-                true => format!("as undisturbed, {:.1?}", outcome.took),
-                false => "the call was not made".to_owned(),
+            text = if outcome.killed {
+                format!("as undisturbed, {:.1?}", outcome.took)
+            } else {
+                "the call was not made".to_owned()
             };
         }
         format!("{}: {}: {text}", self.kill.workload, self.kill.target)

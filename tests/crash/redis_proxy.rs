@@ -126,7 +126,8 @@ fn describe(pod: &str, command: &[u8]) -> Option<String> {
         return None;
     }
     // A host is a pod's name; the domain is the same for all and holds the namespace.
-    let short = |word: &String| word.split_once(".redis-headless.").map_or(word.clone(), |(pod, _)| pod.to_owned());
+    let short =
+        |word: &String| word.split_once(".redis-headless.").map_or(word.clone(), |(pod, _)| pod.to_owned());
     let is_number = |word: &String| word.parse::<i64>().is_ok();
     let words: Vec<String> = words.iter().filter(|word| !is_number(word)).map(short).collect();
     Some(format!("{pod} {}", words.join(" ")))
@@ -134,7 +135,10 @@ fn describe(pod: &str, command: &[u8]) -> Option<String> {
 
 /// Whether a command begins with these words.
 fn is(command: &str, words: &str) -> bool {
-    command.to_ascii_uppercase().strip_prefix(words).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    command
+        .to_ascii_uppercase()
+        .strip_prefix(words)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// The words of a command, which is an array of bulk strings.
@@ -176,12 +180,17 @@ mod tests {
 
     #[test]
     fn what_changes_something_has_a_name() {
-        for reading in [&["INFO"][..], &["info", "replication"], &["CONFIG", "GET", "dir"], &["AUTH", "secret"]] {
+        for reading in
+            [&["INFO"][..], &["info", "replication"], &["CONFIG", "GET", "dir"], &["AUTH", "secret"]]
+        {
             assert_eq!(describe("redis-1", &command(reading)), None, "{reading:?}");
         }
         for (words, call) in [
             (&["REPLICAOF", "NO", "ONE"][..], "redis-1 REPLICAOF NO ONE"),
-            (&["REPLICAOF", "redis-0.redis-headless.lab.svc.cluster.local", "6379"], "redis-1 REPLICAOF redis-0"),
+            (
+                &["REPLICAOF", "redis-0.redis-headless.lab.svc.cluster.local", "6379"],
+                "redis-1 REPLICAOF redis-0",
+            ),
             (&["CONFIG", "SET", "maxmemory", "1"], "redis-1 CONFIG SET maxmemory"),
             (&["CLIENT", "PAUSE", "6000", "WRITE"], "redis-1 CLIENT PAUSE WRITE"),
         ] {
@@ -191,7 +200,15 @@ mod tests {
 
     #[test]
     fn values_end_where_they_end() {
-        for whole in ["+OK\r\n", "-ERR no\r\n", ":1\r\n", "$2\r\n\r\n\r\n", "$-1\r\n", "*2\r\n$1\r\na\r\n*1\r\n:5\r\n", "*-1\r\n"] {
+        for whole in [
+            "+OK\r\n",
+            "-ERR no\r\n",
+            ":1\r\n",
+            "$2\r\n\r\n\r\n",
+            "$-1\r\n",
+            "*2\r\n$1\r\na\r\n*1\r\n:5\r\n",
+            "*-1\r\n",
+        ] {
             let more = format!("{whole}+OK\r\n");
             assert_eq!(length(more.as_bytes()), Some(whole.len()), "{whole:?}");
             for end in 0..whole.len() {

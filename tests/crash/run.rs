@@ -26,7 +26,7 @@ use crate::{
     sets::{create_namespace, install_crd, rustls_provider},
     state::{State, state},
     trap::{Call, Target, Trap},
-    workload::{NAME, Subject, Workload},
+    workload::{NAME, Subject, Workload, is_settled},
     writer::Writer,
 };
 
@@ -77,7 +77,12 @@ impl Lab {
     }
 
     /// Runs a workload, killing the operator at the target; to the state of the undisturbed run, where there was one.
-    pub async fn run(&self, workload: Workload, target: Option<Target>, undisturbed: Option<&State>) -> Outcome {
+    pub async fn run(
+        &self,
+        workload: Workload,
+        target: Option<Target>,
+        undisturbed: Option<&State>,
+    ) -> Outcome {
         let namespace = format!("{workload}-{}", self.runs.fetch_add(1, Ordering::Relaxed));
         let client = self.plane.client().await;
         create_namespace(&client, &namespace).await;
@@ -116,7 +121,7 @@ impl Lab {
         wrong.extend(check_keys(&kubelet, &keys).await);
         let calls = trap.calls();
         if !wrong.is_empty() || undisturbed.is_none() {
-            self.keep_log(&namespace, &trap, &calls, &wrong);
+            Self::keep_log(&namespace, &trap, &calls, &wrong);
         }
         Outcome { calls, state, killed: trap.restarts() > 0, keys: keys.len(), took, wrong }
     }
@@ -133,9 +138,9 @@ impl Lab {
         loop {
             tokio::time::sleep(Duration::from_millis(250)).await;
             let set = subject.sets.get(NAME).await.unwrap();
-            let is_over = begun.elapsed() >= PATIENCE || subject.settled(&set) && trap.quiet_for(HOPELESS);
+            let is_over = begun.elapsed() >= PATIENCE || is_settled(&set) && trap.quiet_for(HOPELESS);
             let quiet = if undisturbed.is_some() && trap.restarts() > 0 { STAYS } else { QUIET };
-            let has_settled = subject.settled(&set) && trap.quiet_for(quiet);
+            let has_settled = is_settled(&set) && trap.quiet_for(quiet);
             if !has_settled && !is_over {
                 continue;
             }
@@ -154,7 +159,7 @@ impl Lab {
     }
 
     /// Everything that helps to understand what went wrong.
-    fn keep_log(&self, namespace: &str, trap: &Trap, calls: &[Call], wrong: &[String]) {
+    fn keep_log(namespace: &str, trap: &Trap, calls: &[Call], wrong: &[String]) {
         let mut text = String::new();
         for part in wrong {
             let _ = writeln!(text, "{part}");
@@ -195,7 +200,12 @@ async fn check_keys(kubelet: &Kubelet, acknowledged: &[String]) -> Vec<String> {
             .filter(|(_, keys)| keys.len() < everything.len())
             .map(|(pod, keys)| {
                 let lost = wanted.iter().filter(|key| !keys.contains(**key)).count();
-                format!("{pod} lacks {lost} of {} acknowledged keys, and has {} of {}", wanted.len(), keys.len(), everything.len())
+                format!(
+                    "{pod} lacks {lost} of {} acknowledged keys, and has {} of {}",
+                    wanted.len(),
+                    keys.len(),
+                    everything.len()
+                )
             })
             .collect();
         // The last writes may still be on their way.

@@ -65,7 +65,9 @@ impl State {
         paths.dedup();
         let mut differences: Vec<String> = paths
             .into_iter()
-            .map(|path| (path, self.facts.get(path).unwrap_or(&absent), found.facts.get(path).unwrap_or(&absent)))
+            .map(|path| {
+                (path, self.facts.get(path).unwrap_or(&absent), found.facts.get(path).unwrap_or(&absent))
+            })
             .filter(|(_, undisturbed, found)| undisturbed != found)
             .map(|(path, undisturbed, found)| format!("{path}: {found}, undisturbed {undisturbed}"))
             .collect();
@@ -89,7 +91,8 @@ pub async fn state(
         let path = format!("{group}/namespaces/{namespace}/{plural}");
         let list: Value = client.request(http::Request::get(path).body(Vec::new()).unwrap()).await.unwrap();
         for object in list["items"].as_array().unwrap() {
-            objects.push((format!("{plural}/{}", object["metadata"]["name"].as_str().unwrap()), object.clone()));
+            objects
+                .push((format!("{plural}/{}", object["metadata"]["name"].as_str().unwrap()), object.clone()));
         }
     }
     let answers: BTreeMap<String, Option<Info>> =
@@ -102,7 +105,8 @@ pub async fn state(
             let mut record: Value = serde_json::from_str(text).unwrap_or_default();
             state.epoch = record["epoch"].as_i64().unwrap_or(-1);
             // Histories that ended are known to nobody any more; that the present one is not among them counts.
-            let closed = record.as_object_mut().and_then(|record| record.remove("closed")).unwrap_or_default();
+            let closed =
+                record.as_object_mut().and_then(|record| record.remove("closed")).unwrap_or_default();
             let serves = record["seenServing"]["replid"].as_str().unwrap_or_default();
             record["the served history is closed"] = Value::Bool(closed.get(serves).is_some());
             // A process that is gone never votes again, and stays among the voters until the next of them is noted.
@@ -118,7 +122,9 @@ pub async fn state(
         }
         flatten(&path, &object, &names, &mut state.facts);
     }
-    for path in ["configmaps/redis-record/data/record.json/epoch", "redisreplicasets/redis/status/primary/epoch"] {
+    for path in
+        ["configmaps/redis-record/data/record.json/epoch", "redisreplicasets/redis/status/primary/epoch"]
+    {
         if let Some(epoch) = state.facts.get_mut(path) {
             *epoch = format!("that of the record: {}", *epoch == state.epoch.to_string());
         }
@@ -211,8 +217,11 @@ fn redis_facts(pod: &str, answer: Option<&Info>, names: &[(String, String)], fac
                 let link = if upstream.link_up { "up" } else { "down" };
                 format!("follows {}:{}, link {link}", upstream.host, upstream.port)
             });
-            let mut replicas: Vec<String> =
-                replication.replicas.iter().map(|replica| format!("{} {}", replica.host, replica.state)).collect();
+            let mut replicas: Vec<String> = replication
+                .replicas
+                .iter()
+                .map(|replica| format!("{} {}", replica.host, replica.state))
+                .collect();
             replicas.sort();
             format!("{role}, has {}, is followed by {replicas:?}", replication.replid)
         }

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Pod},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
@@ -143,6 +146,14 @@ impl Workload {
     }
 }
 
+/// Whether the status says that all is as the present spec wants it.
+pub fn is_settled(set: &RedisReplicaSet) -> bool {
+    set.status.as_ref().is_some_and(|status| {
+        let is_ready = |c: &Condition| c.type_ == "Ready" && c.status == "True";
+        status.observed_generation == set.metadata.generation && status.conditions.iter().any(is_ready)
+    })
+}
+
 impl Subject {
     /// With a home for the primary, so that every run ends with the same one, and at once: without being asked, it
     /// returns home only to a pod that has been up for a while.
@@ -156,7 +167,7 @@ impl Subject {
 
     async fn primary(&self, pod: &str) -> Option<()> {
         let set = self.sets.get(NAME).await.unwrap();
-        (self.settled(&set) && set.status?.primary?.pod == pod).then_some(())
+        (is_settled(&set) && set.status?.primary?.pod == pod).then_some(())
     }
 
     /// Whether the record has this many voters: the last thing that a set at rest waits for.
@@ -169,17 +180,7 @@ impl Subject {
     /// Whether the status says that all is as the present spec wants it, with this many pods.
     async fn ready(&self, pods: i32) -> Option<()> {
         let set = self.sets.get(NAME).await.unwrap();
-        (self.settled(&set) && set.status?.ready_replicas == pods).then_some(())
-    }
-
-    /// Whether the status says that all is as the present spec wants it.
-    pub fn settled(&self, set: &RedisReplicaSet) -> bool {
-        set.status.as_ref().is_some_and(|status| {
-            let is_ready = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-                c.type_ == "Ready" && c.status == "True"
-            };
-            status.observed_generation == set.metadata.generation && status.conditions.iter().any(is_ready)
-        })
+        (is_settled(&set) && set.status?.ready_replicas == pods).then_some(())
     }
 
     /// Whether a pod waits for an image in vain.

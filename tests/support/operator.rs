@@ -450,7 +450,8 @@ fn status(server: &Server) -> Value {
 
 /// Status of a pod whose container cannot be started.
 fn waiting(reason: &str) -> Value {
-    let condition = |type_: &str, status: &str| json!({"type": type_, "status": status, "lastTransitionTime": null});
+    let condition =
+        |type_: &str, status: &str| json!({"type": type_, "status": status, "lastTransitionTime": null});
     json!({
         "phase": "Pending",
         "conditions": [condition("PodScheduled", "True"), condition("Ready", "False")],
