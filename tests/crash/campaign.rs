@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     run::{Lab, Outcome},
-    trap::{Moment, Target},
+    trap::{Call, Moment, Target},
     workload::Workload,
 };
 
@@ -35,11 +35,11 @@ struct Killed<'a> {
     outcome: Result<Outcome, String>,
 }
 
-/// Runs the workloads, each call at the moments that `moments` gives for its number, and fails on what is not as
-/// undisturbed.
+/// Runs the workloads, each call of the undisturbed runs at the moments that `moments` gives for it, and fails on what is
+/// not as undisturbed.
 ///
 /// To see one failure again: `CRASH_ONLY` holds the beginning of its line, or of several.
-pub fn campaign(workloads: &[Workload], moments: impl Fn(usize) -> Vec<Moment>) {
+pub fn campaign(workloads: &[Workload], mut moments: impl FnMut(&Call) -> Vec<Moment>) {
     let begun = Instant::now();
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();
     let is_wanted = |line: &str| line.starts_with(&only) || only.starts_with(line);
@@ -55,8 +55,8 @@ pub fn campaign(workloads: &[Workload], moments: impl Fn(usize) -> Vec<Moment>) 
 
     let mut kills = Vec::new();
     for (workload, undisturbed) in &undisturbed {
-        for (number, call) in undisturbed.calls.iter().enumerate() {
-            for moment in moments(number) {
+        for call in &undisturbed.calls {
+            for moment in moments(call) {
                 let target = Target { call: call.clone(), moment };
                 if is_wanted(&format!("{workload}: {target}")) {
                     kills.push(Kill { workload: *workload, target, undisturbed });
