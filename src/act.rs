@@ -10,7 +10,7 @@ use kube::{
     api::{DeleteParams, Preconditions},
 };
 use thiserror::Error;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     decide::left_unwritten,
@@ -18,7 +18,7 @@ use crate::{
     observe::{Connections, PROBE_DEADLINE},
     plan::Plan,
     record::Record,
-    redis::{PARKED, probe::ProbeFailure},
+    redis::{PARKED, connection::Connection, probe::ProbeFailure},
 };
 
 /// Longest pause of writes while a server is retired: longer than the deadlines of what is done meanwhile, so that no
@@ -59,7 +59,7 @@ pub enum ActError {
 /// `REPLICAOF NO ONE`.
 pub async fn promote(connections: &mut Connections, pod: &str, why: &str) -> Result<(), ActError> {
     info!(pod, why, "promoting");
-    let connection = connection(connections, pod, "promote")?;
+    let connection = alone(connections, pod, "promote").await?;
     connection.replicaof_no_one().await.map_err(|source| redis("promote", pod, source))
 }
 
@@ -77,7 +77,7 @@ pub async fn park(connections: &mut Connections, pods: &[String]) -> Result<(), 
 /// asked once more and parked. One that was written to meanwhile goes on as it is; the next look holds it.
 pub async fn retire(connections: &mut Connections, pods: &[String], record: &Record) -> Result<(), ActError> {
     for pod in pods {
-        let connection = connection(connections, pod, "retire")?;
+        let connection = alone(connections, pod, "retire").await?;
         let failed = |source| redis("retire", pod, source);
         connection.pause_writes(WRITES_WAIT).await.map_err(failed)?;
         if left_unwritten(&connection.info_replication().await.map_err(failed)?, record) {
@@ -100,18 +100,38 @@ pub async fn hand_over(
     host: &str,
 ) -> Result<(), ActError> {
     info!(from, target, "handing the role over");
-    let connection = connection(connections, from, "hand over from")?;
+    let connection = alone(connections, from, "hand over from").await?;
     let told = connection.failover(host, REDIS_PORT, HAND_OVER_WITHIN).await;
     told.map_err(|source| redis("hand over from", from, source))
 }
 
-/// `FAILOVER ABORT`; true if the same process serves then.
-pub async fn abort(connections: &mut Connections, pod: &str) -> Result<bool, ActError> {
-    let connection = connection(connections, pod, "abort the switchover of")?;
+/// Makes the target of a switchover tell the primary how far it is. By itself it does so once a second, and writes wait
+/// for that long. Nothing depends on it.
+pub async fn hasten(connections: &mut Connections, target: &str) {
+    if let Some(connection) = connections.get_mut(target)
+        && let Err(error) = connection.acknowledge_now().await
+    {
+        debug!(target, %error, "cannot hasten the switchover");
+    }
+}
+
+/// How a switchover was ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Aborted {
+    /// It was under way.
+    pub was_open: bool,
+    /// The same process serves now.
+    pub serves: bool,
+}
+
+/// `FAILOVER ABORT`.
+pub async fn abort(connections: &mut Connections, pod: &str) -> Result<Aborted, ActError> {
+    let connection = alone(connections, pod, "abort the switchover of").await?;
     let failed = |source| redis("abort the switchover of", pod, source);
     let was_open = connection.abort_failover().await.map_err(failed)?;
     info!(pod, was_open, "the switchover did not happen; the primary stays");
-    Ok(connection.info_replication().await.map_err(failed)?.upstream.is_none())
+    let serves = connection.info_replication().await.map_err(failed)?.upstream.is_none();
+    Ok(Aborted { was_open, serves })
 }
 
 /// One that refuses does not keep the others from being told; the first error is returned at the end.
@@ -124,7 +144,7 @@ async fn replicaof(
     let mut outcome = Ok(());
     for pod in pods {
         info!(pod, host, what, "telling whom to follow");
-        let told = match connection(connections, pod, what) {
+        let told = match alone(connections, pod, what).await {
             Ok(connection) => {
                 connection.replicaof(host, port).await.map_err(|source| redis(what, pod, source))
             }
@@ -157,11 +177,23 @@ pub async fn delete_pod(
     }
 }
 
+/// The connection of the look, and no other of an operator beside it (rule 1): what a former leader sent, or this one
+/// over a connection that it gave up, may still be on its way, and must not arrive after what is sent now.
+async fn alone<'a>(
+    connections: &'a mut Connections,
+    pod: &str,
+    what: &'static str,
+) -> Result<&'a mut Connection, ActError> {
+    let connection = connection(connections, pod, what)?;
+    connection.act_alone().await.map_err(|source| redis(what, pod, source))?;
+    Ok(connection)
+}
+
 fn connection<'a>(
     connections: &'a mut Connections,
     pod: &str,
     what: &'static str,
-) -> Result<&'a mut crate::redis::connection::Connection, ActError> {
+) -> Result<&'a mut Connection, ActError> {
     connections.get_mut(pod).ok_or_else(|| {
         redis(
             what,

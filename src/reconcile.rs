@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use self::settle::{VOTE_AGE, settle, write};
+use self::settle::{settle, write};
 use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
@@ -32,7 +32,6 @@ use crate::{
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
-    roles::CUT_AGAIN,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
 };
@@ -84,12 +83,16 @@ struct Pass {
     move_waits: Option<String>,
     /// A switchover that ended without a change.
     switched_in_vain: Option<String>,
-    /// Replicas are in sync whose vote is not in the record yet.
-    votes_pending: bool,
+    /// Something waits for time alone: the next pass is not to come later than this.
+    within: Option<Duration>,
     /// Over which the last look was taken.
     connections: Connections,
-    /// Clients of a demoted primary are to be cut once more.
-    cut_is_due: bool,
+}
+
+impl Pass {
+    fn again_in(&mut self, wait: Duration) {
+        self.within = Some(self.within.map_or(wait, |within| within.min(wait)));
+    }
 }
 
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
@@ -131,10 +134,10 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         send(set, ctx, &events::switchover_failed(note)).await;
     }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
-    let votes = pass.votes_pending.then_some(VOTE_AGE);
-    let cut = pass.cut_is_due.then_some(CUT_AGAIN);
-    let within = deferred.then_some(PROGRESS_INTERVAL).into_iter().chain(votes).chain(cut).min();
-    Ok(Ended { status, failed: failure.is_some(), within })
+    if deferred {
+        pass.again_in(PROGRESS_INTERVAL);
+    }
+    Ok(Ended { status, failed: failure.is_some(), within: pass.within })
 }
 
 /// Writes the status if its meaning changed, and the Events of the change. Returns what stands in the cluster then,
@@ -315,6 +318,10 @@ async fn move_primary(
         Wish::Stay => Ok(()),
         Wish::Wait(what) => {
             pass.move_waits = Some(what);
+            Ok(())
+        }
+        Wish::Later(seconds) => {
+            pass.again_in(Duration::from_secs(seconds));
             Ok(())
         }
         Wish::Move { target, why } => {

@@ -363,6 +363,55 @@ async fn clients_are_cut_and_the_replication_is_not() {
     assert_eq!(own.cut_clients().await.unwrap(), 0);
 }
 
+/// Rule 1: what a former leader sent may still be on its way.
+#[tokio::test]
+async fn who_acts_cuts_who_acted_before_and_nobody_else() {
+    let primary = RedisServer::start(&[]);
+    let replica = primary.start_replica(&[]);
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    let mut client = primary.client();
+    let (_, mut former) = probe(&primary.target(), DEADLINE).await.unwrap();
+    let (_, mut looks) = probe(&primary.target(), DEADLINE).await.unwrap();
+    former.act_alone().await.unwrap();
+    let (_, mut leader) = probe(&primary.target(), DEADLINE).await.unwrap();
+    leader.act_alone().await.unwrap();
+    former.info_replication().await.unwrap_err();
+    leader.act_alone().await.unwrap();
+    looks.info_replication().await.unwrap();
+    let () = redis::cmd("PING").query(&mut client).unwrap();
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+}
+
+/// A replica acknowledges once a second by itself; FAILOVER pauses writes until it has.
+#[tokio::test]
+async fn a_switchover_does_not_wait_for_the_next_acknowledgement() {
+    let [first, second] = {
+        let primary = RedisServer::start(&[]);
+        let replica = primary.start_replica(&[]);
+        [primary, replica]
+    };
+    wait_for(&[&first, &second], &[Primary, InSync]).await;
+    let mut slowest = Duration::ZERO;
+    for round in 0..10 {
+        let (from, to) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        let mut client = from.client();
+        let () = redis::cmd("SET").arg("key").arg(round).query(&mut client).unwrap();
+        let (_, mut primary) = probe(&from.target(), DEADLINE).await.unwrap();
+        let (_, mut target) = probe(&to.target(), DEADLINE).await.unwrap();
+        let begun = Instant::now();
+        primary.failover(&to.address.to_string(), REDIS_PORT, Duration::from_secs(5)).await.unwrap();
+        while target.info_replication().await.unwrap().upstream.is_some() {
+            target.acknowledge_now().await.unwrap();
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        slowest = slowest.max(begun.elapsed());
+        wait_for_field(from, "master_link_status", "up");
+    }
+    println!("slowest of 10 switchovers: {slowest:?}");
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+}
+
 /// One field of `INFO replication`.
 fn replication(server: &RedisServer, field: &str) -> String {
     let info: String = server.command(&["INFO", "replication"]);
@@ -389,6 +438,16 @@ fn handover_without_a_target() -> [RedisServer; 2] {
     let () = redis::cmd("SET").arg("late").arg("1").query(&mut client).unwrap();
     let acknowledged: i64 = redis::cmd("WAIT").arg(1).arg(0).query(&mut client).unwrap();
     assert_eq!(acknowledged, 1);
+    // FAILOVER waits for an acknowledgement of the very last byte, and WAIT's own request for one is a part of the stream.
+    let acknowledged = || {
+        let line = replication(&primary, "slave0");
+        line.split(',').find_map(|field| field.strip_prefix("offset=").map(str::to_owned)).unwrap()
+    };
+    let start = Instant::now();
+    while acknowledged() != replication(&primary, "master_repl_offset") {
+        assert!(start.elapsed() < PATIENCE, "{}", acknowledged());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     target.freeze();
     let () = primary.command(&[
         "FAILOVER",

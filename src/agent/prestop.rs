@@ -165,6 +165,7 @@ mod tests {
 
     type Answer = Result<Replication, ProbeFailure>;
 
+    #[expect(clippy::unnecessary_wraps, reason = "an answer, as the hook gets it")]
     fn server(follows: bool, replicas: usize, failover_state: &str) -> Answer {
         let upstream = Upstream {
             host: "a".into(),

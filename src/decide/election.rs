@@ -25,21 +25,21 @@ pub(super) fn nobody_serves(record: &Record, look: &Look) -> Decision {
     if let Some(hold) = hold.or_else(|| unsettled_members(look)) {
         return Decision::Hold(hold);
     }
-    let linked: Vec<String> = look
-        .members()
-        .iter()
-        .filter(|c| c.answer.info.replication.upstream.as_ref().is_some_and(|u| u.link_up))
-        .map(|c| c.pod.to_owned())
-        .collect();
-    if linked.is_empty() { Decision::LookAgain } else { Decision::Park(linked) }
+    // Whoever still dials an old name would copy from whoever is linked there first, with whatever that one has by then.
+    let members = look.members();
+    let dialling: Vec<String> = members.iter().filter(|c| !c.is_parked()).map(|c| c.pod.to_owned()).collect();
+    if dialling.is_empty() { Decision::LookAgain } else { Decision::Park(dialling) }
 }
 
 /// Rule 4, second look, with rules 5 to 7: nobody serves, every member answers, and both looks agree.
 ///
 /// Anything that moved between the looks asks for another first look.
 pub fn elect(record: &Record, first: &Look, second: &Look) -> Decision {
-    if !second.topology.serving().is_empty() {
-        return decide(record, second);
+    if !second.topology.serving().is_empty() || record.switch_to.is_some() {
+        match decide(record, second) {
+            Decision::LookAgain => {}
+            other => return other,
+        }
     }
     match nobody_serves(record, second) {
         Decision::LookAgain => {}

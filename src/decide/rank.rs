@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     record::{Record, SwitchTo},
-    redis::{info::Replication, probe::Answer},
+    redis::{PARKED, info::Replication, probe::Answer},
 };
 
 /// One member that takes part in an election.
@@ -156,6 +156,11 @@ impl Candidate<'_> {
     /// A `FAILOVER` runs on it.
     pub fn hands_over(&self) -> bool {
         self.replication().failover_state != "no-failover"
+    }
+
+    /// It follows nobody on purpose.
+    pub fn is_parked(&self) -> bool {
+        self.replication().upstream.as_ref().is_some_and(|u| (u.host.as_str(), u.port) == PARKED)
     }
 
     fn replication(&self) -> &Replication {

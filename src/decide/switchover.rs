@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Decision, Hold, HoldReason, election::nobody_serves, look::Look, rank::Candidate, roll::Roll, serving,
-    strangers_serve,
-};
+use super::{Decision, Hold, HoldReason, look::Look, rank::Candidate, roll::Roll, serving, strangers_serve};
 use crate::{
     api::status::InstanceState,
     names::SetName,
@@ -48,6 +45,8 @@ pub enum Wish {
     },
     /// It should, and cannot yet; what is waited for.
     Wait(String),
+    /// Home, in this many seconds at the earliest.
+    Later(u64),
 }
 
 /// A replica that has just come up may go again: the primary returns to one that has stayed up for this long.
@@ -82,26 +81,27 @@ pub fn wish(
         });
     }
     let Some(home) = home.filter(|home| home.pod != primary) else { return Wish::Stay };
-    let settled = *roll == Roll::Done
-        && (0..wanted).all(|o| look.topology.get(&set.pod(o)).is_some_and(Verdict::is_verified));
-    let pod = look.observed.pods.iter().find(|pod| pod.name == home.pod && pod.ordinal < wanted);
-    match pod {
-        Some(pod) if home.asked && can_take_over(look, pod) => {
-            Wish::Move { target: home.pod.clone(), why: "a person asked for it" }
-        }
-        Some(_) if home.asked => {
-            Wish::Wait(format!("{} is to become the primary once it is in sync", home.pod))
-        }
-        None if home.asked => {
-            Wish::Wait(format!("{} is to become the primary, but it is no pod of this set", home.pod))
-        }
-        Some(pod)
-            if settled
-                && pod.answer.as_ref().is_ok_and(|a| a.info.server.uptime_seconds >= SETTLED_SECONDS) =>
-        {
-            Wish::Move { target: home.pod.clone(), why: "it is where the primary belongs" }
-        }
-        _ => Wish::Stay,
+    let target = home.pod.clone();
+    let Some(pod) = look.observed.pods.iter().find(|pod| pod.name == target && pod.ordinal < wanted) else {
+        let no_pod =
+            || Wish::Wait(format!("{target} is to become the primary, but it is no pod of this set"));
+        return if home.asked { no_pod() } else { Wish::Stay };
+    };
+    if home.asked {
+        return if can_take_over(look, pod) {
+            Wish::Move { target, why: "a person asked for it" }
+        } else {
+            Wish::Wait(format!("{target} is to become the primary once it is in sync"))
+        };
+    }
+    let is_verified = |ordinal| look.topology.get(&set.pod(ordinal)).is_some_and(Verdict::is_verified);
+    if *roll != Roll::Done || !(0..wanted).all(is_verified) {
+        return Wish::Stay;
+    }
+    let uptime = pod.answer.as_ref().map_or(0, |answer| answer.info.server.uptime_seconds);
+    match u64::try_from(SETTLED_SECONDS - uptime) {
+        Ok(left @ 1..) => Wish::Later(left),
+        _ => Wish::Move { target, why: "it is where the primary belongs" },
     }
 }
 
@@ -169,7 +169,9 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
                 ),
             }),
         },
-        (false, false) => nobody_serves(record, look),
+        // The servers were not asked at one moment: the target may have taken over after it was asked. A second look
+        // tells, before anybody is parked; from then on it is an election.
+        (false, false) => Decision::LookAgain,
     }
 }
 

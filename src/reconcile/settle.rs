@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::Pass;
 use crate::{
     act,
+    api::status::InstanceState,
     context::Context,
     decide::{
         Decision, decide, elect,
@@ -19,13 +20,13 @@ use crate::{
         switchover, unlinked,
         voters::glimpse,
     },
-    error::StageError,
+    error::{StageError, chain},
     observe::{Connections, belongs, last_end, observe},
     plan::Plan,
     record::Record,
     roles,
     store::{self, Stored},
-    topology::topology,
+    topology::{Verdict, topology},
 };
 
 /// Looks and acts of one pass, those of a switchover under way apart. An election needs five: look, park, look, look
@@ -47,7 +48,7 @@ const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
 const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Age of the earlier look that a vote needs: a replica that has just linked has to stay.
-pub(super) const VOTE_AGE: Duration = Duration::from_secs(3);
+const VOTE_AGE: Duration = Duration::from_secs(3);
 
 /// How long a silent primary of record is waited for before others are asked to do without it: a Redis that restarts in
 /// place answers within about a second, and may hold writes that no replica has.
@@ -72,7 +73,9 @@ async fn relabel(pass: &mut Pass, ctx: &Context, plan: &Plan, now: Timestamp) ->
     let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
     let unsynced_for = ctx.memory.unsynced_for(&plan.set, roles::unsynced(&stored.record, look));
     let due = roles::changes(&stored.record, look, &unsynced_for, now);
-    pass.cut_is_due = roles::cut_is_due(look, &due);
+    if roles::cut_is_due(look, &due) {
+        pass.again_in(roles::CUT_AGAIN);
+    }
     let changes = ctx.memory.not_made_yet(&plan.set, due);
     act::role::relabel(&ctx.client, plan, &mut pass.connections, &changes, now).await?;
     ctx.memory.made(&plan.set, changes);
@@ -89,7 +92,7 @@ async fn rounds(
 ) -> Result<(), StageError> {
     let mut first_look: Option<Look> = None;
     let begun = Instant::now();
-    let mut rounds = 0;
+    let (mut rounds, mut begun_here) = (0, false);
     while rounds < ROUNDS {
         let Some(stored) = pass.stored.clone() else { return Ok(()) };
         let look = take_look(pass, ctx, plan, &stored.record, now).await;
@@ -138,16 +141,24 @@ async fn rounds(
             Decision::Follow(pods) => follow(&mut pass.connections, plan, &stored.record, &pods).await?,
             Decision::Switch { record, from, target } => {
                 if ctx.memory.switched_in_vain_within(&plan.set, SWITCHOVER_RETRY) {
+                    pass.move_waits =
+                        Some(format!("{target} is to become the primary; the last try was in vain"));
+                    pass.again_in(SWITCHOVER_RETRY);
                     return Ok(());
                 }
+                begun_here = true;
                 write(pass, ctx, plan, &stored, record).await?;
                 let host = plan.set.ordinal(&target).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
                 // Refused or not heard: the next look finds out which, and ends the switchover.
                 if let Err(error) = act::hand_over(&mut pass.connections, &from, &target, &host).await {
-                    warn!(error = crate::error::chain(&error), "the switchover did not begin");
+                    warn!(error = chain(&error), "the switchover did not begin");
                 }
+                act::hasten(&mut pass.connections, &target).await;
             }
             Decision::Await => {
+                if let Some(switch) = &stored.record.switch_to {
+                    act::hasten(&mut pass.connections, &switch.target).await;
+                }
                 if begun.elapsed() > SWITCHOVER_DEADLINE {
                     return Ok(());
                 }
@@ -155,8 +166,13 @@ async fn rounds(
                 sleep(SWITCHOVER_PAUSE).await;
             }
             Decision::Abort { record, pod } => {
-                ctx.memory.switched_in_vain(&plan.set);
-                if act::abort(&mut pass.connections, &pod).await? {
+                let aborted = act::abort(&mut pass.connections, &pod).await?;
+                // One that an operator wrote down and never sent paused nobody's writes.
+                if begun_here || aborted.was_open {
+                    ctx.memory.switched_in_vain(&plan.set);
+                    pass.again_in(SWITCHOVER_RETRY);
+                }
+                if aborted.serves {
                     let target =
                         stored.record.switch_to.as_ref().map(|s| s.target.clone()).unwrap_or_default();
                     pass.switched_in_vain = Some(format!(
@@ -202,10 +218,13 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     };
     let seen = glimpse(record, &look);
     let look = Look { before: ctx.memory.glimpse(&plan.set, seen, VOTE_AGE), ..look };
-    pass.votes_pending = look.topology.instances.iter().any(|v| {
-        v.state == crate::api::status::InstanceState::InSync
-            && look.member(&v.pod).is_some_and(|c| !record.voters.contains(&c.answer.info.server.run_id))
-    });
+    let has_no_vote = |v: &Verdict| {
+        let replica = look.member(&v.pod).filter(|_| v.state == InstanceState::InSync);
+        replica.is_some_and(|c| !record.voters.contains(&c.answer.info.server.run_id))
+    };
+    if look.topology.instances.iter().any(has_no_vote) {
+        pass.again_in(VOTE_AGE);
+    }
     look
 }
 

@@ -10,13 +10,27 @@ use std::{
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, RedisFuture, aio::MultiplexedConnection, cmd, io::AsyncDNSResolver,
+    RedisConnectionInfo, RedisError, RedisFuture,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cmd,
+    io::AsyncDNSResolver,
+    pipe,
 };
 
 use crate::redis::{
     info::{self, Info, Replication},
     probe::{ProbeFailure, Target},
 };
+
+/// Name of the connections over which an operator acts, as `CLIENT LIST` shows it.
+const OPERATOR: &str = "redis-operator";
+
+/// The ids of the operators' connections in a `CLIENT LIST`.
+fn operators(list: &str) -> Vec<&str> {
+    let is_operator =
+        |line: &&str| line.split(' ').any(|field| field.strip_prefix("name=") == Some(OPERATOR));
+    list.lines().filter(is_operator).filter_map(|line| line.strip_prefix("id=")?.split(' ').next()).collect()
+}
 
 /// An authenticated connection to one Redis process. Each method is bounded by the deadline that the connection
 /// was opened with; after a time-out nobody knows whether the server has carried the command out.
@@ -100,6 +114,29 @@ impl Connection {
     pub async fn failover(&mut self, host: &str, port: u16, limit: Duration) -> Result<(), ProbeFailure> {
         let limit = limit.as_millis().to_string();
         self.run("FAILOVER", cmd("FAILOVER").arg("TO").arg(host).arg(port).arg("TIMEOUT").arg(limit)).await
+    }
+
+    /// `REPLCONF GETACK *` to a replica: it acknowledges its offset to its primary at once.
+    pub async fn acknowledge_now(&mut self) -> Result<(), ProbeFailure> {
+        // Redis never replies to it (`replconfCommand`), so one reply, to PING, is that of both.
+        let mut both = pipe();
+        both.cmd("REPLCONF").arg("GETACK").arg("*").cmd("PING");
+        let told = within(self.deadline, self.inner.req_packed_commands(&both, 0, 1)).await?;
+        told.map(|_| ()).map_err(|error| classify(&error, "REPLCONF"))
+    }
+
+    /// Names this connection as one over which an operator acts, and closes all others of that name: what is still on
+    /// its way over them never arrives.
+    pub async fn act_alone(&mut self) -> Result<(), ProbeFailure> {
+        self.run("CLIENT", cmd("CLIENT").arg("SETNAME").arg(OPERATOR)).await?;
+        let list: String = self.query("CLIENT", cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal")).await?;
+        for id in operators(&list) {
+            // Its own is skipped (SKIPME is the default). One that is gone meanwhile is not found: 0 is the answer.
+            let mut kill = cmd("CLIENT");
+            kill.arg("KILL").arg("ID").arg(id);
+            self.query::<i64>("CLIENT", &kill).await?;
+        }
+        Ok(())
     }
 
     /// `FAILOVER ABORT`. True if one was under way.

@@ -77,7 +77,9 @@ fn each_missing_condition_holds_and_is_named() {
     }
     let switching =
         Record { switch_to: Some(SwitchTo { target: "redis-1".into(), replid: OLD.into() }), ..voting() };
-    assert_eq!(hold_reason(decide(&switching, &bereft([0, 1, 1]))), HoldReason::MemberSilent);
+    let look = bereft([0, 1, 1]);
+    assert_eq!(decide(&switching, &look), Decision::LookAgain);
+    assert_eq!(hold_reason(elect(&switching, &look, &look)), HoldReason::MemberSilent);
     // Another member is silent too.
     let mut two = bereft([0, 100, 120]);
     two.observed.pods[1].answer = Err(NoAnswer::NotStarted);
