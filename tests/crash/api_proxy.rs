@@ -78,11 +78,15 @@ async fn hand_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         shared.trap.spring();
         return unanswered();
     }
-    let Ok(answer) = shared.api_server.send(request).await else { return unanswered() };
-    let (mut head, body) = answer.into_parts();
+    // In a task of its own: whoever asked may be gone before the answer comes, and what was sent is carried out.
+    let api_server = shared.api_server.clone();
+    let carried_out = tokio::spawn(async move {
+        let (head, body) = api_server.send(request).await.ok()?.into_parts();
+        Some((head, body.collect_bytes().await.ok()?))
+    });
+    let Ok(Some((mut head, body))) = carried_out.await else { return unanswered() };
     // It is sent in one piece.
     head.headers.remove(header::TRANSFER_ENCODING);
-    let Ok(body) = body.collect_bytes().await else { return unanswered() };
     match moment {
         Some(Moment::Unanswered) => {
             shared.trap.spring();
