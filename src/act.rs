@@ -1,5 +1,6 @@
 //! Carrying out a decision: over the connection that it was decided on, or with the pod's UID as precondition.
 
+pub mod config;
 pub mod role;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What every pass shares.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,12 +19,13 @@ use tokio::time::Instant;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    config::live::Told,
     decide::voters::Glimpse,
     lease::Mandate,
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
-    pods::Ended,
+    pods::{Addresses, Ended},
     roles::Change,
     settings::Settings,
 };
@@ -43,6 +44,8 @@ pub struct Context {
     pub pass_deadline: Duration,
     /// Pods whose end the watch has shown.
     pub ended: Arc<Ended>,
+    /// Pods whose name led elsewhere a moment ago.
+    pub addresses: Arc<Addresses>,
     /// The one publisher of Events.
     pub recorder: Recorder,
     /// Figures of the process.
@@ -81,8 +84,12 @@ struct Remembered {
     switched_in_vain: Option<Instant>,
     /// A look at the serving primary, and when it was taken.
     glimpse: Option<(Glimpse, Instant)>,
+    /// `run_id`s of the last look.
+    alive: BTreeSet<String>,
     /// Replicas whose link is down, since when, or since they were told anew.
     unlinked: HashMap<String, Instant>,
+    /// What each process was told of its configuration.
+    told: Told,
     /// UIDs of pods that do not truly follow, since when.
     unsynced: HashMap<String, Instant>,
     /// Pods whose label was changed, with the version over which that was done.
@@ -147,6 +154,16 @@ impl Memory {
         stalled
     }
 
+    /// What the processes of a set were told of their configuration.
+    pub fn told(&self, set: &SetName) -> Told {
+        self.with(set, |remembered| remembered.told.clone())
+    }
+
+    /// Remembers it.
+    pub fn remember_told(&self, set: &SetName, told: Told) {
+        self.with(set, |remembered| remembered.told = told);
+    }
+
     /// For how long each of these pods (by UID) does not truly follow. Whoever is not among them starts anew.
     pub fn unsynced_for(&self, set: &SetName, unsynced: Vec<String>) -> BTreeMap<String, Duration> {
         self.with(set, |remembered| {
@@ -194,26 +211,23 @@ impl Memory {
     }
 
     /// Takes what a look shows of the serving primary; returns an earlier one of at least this age.
+    ///
+    /// Who was alive is taken from the look before: its processes were seen before this one read the offset.
     pub fn glimpse(&self, set: &SetName, seen: Option<Glimpse>, age: Duration) -> Option<Glimpse> {
         self.with(set, |remembered| {
-            let Some(seen) = seen else {
-                remembered.glimpse = None;
+            let Some(mut seen) = seen else {
+                (remembered.glimpse, remembered.alive) = (None, BTreeSet::new());
                 return None;
             };
-            match &remembered.glimpse {
-                Some((earlier, at)) if earlier.primary == seen.primary => {
-                    let old = (at.elapsed() >= age).then(|| earlier.clone());
-                    // The next one is taken when this one has served; replicas that came since are in it.
-                    if old.is_some() {
-                        remembered.glimpse = Some((seen, Instant::now()));
-                    }
-                    old
-                }
-                _ => {
-                    remembered.glimpse = Some((seen, Instant::now()));
-                    None
-                }
+            let alive_before = std::mem::replace(&mut remembered.alive, seen.alive.clone());
+            seen.alive = alive_before;
+            let earlier = remembered.glimpse.as_ref().filter(|(earlier, _)| earlier.primary == seen.primary);
+            let aged = earlier.filter(|(_, at)| at.elapsed() >= age).map(|(earlier, _)| earlier.clone());
+            // The next one is taken when this one has served: replicas that came since are in it.
+            if earlier.is_none() || aged.is_some() {
+                remembered.glimpse = Some((seen, Instant::now()));
             }
+            aged
         })
     }
 

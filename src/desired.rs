@@ -42,7 +42,7 @@ pub struct Desired {
     pub primary: Service,
     /// The Service of the replicas.
     pub replicas: Service,
-    /// The user's redis.conf directives.
+    /// The directives of redis.conf.
     pub config_map: ConfigMap,
     /// The pods.
     pub stateful_set: StatefulSet,
@@ -52,13 +52,12 @@ pub struct Desired {
 
 /// Makes the objects.
 pub fn desired(plan: &Plan, stage: Stage) -> Desired {
-    let config = config_map::redis_conf(plan);
     Desired {
         headless: service::headless(plan),
         primary: service::primary(plan),
         replicas: service::replicas(plan),
-        stateful_set: stateful_set::stateful_set(plan, stage, &config),
-        config_map: config_map::config_map(plan, config),
+        stateful_set: stateful_set::stateful_set(plan, stage),
+        config_map: config_map::config_map(plan),
         disruption_budget: (plan.replicas > 1)
             .then(|| disruption_budget::disruption_budget(plan, stage.disruptions)),
     }
@@ -150,7 +149,10 @@ mod tests {
         let first = of(&json!({}), 1);
         assert_eq!(template(&first), template(&of(&json!({"replicas": 5}), 5)));
         assert_eq!(template(&first), template(&of(&json!({"paused": true}), 1)));
-        assert_ne!(template(&first), template(&of(&json!({"config": {"maxmemory": "1gb"}}), 1)));
+        assert_ne!(template(&first), template(&of(&json!({"config": {"databases": "32"}}), 1)));
+        let live = of(&json!({"config": {"maxmemory": "1gb"}}), 1);
+        assert_eq!(template(&first), template(&live), "Redis changes that while it runs");
+        assert_ne!(first.config_map, live.config_map);
         assert_ne!(template(&first), template(&of(&json!({"image": "x:1"}), 1)));
     }
 

@@ -5,7 +5,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 
-use crate::{api::RedisReplicaSetStatus, hash};
+use crate::{api::RedisReplicaSetStatus, config::live::Repaired, hash};
 
 /// What happened between two statuses of a set.
 pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> Vec<Event> {
@@ -32,6 +32,12 @@ pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaS
         let note = format!("{} is the primary from epoch {} on", primary.pod, primary.epoch);
         events.push(event(EventType::Normal, "PrimaryChanged", "Promote", &note));
     }
+    // A warning beside a spec that can be carried out.
+    if let Some(now) = find(&after.conditions, "SpecValid").filter(|now| now.reason == "MemoryTight")
+        && old("SpecValid").is_none_or(|was| was.reason != now.reason)
+    {
+        events.push(event(EventType::Warning, "MemoryTight", "SpecValid", &now.message));
+    }
     for type_ in ["Degraded", "SpecValid"] {
         let Some(now) = find(&after.conditions, type_) else { continue };
         let bad = if type_ == "Degraded" { "True" } else { "False" };
@@ -44,6 +50,17 @@ pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaS
     // An invalid spec makes both conditions speak of the same thing.
     events.dedup_by(|a, b| a.reason == b.reason);
     events
+}
+
+/// A directive that somebody changed on a running server, and that was set back. No transition of the status goes with
+/// it: what it tells of is over.
+pub fn repaired(repaired: &Repaired) -> Event {
+    let Repaired { pod, name, readings: (found, left) } = repaired;
+    let note = format!(
+        "{name} had been changed on {pod} to {found:?} and was set back to {left:?}; to change it for good, change \
+         spec.config"
+    );
+    event(EventType::Warning, "ConfigDrift", "Repair", &note)
 }
 
 /// A planned switchover ended without a change.

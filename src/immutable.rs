@@ -187,7 +187,7 @@ mod tests {
         for (spec, path) in [
             (json!({"image": "x:1"}), "spec.template.spec.containers.0.image"),
             (
-                json!({"config": {"save": ""}}),
+                json!({"config": {"databases": "32"}}),
                 "spec.template.metadata.annotations.replication.redis/config-hash",
             ),
             (

@@ -317,6 +317,7 @@ mod tests {
             terminating: false,
             revision: None,
             stuck: None,
+            moved: false,
             label: RoleLabel::default(),
             answer,
         });

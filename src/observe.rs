@@ -18,7 +18,7 @@ use crate::{
     redis::{
         connection::Connection,
         password::Password,
-        probe::{Answer, Target, probe},
+        probe::{Answer, ProbeFailure, Target, probe},
     },
 };
 
@@ -71,7 +71,7 @@ pub async fn observe(
             let answer = match target {
                 Ok(target) => match probe(&target, PROBE_DEADLINE).await {
                     Ok(answered) => Ok(answered),
-                    Err(failure) => Err(not_started(&pod).unwrap_or(NoAnswer::Failed(failure))),
+                    Err(failure) => Err(not_started(&pod, &failure).unwrap_or(NoAnswer::Failed(failure))),
                 },
                 Err(why) => Err(why),
             };
@@ -112,10 +112,13 @@ pub fn target(plan: &Plan, ordinal: i32, pod: &Pod, password: Option<&Password>)
     })
 }
 
-/// The kubelet's word for it, where nobody answers because no Redis runs.
-fn not_started(pod: &Pod) -> Option<NoAnswer> {
-    let running = redis_status(pod).and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some());
-    (!running).then_some(NoAnswer::NotStarted)
+/// The kubelet's word for it, where nobody answers because no Redis runs. A container runs some time before its Redis
+/// listens: the startup probe says since when it does.
+fn not_started(pod: &Pod, failure: &ProbeFailure) -> Option<NoAnswer> {
+    let status = redis_status(pod);
+    let running = status.and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some());
+    let listened = status.is_some_and(|s| s.started == Some(true));
+    (!running || !listened && *failure == ProbeFailure::Refused).then_some(NoAnswer::NotStarted)
 }
 
 fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>, now: Timestamp) -> ObservedPod {
@@ -128,6 +131,7 @@ fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>, now: 
         ready: status
             .and_then(|s| s.conditions.as_ref())
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
+        moved: false,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         stuck: stuck(pod, now),

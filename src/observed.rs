@@ -24,6 +24,8 @@ pub struct ObservedPod {
     pub node: String,
     /// The pod's Ready condition, as the kubelet sees it.
     pub ready: bool,
+    /// Its name led to another address a moment ago, so other servers may still look for it there.
+    pub moved: bool,
     /// `deletionTimestamp` is set.
     pub terminating: bool,
     /// Label `controller-revision-hash`: the template it was made from.

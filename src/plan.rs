@@ -19,6 +19,7 @@ use crate::{
         RedisReplicaSet,
         spec::{ImagePullPolicy, Resources, Retention},
     },
+    config::File,
     decide::{look::Consent, switchover::Home},
     names::{ACCEPT_DATA_LOSS, SWITCHOVER_TO, SetName},
     settings::Settings,
@@ -45,6 +46,8 @@ pub struct Plan {
     pub image_pull_secrets: Vec<String>,
     /// redis.conf directives of the user.
     pub directives: BTreeMap<String, String>,
+    /// redis.conf as the pods are to mount it; as long as nothing is known of the live one, what the directives say.
+    pub config: File,
     /// Where each pod keeps its data.
     pub storage: Storage,
     /// CPU and memory of the Redis container.
@@ -153,6 +156,7 @@ pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, Inv
         image_pull_policy: spec.image_pull_policy,
         image_pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
         directives: spec.config.clone(),
+        config: File::first(&spec.config),
         storage: check::storage(&spec.storage)?,
         resources: spec.resources.clone(),
         scheduling: Scheduling {

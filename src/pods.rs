@@ -5,8 +5,9 @@
 //! or it could not tell a pod that ended from one that was deleted by force and serves on.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -19,7 +20,7 @@ use kube::{
         watcher,
     },
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
@@ -62,6 +63,46 @@ impl Ended {
     }
 }
 
+/// Longest time for which a cluster's DNS may give an old answer (`CoreDNS`: `ttl 30`), and some.
+const STALE_NAMES: Duration = Duration::from_secs(35);
+
+/// Which pod names led to another address a moment ago.
+///
+/// A primary that hands over dials its successor by name, with all writes paused and no time-out. An old answer of the
+/// cluster's DNS leads it to a dead address, which it tries for `repl-timeout`, 60 s (experiment E4).
+#[derive(Debug, Default)]
+pub struct Addresses(Mutex<HashMap<ObjectRef<Pod>, Address>>);
+
+/// The address of a name, and when it replaced another.
+#[derive(Debug)]
+struct Address {
+    address: String,
+    moved: Option<Instant>,
+}
+
+impl Addresses {
+    /// Whether the name of this pod may still be resolved to a former address.
+    pub fn moved_lately(&self, pod: &Pod) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = known.get(&ObjectRef::from_obj(pod)).and_then(|known| known.moved);
+        moved.is_some_and(|moved| moved.elapsed() < STALE_NAMES)
+    }
+
+    fn see(&self, pod: &Pod) {
+        let Some(address) = pod.status.as_ref().and_then(|s| s.pod_ip.clone()) else { return };
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Names of sets that are gone are of no use to anybody.
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        let first = || Address { address: address.clone(), moved: None };
+        let entry = known.entry(ObjectRef::from_obj(pod)).or_insert_with(first);
+        if entry.address != address {
+            *entry = Address { address, moved: Some(Instant::now()) };
+        }
+    }
+}
+
 /// The kubelet reports the container as terminated, and will not start it again. A pod that is merely gone, or was
 /// deleted by force, proves nothing.
 fn has_ended(pod: &Pod) -> bool {
@@ -79,6 +120,7 @@ pub async fn watch(
     api: Api<Pod>,
     cache: Writer<Pod>,
     ended: Arc<Ended>,
+    addresses: Arc<Addresses>,
     phase: watch::Receiver<Phase>,
     trigger: Trigger,
 ) {
@@ -95,6 +137,7 @@ pub async fn watch(
             match change {
                 Ok(pod) => {
                     ended.see(&pod);
+                    addresses.see(&pod);
                     if let (Phase::Leading, Some(set)) = (*phase.borrow(), set_of(&pod)) {
                         // Fails only at shutdown, when nobody listens any more.
                         let _ = trigger.unbounded_send(set);
@@ -142,5 +185,20 @@ mod tests {
         assert!(!ended.contains("u"));
         ended.see(&pod(true, &terminated));
         assert!(ended.contains("u"));
+    }
+    #[test]
+    fn a_name_that_led_elsewhere_is_remembered_for_a_while() {
+        let mut pod = pod(false, &json!({"running": {}}));
+        pod.metadata.name = Some("redis-0".into());
+        let addresses = Addresses::default();
+        let mut seen = |address: &str| {
+            pod.status.as_mut().unwrap().pod_ip = Some(address.into());
+            addresses.see(&pod);
+            addresses.moved_lately(&pod)
+        };
+        assert!(!seen("10.0.0.1"), "its first address");
+        assert!(!seen("10.0.0.1"));
+        assert!(seen("10.0.0.2"));
+        assert!(seen("10.0.0.2"), "still");
     }
 }

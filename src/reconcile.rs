@@ -1,5 +1,6 @@
 //! One pass over one set: the picture in the crate's documentation, as code.
 
+mod config;
 mod settle;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     apply::{self, Live},
+    config::{File, live::Report},
     context::Context,
     decide::{
         Hold, HoldReason,
@@ -43,6 +45,9 @@ pub const PASS_DEADLINE: Duration = Duration::from_secs(30);
 /// step of each pod would be a write. Short enough for who watches, and `requeue` looks more often than this until the
 /// set is as wanted.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(8);
+
+/// Between looks at a primary that is to move and cannot yet.
+const MOVE_RETRY: Duration = Duration::from_secs(5);
 
 /// Time that the API server has to take a status or an Event.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
@@ -76,6 +81,10 @@ struct Pass {
     password: Option<Password>,
     password_missing: bool,
     look: Option<Look>,
+    /// redis.conf as the pods mount it now.
+    file: Option<File>,
+    /// What the servers said to the directives that they were told.
+    report: Option<Report>,
     hold: Option<Hold>,
     size: Option<Size>,
     roll: Option<Roll>,
@@ -122,6 +131,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         plan: pass.plan.as_ref(),
         record: pass.stored.as_ref().map(|s| &s.record),
         look: pass.look.as_ref(),
+        report: pass.report.as_ref(),
         hold: pass.hold.as_ref(),
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
@@ -132,6 +142,9 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     let (status, deferred) = publish(set, ctx, &learned, now).await?;
     if let Some(note) = &pass.switched_in_vain {
         send(set, ctx, &events::switchover_failed(note)).await;
+    }
+    for repaired in pass.report.iter().flat_map(|report| &report.repaired) {
+        send(set, ctx, &events::repaired(repaired)).await;
     }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
     if deferred {
@@ -186,6 +199,7 @@ async fn stages(
     let plan = plan(set, &ctx.settings)?;
     pass.plan = Some(plan.clone());
     let live = apply::fetch(&ctx.client, &plan.set).await?;
+    pass.file = live.config_map.as_ref().map(File::read);
     let Some(stored) = record(pass, ctx, &plan, &live).await? else { return Ok(()) };
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
@@ -194,6 +208,8 @@ async fn stages(
     if plan.paused {
         return Ok(());
     }
+    config::configure(pass, ctx, &plan).await?;
+    config::check_image(pass, &plan, &live)?;
     let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await
@@ -267,7 +283,8 @@ async fn resize_and_apply(
         pods: replicas,
         disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
     };
-    let applied = Box::pin(apply::apply(&ctx.client, plan, desired(plan, stage), live)).await?;
+    let plan = Plan { config: config::next_file(pass, plan), ..plan.clone() };
+    let applied = Box::pin(apply::apply(&ctx.client, &plan, desired(&plan, stage), live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
@@ -318,6 +335,7 @@ async fn move_primary(
         Wish::Stay => Ok(()),
         Wish::Wait(what) => {
             pass.move_waits = Some(what);
+            pass.again_in(MOVE_RETRY);
             Ok(())
         }
         Wish::Later(seconds) => {

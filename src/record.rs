@@ -30,7 +30,7 @@ pub struct Record {
     /// Histories that an election ended: `replid` to the offset up to which they count (rules 5 and 7).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub closed: BTreeMap<String, i64>,
-    /// The process that was last seen serving as the primary of record; none since the last election.
+    /// The process that was last seen serving as the primary of record, or was told to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_serving: Option<Serving>,
     /// False while the record is rebuilt over pods or volumes that are older than it (rule 9).
@@ -83,10 +83,5 @@ impl Record {
             seen_serving: None,
             sure,
         }
-    }
-
-    /// Whether a primary has served since the last election, so that data may exist beyond the first member.
-    pub fn has_served(&self) -> bool {
-        self.seen_serving.is_some()
     }
 }

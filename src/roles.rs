@@ -192,6 +192,7 @@ mod tests {
                 terminating: *state == Terminating,
                 revision: None,
                 stuck: None,
+                moved: false,
                 label: RoleLabel { role: *role, ..RoleLabel::default() },
                 answer: if silent { Err(NoAnswer::NotStarted) } else { Ok(an_answer()) },
             });

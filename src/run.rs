@@ -29,7 +29,7 @@ use crate::{
     lease::{LeaderElection, Lost},
     metrics::Metrics,
     monitor::Monitor,
-    pods::{self, Ended},
+    pods::{self, Addresses, Ended},
     reconcile::PASS_DEADLINE,
 };
 
@@ -76,9 +76,16 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 
     let (trigger, triggers) = controller::triggers();
     let (pods, cache) = reflector::store();
-    let ended = Arc::new(Ended::default());
+    let (ended, addresses) = (Arc::new(Ended::default()), Arc::new(Addresses::default()));
     let pods_api = controller::scoped(&client, settings.namespace());
-    tokio::spawn(pods::watch(pods_api, cache, Arc::clone(&ended), phase.subscribe(), trigger.clone()));
+    tokio::spawn(pods::watch(
+        pods_api,
+        cache,
+        Arc::clone(&ended),
+        Arc::clone(&addresses),
+        phase.subscribe(),
+        trigger.clone(),
+    ));
 
     let mut election = LeaderElection::new(
         client.clone(),
@@ -109,6 +116,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         mandate: election.mandate(),
         pass_deadline: PASS_DEADLINE,
         ended,
+        addresses,
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(&metrics),
         monitor: Monitor::new(trigger),

@@ -14,6 +14,7 @@ use crate::{
         RedisReplicaSet,
         status::{InstanceState, Primary, RedisReplicaSetStatus, Summary},
     },
+    config::live::Report,
     decide::{Hold, look::Look, roll::Roll, size::Size},
     desired::labels,
     names::SetName,
@@ -36,6 +37,8 @@ pub struct Learned<'a> {
     pub record: Option<&'a Record>,
     /// The last look.
     pub look: Option<&'a Look>,
+    /// What the servers said to the directives that they were told.
+    pub report: Option<&'a Report>,
     /// Why nothing can be done safely.
     pub hold: Option<&'a Hold>,
     /// How many pods there shall be now.
@@ -77,6 +80,7 @@ impl<'a> Learned<'a> {
             plan: None,
             record: None,
             look: None,
+            report: None,
             hold: None,
             size: None,
             roll: None,

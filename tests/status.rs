@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use answers::{answer, pod};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
 use kube::runtime::events::{Event, EventType};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use redis_operator::{
@@ -22,6 +22,7 @@ use redis_operator::{
         RedisReplicaSet, RedisReplicaSetStatus,
         status::{InstanceState, Primary},
     },
+    config::live::{Refused, Repaired, Report},
     decide::{Hold, HoldReason, look::Look, roll::Roll, size::Size},
     events,
     names::SetName,
@@ -125,6 +126,7 @@ struct Pass {
     plan: Option<Plan>,
     record: Option<Record>,
     pods: Option<Vec<ObservedPod>>,
+    report: Option<Report>,
     hold: Option<Hold>,
     size: Option<Size>,
     roll: Option<Roll>,
@@ -140,6 +142,7 @@ fn saw(pods: Vec<ObservedPod>) -> Pass {
         plan: Some(a_plan(3, false)),
         record: Some(served(3)),
         pods: Some(pods),
+        report: Some(Report::default()),
         hold: None,
         size: Some(Size { replicas: 3, members: Vec::new(), blocked: None }),
         roll: Some(Roll::Done),
@@ -167,6 +170,7 @@ impl Pass {
             plan: self.plan.as_ref(),
             record: self.record.as_ref(),
             look: look.as_ref(),
+            report: self.report.as_ref(),
             hold: self.hold.as_ref(),
             size: self.size.as_ref(),
             roll: self.roll.as_ref(),
@@ -749,6 +753,80 @@ fn events_tell_of_transitions() {
     assert!(one.reason == two.reason && one.action != two.action);
 }
 
+fn spec_valid(status: &RedisReplicaSetStatus) -> String {
+    lines(status).pop().unwrap()
+}
+
+#[test]
+fn a_refused_directive_is_named_until_a_pass_knows_better() {
+    let refused =
+        |name: &str| Refused { pod: "redis-2".into(), name: name.into(), words: "ERR no number".into() };
+    let report = Report { refused: vec![refused("hz"), refused("timeout")], ..Report::default() };
+    let told = Pass { report: Some(report), ..saw(healthy()) }.status(None, at(0));
+    assert_eq!(
+        spec_valid(&told),
+        "SpecValid=False DirectiveRefused: spec.config.hz: redis-2 refuses the value: ERR no number; \
+         spec.config.timeout: redis-2 refuses the value: ERR no number. Correct or remove it; until then the servers \
+         keep what they have, and everything else is carried out"
+    );
+    assert!(
+        lines(&told)[1].starts_with("Available=True")
+            && lines(&told)[0].starts_with("Ready=False DirectiveRefused")
+    );
+
+    // A pass that could tell nobody: what was said to the same spec still counts.
+    let untold = Pass { report: None, ..saw(healthy()) };
+    let later = untold.status(Some(&told), at(1));
+    assert_eq!(later.conditions, told.conditions);
+    let mut edited = told.clone();
+    edited.conditions.iter_mut().for_each(|c| c.observed_generation = Some(6));
+    assert_eq!(
+        spec_valid(&untold.status(Some(&edited), at(1))),
+        "SpecValid=True Valid: every field can be carried out"
+    );
+    assert!(
+        is_ready(&saw(healthy()).status(Some(&told), at(1))),
+        "and a pass in which all was taken ends it"
+    );
+}
+
+#[test]
+fn memory_that_leaves_no_room_is_warned_of_once() {
+    let mut plan = a_plan(3, false);
+    plan.directives = [("maxmemory".to_owned(), "900mb".to_owned())].into();
+    plan.resources.limits = [("memory".to_owned(), Quantity("1Gi".into()))].into();
+    let before = saw(healthy()).status(None, at(0));
+    let tight = Pass { plan: Some(plan), ..saw(healthy()) };
+    let warned = tight.status(Some(&before), at(1));
+    assert!(
+        spec_valid(&warned)
+            .starts_with("SpecValid=True MemoryTight: spec.config.maxmemory 900mb is more than 80 %")
+    );
+    assert!(is_ready(&warned), "a warning refuses nothing");
+    let told = described(&events::transitions(Some(&before), &warned));
+    assert!(
+        told.len() == 1 && told[0].starts_with("Warning MemoryTight: spec.config.maxmemory 900mb"),
+        "{told:?}"
+    );
+    assert_eq!(described(&events::transitions(Some(&warned), &tight.status(Some(&warned), at(2)))), [""; 0]);
+}
+
+#[test]
+fn a_repaired_directive_is_told_of() {
+    let repaired = Repaired {
+        pod: "redis-1".into(),
+        name: "maxmemory".into(),
+        readings: ("5".into(), "1073741824".into()),
+    };
+    assert_eq!(
+        described(&[events::repaired(&repaired)]),
+        [
+            "Warning ConfigDrift: maxmemory had been changed on redis-1 to \"5\" and was set back to \"1073741824\"; to \
+             change it for good, change spec.config"
+        ]
+    );
+}
+
 /// A change of the status as a test sees it.
 type Change = fn(&mut RedisReplicaSetStatus);
 
@@ -852,6 +930,7 @@ fn passes() -> impl Strategy<Value = Pass> {
                 .then(|| a_plan(wanted, paused)),
             record,
             pods,
+            report: None,
             hold,
             size,
             roll,

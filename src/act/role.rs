@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
+    core::Status,
 };
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -21,11 +22,10 @@ use crate::{
     observe::Connections,
     observed::Role,
     plan::Plan,
-    redis::connection::Connection,
     roles::{Change, To},
 };
 
-/// Labels the pods and cuts clients, each pod at the same time as the others. The connections of these pods are used up.
+/// Labels the pods, all at the same time, and cuts the clients of those that are no longer the primary.
 pub async fn relabel(
     client: &Client,
     plan: &Plan,
@@ -34,30 +34,19 @@ pub async fn relabel(
     now: Timestamp,
 ) -> Result<(), ActError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &plan.set.namespace);
-    let carried_out = changes.iter().map(|change| {
-        let connection = connections.remove(&change.pod);
-        carry_out(&api, change, connection, now)
-    });
-    join_all(carried_out).await.into_iter().collect()
-}
-
-async fn carry_out(
-    api: &Api<Pod>,
-    change: &Change,
-    connection: Option<Connection>,
-    now: Timestamp,
-) -> Result<(), ActError> {
-    match change.to {
-        To::Primary | To::Readable | To::Withdrawn => label(api, change, now).await,
-        To::Demoted => {
-            label(api, change, now).await?;
-            cut(connection, &change.pod).await;
-            Ok(())
-        }
-        // The mark goes after the last cut: an operator that ends in between leaves it to the next one.
-        To::Settled if cut(connection, &change.pod).await => label(api, change, now).await,
-        To::Settled => Ok(()),
+    let (settled, moved): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(|c| c.to == To::Settled);
+    let labelled = join_all(moved.iter().map(|change| label(&api, change, now))).await;
+    for change in moved.iter().filter(|change| change.to == To::Demoted) {
+        cut(connections, &change.pod).await;
     }
+    labelled.into_iter().collect::<Result<(), ActError>>()?;
+    for change in settled {
+        // The mark goes after the last cut: an operator that ends in between leaves it to the next one.
+        if cut(connections, &change.pod).await {
+            label(&api, change, now).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn label(api: &Api<Pod>, change: &Change, now: Timestamp) -> Result<(), ActError> {
@@ -67,9 +56,15 @@ async fn label(api: &Api<Pod>, change: &Change, now: Timestamp) -> Result<(), Ac
     match api.patch_metadata(pod, &params, &Patch::Merge(patch(change, now))).await {
         Ok(_) => Ok(()),
         // Gone, or another one already: the next look finds what that one needs.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || is_of_another(&status) => Ok(()),
         Err(source) => Err(ActError::Label { pod: pod.clone(), source }),
     }
+}
+
+/// A patch that names another UID is refused as an attempt to change the UID.
+fn is_of_another(status: &Status) -> bool {
+    let causes = status.details.as_ref().map(|details| &details.causes);
+    status.is_invalid() && causes.into_iter().flatten().any(|cause| cause.field == "metadata.uid")
 }
 
 fn patch(change: &Change, now: Timestamp) -> Value {
@@ -87,8 +82,8 @@ fn patch(change: &Change, now: Timestamp) -> Value {
 }
 
 /// Whether it was done. Of a server that does not answer nobody can be cut, and nobody is served.
-async fn cut(connection: Option<Connection>, pod: &str) -> bool {
-    let Some(mut connection) = connection else { return false };
+async fn cut(connections: &mut Connections, pod: &str) -> bool {
+    let Some(connection) = connections.get_mut(pod) else { return false };
     match connection.cut_clients().await {
         Ok(clients) => {
             info!(pod, clients, "cut the clients of a former primary");

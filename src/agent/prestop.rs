@@ -1,9 +1,8 @@
 //! `agent prestop`: the container's preStop hook. It waits, bounded, until the operator has moved the primary away
 //! from this pod, so that a deletion, an eviction or a drain ends a replica and not the primary.
 //!
-//! It only asks. A `FAILOVER` from here would know neither the record nor the other members' data, and would run
-//! again in a pod whose operator is doing the same (experiment E19); the operator sees the pod's `deletionTimestamp`
-//! as soon as the kubelet does, and acts.
+//! It only asks. A `FAILOVER` from here would know neither the record nor the other members' data, and would cross
+//! the operator's own, which sees the pod's `deletionTimestamp` as soon as the kubelet does.
 //!
 //! The kubelet runs the hook before SIGTERM and within the pod's grace period: what is waited here is missing for
 //! the save. It sends SIGTERM however the hook ends, so a failure would stop nothing and only make an Event: the exit
@@ -163,10 +162,7 @@ mod tests {
     use super::*;
     use crate::redis::info::{ConnectedReplica, Upstream};
 
-    type Answer = Result<Replication, ProbeFailure>;
-
-    #[expect(clippy::unnecessary_wraps, reason = "an answer, as the hook gets it")]
-    fn server(follows: bool, replicas: usize, failover_state: &str) -> Answer {
+    fn server(follows: bool, replicas: usize, failover_state: &str) -> Replication {
         let upstream = Upstream {
             host: "a".into(),
             port: 6379,
@@ -182,7 +178,7 @@ mod tests {
             offset: 1,
             lag_seconds: 0,
         };
-        Ok(Replication {
+        Replication {
             upstream: follows.then_some(upstream),
             replicas: vec![replica; replicas],
             failover_state: failover_state.into(),
@@ -191,34 +187,38 @@ mod tests {
             second_repl_offset: -1,
             offset: 1,
             backlog_active: true,
-        })
+        }
+    }
+
+    fn heard(server: Replication, is_first: bool, is_over: bool) -> Option<End> {
+        end(&Ok(server), is_first, is_over)
     }
 
     #[test]
     fn only_a_primary_with_replicas_waits() {
         for is_over in [false, true] {
-            assert_eq!(end(&server(true, 0, "no-failover"), true, is_over), Some(End::NoPrimary));
-            assert_eq!(end(&server(true, 2, "no-failover"), true, is_over), Some(End::NoPrimary), "a chain");
-            assert_eq!(end(&server(false, 0, "no-failover"), true, is_over), Some(End::Alone));
+            assert_eq!(heard(server(true, 0, "no-failover"), true, is_over), Some(End::NoPrimary));
+            assert_eq!(heard(server(true, 2, "no-failover"), true, is_over), Some(End::NoPrimary), "a chain");
+            assert_eq!(heard(server(false, 0, "no-failover"), true, is_over), Some(End::Alone));
         }
-        assert_eq!(end(&server(false, 1, "no-failover"), true, false), None);
+        assert_eq!(heard(server(false, 1, "no-failover"), true, false), None);
     }
 
     #[test]
     fn waits_to_the_end_of_a_failover_and_no_longer() {
-        assert_eq!(end(&server(false, 1, "waiting-for-sync"), false, false), None);
+        assert_eq!(heard(server(false, 1, "waiting-for-sync"), false, false), None);
         for is_first in [false, true] {
-            assert_eq!(end(&server(true, 1, "failover-in-progress"), is_first, false), None);
-            assert_eq!(end(&server(true, 0, "failover-in-progress"), is_first, false), None, "dead target");
+            assert_eq!(heard(server(true, 1, "failover-in-progress"), is_first, false), None);
+            assert_eq!(heard(server(true, 0, "failover-in-progress"), is_first, false), None, "dead target");
         }
-        assert_eq!(end(&server(true, 0, "no-failover"), false, false), Some(End::Moved));
+        assert_eq!(heard(server(true, 0, "no-failover"), false, false), Some(End::Moved));
     }
 
     #[test]
     fn ends_when_the_last_replica_has_gone_or_the_time_is_spent() {
-        assert_eq!(end(&server(false, 0, "no-failover"), false, false), Some(End::Alone));
-        assert_eq!(end(&server(false, 1, "no-failover"), false, true), Some(End::Over));
-        assert_eq!(end(&server(true, 1, "failover-in-progress"), false, true), Some(End::Over));
+        assert_eq!(heard(server(false, 0, "no-failover"), false, false), Some(End::Alone));
+        assert_eq!(heard(server(false, 1, "no-failover"), false, true), Some(End::Over));
+        assert_eq!(heard(server(true, 1, "failover-in-progress"), false, true), Some(End::Over));
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub struct RedisReplicaSetSpec {
     pub replicas: i32,
 
     /// Image with redis-server (Redis 6.2 or later, or Valkey 8 or later). Neither a shell nor redis-cli is needed in it.
+    /// On a running set, a version that could not take over the data is refused: an older one, and Valkey in place of
+    /// Redis 7.4 and later or the other way round.
     #[serde(default = "default_image")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = ("!self.matches('\\\\s')", "image must not contain blanks: write it as registry/repository:tag"))]
@@ -127,8 +129,9 @@ pub struct RedisReplicaSetSpec {
     pub image_pull_secrets: Vec<ImagePullSecret>,
 
     /// redis.conf directives by name, each value as it would stand in redis.conf (`save: "900 1"`). An empty
-    /// value is written as `""`. Quote numbers and yes/no: values are strings. A change restarts the pods one
-    /// by one, the primary last. What the operator decides itself is refused with the reason.
+    /// value is written as `""`. Quote numbers and yes/no: values are strings. What Redis can change while it runs is
+    /// changed on the running servers, the primary last, and set back where somebody else changes it; the rest, and
+    /// taking a directive away, restarts the pods one by one. What the operator decides itself is refused with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "directives_schema")]
     #[x_kube(

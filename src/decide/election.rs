@@ -10,6 +10,7 @@ use super::{
     former::Former,
     look::Look,
     rank::{Candidate, NoWinner, close_histories, winner},
+    serving,
 };
 use crate::record::Record;
 
@@ -71,7 +72,8 @@ fn promote(members: &[Candidate<'_>], best: &Candidate<'_>, record: &Record) -> 
             primary: Some(best.pod.to_owned()),
             start_offset: best.answer.info.replication.offset,
             closed: close_histories(members, best, record),
-            seen_serving: None,
+            // Whoever is told to serve may do so unseen, and go on after its pod was deleted by force.
+            seen_serving: Some(serving(best, record)),
             // A vote says that a copy was whole at some time since the last decision; this is a new one.
             voters: BTreeSet::new(),
             switch_to: None,

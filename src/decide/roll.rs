@@ -4,8 +4,8 @@
 //! (kubernetes/kubernetes issue 67250), so both are decided here.
 
 use crate::{
-    api::status::InstanceState, decide::look::Look, names::SetName, observed::ObservedPod, record::Record,
-    topology::Verdict,
+    api::status::InstanceState, decide::look::Look, image, names::SetName, observed::ObservedPod,
+    record::Record, topology::Verdict,
 };
 
 /// What the roll needs next.
@@ -59,6 +59,11 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     outdated.sort_by_key(|p| std::cmp::Reverse(p.ordinal));
     if outdated.is_empty() {
         return Roll::Done;
+    }
+    // An image whose name did not tell its version: the replica that was replaced with it tells.
+    let primary = record.primary.as_deref().unwrap_or_default();
+    if let Some(why) = image::overtaken(look, primary, revision) {
+        return Roll::Wait(why);
     }
     let is_primary = |p: &&ObservedPod| record.primary.as_deref() == Some(p.name.as_str());
     if let Some(stuck) = outdated.iter().find(|p| !p.terminating && p.answer.is_err() && p.stuck.is_some()) {
@@ -144,6 +149,7 @@ mod tests {
                 terminating: false,
                 revision: Some((*revision).to_owned()),
                 stuck: None,
+                moved: false,
                 label: RoleLabel::default(),
                 answer: Err(NoAnswer::NotStarted),
             });
@@ -243,6 +249,22 @@ mod tests {
         let two = look(&[(Primary, "old"), (InSync, "old")]);
         let ephemeral = Template { ephemeral: true, ..template(2) };
         assert_eq!(replaced(&roll(&set(), &ephemeral, &record(0), &two)), "redis-1");
+    }
+
+    #[test]
+    fn an_older_replica_stops_the_roll() {
+        let pods = |second| {
+            crate::image::tests::look(&[
+                ("8.0.6", Primary, "old"),
+                ("8.0.6", InSync, second),
+                ("7.0.15", LinkDown, "new"),
+            ])
+        };
+        let stopped = roll(&set(), &template(3), &record(0), &pods("old"));
+        assert!(waits(&stopped).starts_with("redis-2 runs Redis 7.0.15"), "{stopped:?}");
+        // The template was set back: the replica is mended.
+        let back = Template { revision: Some("old".into()), ..template(3) };
+        assert_eq!(replaced(&roll(&set(), &back, &record(0), &pods("old"))), "redis-2");
     }
 
     #[test]

@@ -101,6 +101,7 @@ mod tests {
             terminating: false,
             revision: None,
             stuck: None,
+            moved: false,
             label: RoleLabel::default(),
             answer: Err(NoAnswer::NotStarted),
         };

@@ -69,7 +69,8 @@ pub fn wish(
     let away = |why: &'static str, fits: &dyn Fn(&ObservedPod) -> bool| match best_target(look, fits) {
         Some(target) => Wish::Move { target: target.to_owned(), why },
         None => Wish::Wait(format!(
-            "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync"
+            "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync and has had its \
+             address for 35 s"
         )),
     };
     if ordinal >= wanted {
@@ -91,7 +92,9 @@ pub fn wish(
         return if can_take_over(look, pod) {
             Wish::Move { target, why: "a person asked for it" }
         } else {
-            Wish::Wait(format!("{target} is to become the primary once it is in sync"))
+            Wish::Wait(format!(
+                "{target} is to become the primary once it is in sync, and has had its address for 35 s (DNS caches)"
+            ))
         };
     }
     let is_verified = |ordinal| look.topology.get(&set.pod(ordinal)).is_some_and(Verdict::is_verified);
@@ -125,9 +128,12 @@ pub fn best_target(look: &Look, fits: impl Fn(&ObservedPod) -> bool) -> Option<&
         .map(|pod| pod.name.as_str())
 }
 
-/// Truly follows the primary, and stays.
+/// Truly follows the primary, stays, and is found under its name: the primary would look for it elsewhere for a minute,
+/// with all writes paused.
 pub fn can_take_over(look: &Look, pod: &ObservedPod) -> bool {
-    !pod.terminating && look.topology.get(&pod.name).is_some_and(|v| v.state == InstanceState::InSync)
+    !pod.terminating
+        && !pod.moved
+        && look.topology.get(&pod.name).is_some_and(|v| v.state == InstanceState::InSync)
 }
 
 /// Rule 2: a switchover is open. Nobody is repointed before it is known how it ended.

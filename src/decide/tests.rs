@@ -81,6 +81,7 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
             terminating: false,
             revision: None,
             stuck: None,
+            moved: false,
             label: RoleLabel::default(),
             answer: answer.ok_or(NoAnswer::Failed(ProbeFailure::Refused)),
         })
@@ -459,7 +460,7 @@ fn without_a_sure_record_a_server_with_the_newest_data_is_adopted() {
     match decide(&unsure, &look(&unsure, healthy())) {
         Decision::Note(record) => {
             assert_eq!(record.primary.as_deref(), Some("redis-0"));
-            assert!(record.sure && record.has_served());
+            assert!(record.sure && record.seen_serving.is_some());
         }
         other => panic!("{other:?}"),
     }

@@ -18,11 +18,11 @@ pub struct Glimpse {
     pub primary: String,
     /// Its offset.
     pub offset: i64,
-    /// `run_id`s of all who answered.
+    /// `run_id`s that were seen before that offset was read.
     pub alive: BTreeSet<String>,
 }
 
-/// What this look shows; `None` where the primary of record does not serve.
+/// What this look shows, with all who answered in it; `None` where the primary of record does not serve.
 pub fn glimpse(record: &Record, look: &Look) -> Option<Glimpse> {
     let primary = record.primary.as_deref()?;
     look.topology.get(primary).filter(|verdict| verdict.serves)?;

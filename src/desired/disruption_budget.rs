@@ -98,6 +98,7 @@ mod tests {
             terminating,
             revision: None,
             stuck: None,
+            moved: false,
             label: RoleLabel::default(),
             answer: Err(NoAnswer::NotStarted),
         };

@@ -6,8 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{names::SetName, observed::Role};
 
-/// Annotation of the pod template: the hash of the rendered directives. Its change makes a new revision.
+/// Annotation of the pod template: the hash of what only a start brings about. Its change makes a new revision.
 pub const CONFIG_HASH: &str = "replication.redis/config-hash";
+/// Annotation of the `ConfigMap` with the directives: those that a server called immutable, with commas between them.
+pub const START_ONLY: &str = "replication.redis/start-only";
+/// Annotation of the `ConfigMap` with the directives: generation of the spec that took a directive away last.
+pub const RESTART: &str = "replication.redis/restart";
 /// Annotation of the `StatefulSet`: the agent's image in its template, as the operator applied it.
 pub const AGENT_IMAGE: &str = "replication.redis/agent-image";
 /// Label of a pod by which the Services choose: `primary` or `replica`. A pod without it is behind neither.

@@ -22,7 +22,7 @@ use crate::{
 ///
 /// `OnDelete`: the operator chooses which pod is replaced when, the primary last and after a switchover.
 /// `OrderedReady`: the lab's promise, and a member is verified before the next one comes.
-pub(super) fn stateful_set(plan: &Plan, stage: Stage, redis_conf: &str) -> StatefulSet {
+pub(super) fn stateful_set(plan: &Plan, stage: Stage) -> StatefulSet {
     let mut metadata = metadata(plan, plan.set.stateful_set());
     metadata.annotations = Some([(labels::AGENT_IMAGE.to_owned(), plan.agent_image.clone())].into());
     StatefulSet {
@@ -39,7 +39,7 @@ pub(super) fn stateful_set(plan: &Plan, stage: Stage, redis_conf: &str) -> State
             revision_history_limit: Some(2),
             persistent_volume_claim_retention_policy: retention(plan),
             volume_claim_templates: claim_templates(plan),
-            template: pod::template(plan, &hash::sha256(redis_conf.as_bytes())),
+            template: pod::template(plan, &hash::sha256(plan.config.needs_start().as_bytes())),
             ..StatefulSetSpec::default()
         }),
         status: None,

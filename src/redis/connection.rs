@@ -4,6 +4,7 @@
 //! (`docs/protocol.md`, "Ideas"), and a process that ended takes its connections along.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -73,6 +74,39 @@ impl Connection {
         match <[String; 2]>::try_from(answer) {
             Ok([name, value]) if name == NAME => Ok(value),
             _ => Err(ProbeFailure::Malformed(format!("CONFIG GET {NAME} did not return it"))),
+        }
+    }
+
+    /// What the server reads back of these directives, in its own spelling; what it does not know is left out.
+    ///
+    /// Redis 6.2 takes one pattern, so all are asked for. The passwords among them are dropped here.
+    pub async fn config(
+        &mut self,
+        wanted: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, ProbeFailure> {
+        let answer: Vec<Vec<u8>> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg("*")).await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let pairs = answer.chunks_exact(2).filter_map(|pair| match pair {
+            [name, value] => Some((text(name), value)),
+            _ => None,
+        });
+        Ok(pairs
+            .filter(|(name, _)| wanted.contains_key(name))
+            .map(|(name, value)| (name, text(value)))
+            .collect())
+    }
+
+    /// `CONFIG SET`, one directive: Redis 6.2 takes no more. The inner error is the server's refusal in its own words,
+    /// one short line.
+    pub async fn set_config(&mut self, name: &str, value: &[u8]) -> Result<Result<(), String>, ProbeFailure> {
+        let mut command = cmd("CONFIG");
+        command.arg("SET").arg(name).arg(value);
+        match within(self.deadline, command.query_async::<()>(&mut self.inner)).await? {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => match classify(&error, "CONFIG SET") {
+                ProbeFailure::Reply(_) => Ok(Err(words(&error))),
+                failure => Err(failure),
+            },
         }
     }
 
@@ -216,6 +250,15 @@ fn classify(error: &RedisError, command: &str) -> ProbeFailure {
             None => ProbeFailure::Connection(format!("{kind:?}")),
         },
     }
+}
+
+/// What a server says to a command that a user can see the arguments of: the first line, as far as it is plain text.
+fn words(error: &RedisError) -> String {
+    const LONGEST: usize = 200;
+    let code = error.code().map_or("an unknown code", code_word);
+    let detail = error.detail().unwrap_or_default().lines().next().unwrap_or_default();
+    let detail: String = detail.chars().filter(|c| matches!(c, ' '..='~')).take(LONGEST).collect();
+    format!("{code} {detail}")
 }
 
 /// A code word as Redis uses them, or a stand-in: what a foreign server writes there must not reach a status.

@@ -6,12 +6,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::status::{InstanceState, InstanceStatus, Primary},
+    config::{
+        live::{Refused, Report},
+        memory,
+    },
     decide::{HoldReason, roll::Roll},
     status::Learned,
 };
 
 /// The longest message that the Kubernetes API accepts in a condition is 32768; a column wants far less.
 const MAX_MESSAGE: usize = 1024;
+
+/// A server refuses a directive; looked for again in the status before.
+const REFUSED: &str = "DirectiveRefused";
 
 /// One condition before it is compared with the one before.
 struct Finding {
@@ -40,7 +47,7 @@ pub fn conditions(
     primary: Option<&Primary>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let spec_valid = spec_valid(learned);
+    let spec_valid = spec_valid(before, learned);
     let available = available(learned, instances, primary);
     let replicated = replicated(learned, instances, &available);
     let progressing = progressing(learned, &available, &replicated);
@@ -60,15 +67,38 @@ pub fn conditions(
 }
 
 /// Whether the spec can be carried out.
-fn spec_valid(learned: &Learned<'_>) -> Finding {
-    match learned.failure {
-        Some((reason @ ("InvalidSpec" | "ImmutableFieldChanged" | "NameTaken"), text)) => {
-            Finding::no(reason, text)
+fn spec_valid(before: &[Condition], learned: &Learned<'_>) -> Finding {
+    if let Some((reason @ ("InvalidSpec" | "ImmutableFieldChanged" | "NameTaken"), text)) = learned.failure {
+        return Finding::no(reason, text);
+    }
+    let Some(plan) = learned.plan else {
+        return Finding::unknown("NotChecked", "the spec was not read in the last pass");
+    };
+    if let Some(refusal) = refusal(before, learned) {
+        return Finding::no(REFUSED, refusal);
+    }
+    match memory::tight(plan) {
+        Some(warning) => Finding::yes("MemoryTight", warning),
+        None => Finding::yes("Valid", "every field can be carried out"),
+    }
+}
+
+/// Directives that a server refused. A pass in which none could be told knows what was said to the same spec before.
+fn refusal(before: &[Condition], learned: &Learned<'_>) -> Option<String> {
+    let is_same = |c: &&Condition| c.reason == REFUSED && c.observed_generation == learned.generation;
+    match learned.report {
+        Some(Report { refused, .. }) if refused.is_empty() => None,
+        Some(Report { refused, .. }) => {
+            let words =
+                |r: &Refused| format!("spec.config.{}: {} refuses the value: {}", r.name, r.pod, r.words);
+            let all: Vec<String> = refused.iter().map(words).collect();
+            Some(format!(
+                "{}. Correct or remove it; until then the servers keep what they have, and everything else is carried \
+                 out",
+                all.join("; ")
+            ))
         }
-        _ if learned.plan.is_none() => {
-            Finding::unknown("NotChecked", "the spec was not read in the last pass")
-        }
-        _ => Finding::yes("Valid", "every field can be carried out"),
+        None => before.iter().find(is_same).map(|c| c.message.clone()),
     }
 }
 

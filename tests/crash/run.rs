@@ -30,8 +30,9 @@ use crate::{
     writer::Writer,
 };
 
-/// How long a run may take from the user's last step to its end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a run may take from the user's last step to its end: a roll waits twice for 35 s, until a new pod's name is
+/// known to lead to it.
+const PATIENCE: Duration = Duration::from_secs(150);
 /// The operator has done all that it wants to when it is ready and changed nothing for this long: longer than any of
 /// its waits but the slow look at a set that is settled.
 const QUIET: Duration = Duration::from_secs(8);

@@ -28,6 +28,7 @@ pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
         terminating: false,
         revision: None,
         stuck: None,
+        moved: false,
         label: RoleLabel::default(),
         answer,
     }

@@ -209,6 +209,8 @@ struct Server {
     password: String,
     child: Child,
     restarts: i32,
+    /// It listens: the startup probe has passed.
+    started: bool,
 }
 
 impl Kubelet {
@@ -375,6 +377,10 @@ impl Machines {
                     server.child =
                         self.spawn(&name, &pod.namespace().unwrap(), server.address, &server.password);
                     server.restarts += 1;
+                    server.started = false;
+                    changed.push((name, status(&server)));
+                } else if !server.started && TcpStream::connect((server.address, REDIS_PORT)).is_ok() {
+                    server.started = true;
                     changed.push((name, status(&server)));
                 }
                 self.servers.insert(uid, server);
@@ -391,7 +397,8 @@ impl Machines {
             let address = free_address();
             let child = self.spawn(&name, &pod.namespace().unwrap(), address, &password);
             let shown = (self.front)(&name, address);
-            let server = Server { pod: name.clone(), address, shown, password, child, restarts: 0 };
+            let server =
+                Server { pod: name.clone(), address, shown, password, child, restarts: 0, started: false };
             changed.push((name, status(&server)));
             self.servers.insert(uid, server);
         }
@@ -436,13 +443,16 @@ impl Machines {
 
 fn status(server: &Server) -> Value {
     let address = server.shown.to_string();
-    let condition = |type_: &str| json!({"type": type_, "status": "True", "lastTransitionTime": null});
-    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
+    let started = server.started;
+    let condition = |(type_, is): (&str, bool)| json!({"type": type_, "status": if is { "True" } else { "False" }, "lastTransitionTime": null});
+    let conditions =
+        [("PodScheduled", true), ("Initialized", true), ("ContainersReady", started), ("Ready", started)]
+            .map(condition);
     json!({
         "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
         "conditions": conditions,
         "containerStatuses": [{
-            "name": "redis", "ready": true, "started": true, "restartCount": server.restarts,
+            "name": "redis", "ready": started, "started": started, "restartCount": server.restarts,
             "image": "", "imageID": "", "state": {"running": {"startedAt": null}},
         }],
     })

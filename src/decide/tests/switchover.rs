@@ -72,6 +72,20 @@ fn nobody_takes_over_who_is_not_in_sync_or_goes_too() {
     }
 }
 
+/// The old primary would dial the former address, with writes paused.
+#[test]
+fn nobody_takes_over_whose_name_led_elsewhere_a_moment_ago() {
+    let mut look = terminating(look(&record(), healthy()), "redis-0");
+    look.observed.pods[1].moved = true;
+    assert!(matches!(decide(&record(), &look), Decision::Switch { target, .. } if target == "redis-2"));
+    look.observed.pods[2].moved = true;
+    assert_eq!(
+        decide(&record(), &look),
+        Decision::Rest,
+        "it serves on meanwhile, and the preStop hook waits"
+    );
+}
+
 #[test]
 fn a_switchover_that_runs_is_waited_for() {
     let mut answers = healthy();

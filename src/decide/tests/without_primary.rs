@@ -40,7 +40,7 @@ fn a_dead_primary_is_done_without_where_everybody_else_votes() {
     assert_eq!(winner, "redis-2");
     assert_eq!(written.closed, BTreeMap::from([(OLD.to_owned(), 120)]));
     assert!(written.voters.is_empty(), "votes are void at a new epoch");
-    assert_eq!((written.epoch, written.seen_serving), (2, None));
+    assert_eq!((written.epoch, written.seen_serving.unwrap().run_id), (2, "run-redis-2".into()));
 }
 
 #[test]
