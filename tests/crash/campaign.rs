@@ -3,7 +3,7 @@
 use std::{
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
+    sync::{Condvar, Mutex},
     time::Instant,
 };
 
@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     run::{Lab, Outcome},
-    trap::{Call, Moment, Target},
+    trap::{Call, Target},
     workload::Workload,
 };
 
@@ -22,103 +22,102 @@ const AT_ONCE: usize = 8;
 /// clock): a call that was not made is waited for in this many runs.
 const TRIES: usize = 3;
 
-/// A planned kill.
-struct Kill<'a> {
+/// A planned kill and what came of it, or how the run broke off.
+struct Kill {
     workload: Workload,
     target: Target,
-    undisturbed: &'a Outcome,
-}
-
-/// A planned kill and what came of it, or how the run broke off.
-struct Killed<'a> {
-    kill: Kill<'a>,
     outcome: Result<Outcome, String>,
 }
 
-/// Runs the workloads, each call of the undisturbed runs at the moments that `moments` gives for it, and fails on what is
-/// not as undisturbed.
+/// A workload's runs.
+struct Part {
+    workload: Workload,
+    undisturbed: Outcome,
+    kills: Vec<Kill>,
+}
+
+/// Runs the workloads undisturbed, then with the operator killed at each of the targets that `plan` takes from the calls
+/// of the undisturbed run, and fails on what is not as undisturbed.
 ///
 /// To see one failure again: `CRASH_ONLY` holds the beginning of its line, or of several.
-pub fn campaign(workloads: &[Workload], mut moments: impl FnMut(&Call) -> Vec<Moment>) {
+pub fn campaign(workloads: &[Workload], plan: fn(Workload, &[Call]) -> Vec<Target>) {
     let begun = Instant::now();
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();
     let is_wanted = |line: &str| line.starts_with(&only) || only.starts_with(line);
-    let lab = runtime().block_on(Lab::start());
-    let mut workloads = workloads.to_vec();
-    workloads.retain(|workload| is_wanted(&workload.to_string()));
-    let undisturbed = at_once(workloads, |workload| {
-        let outcome = runtime().block_on(lab.run(workload, None, None));
-        println!("{workload}: undisturbed, {} calls, {:.1?}", outcome.calls.len(), outcome.took);
-        assert!(outcome.wrong.is_empty(), "{workload}, undisturbed: {:#?}", outcome.wrong);
-        (workload, outcome)
-    });
-
-    let mut kills = Vec::new();
-    for (workload, undisturbed) in &undisturbed {
-        for call in &undisturbed.calls {
-            for moment in moments(call) {
-                let target = Target { call: call.clone(), moment };
-                if is_wanted(&format!("{workload}: {target}")) {
-                    kills.push(Kill { workload: *workload, target, undisturbed });
-                }
-            }
-        }
-    }
-    // The longest first, so that none of them is waited for alone.
-    kills.sort_by_key(|kill| std::cmp::Reverse(kill.undisturbed.took));
-    assert!(!kills.is_empty(), "CRASH_ONLY={only} names no call that was made");
-    let results = at_once(kills, |kill| {
-        // A step that fails is a result like others.
-        let run = catch_unwind(AssertUnwindSafe(|| runtime().block_on(kill.run(&lab))));
-        let outcome = run.map_err(|panic| match panic.downcast::<String>() {
-            Ok(text) => *text,
-            Err(_) => "the run broke off".to_owned(),
+    let (lab, slots) = (runtime().block_on(Lab::start()), Slots::default());
+    let parts: Vec<Part> =
+        at_once(workloads.iter().copied().filter(|workload| is_wanted(&workload.to_string())), |workload| {
+            let undisturbed = slots.take(|| runtime().block_on(lab.run(workload, None, None)));
+            println!("{workload}: undisturbed, {} calls, {:.1?}", undisturbed.calls.len(), undisturbed.took);
+            assert!(undisturbed.wrong.is_empty(), "{workload}, undisturbed: {:#?}", undisturbed.wrong);
+            let mut targets = plan(workload, &undisturbed.calls);
+            targets.retain(|target| is_wanted(&format!("{workload}: {target}")));
+            let kills = at_once(targets, |target| {
+                // A step that fails is a result like others.
+                let run = || runtime().block_on(kill(&lab, workload, &target, &undisturbed));
+                let run = slots.take(|| catch_unwind(AssertUnwindSafe(run)));
+                let outcome = run.map_err(|panic| match panic.downcast::<String>() {
+                    Ok(text) => *text,
+                    Err(_) => "the run broke off".to_owned(),
+                });
+                let kill = Kill { workload, target, outcome };
+                println!("{}", kill.line());
+                kill
+            });
+            Part { workload, undisturbed, kills }
         });
-        let killed = Killed { kill, outcome };
-        println!("{}", killed.line());
-        killed
-    });
-    for (workload, undisturbed) in &undisturbed {
-        let of: Vec<&Killed> = results.iter().filter(|result| result.kill.workload == *workload).collect();
-        println!("{}", totals(*workload, undisturbed, &of));
-    }
-    println!("{} runs in {:.0?}", results.len(), begun.elapsed());
 
-    let lines = |which: &dyn Fn(&Killed) -> bool| -> Vec<String> {
-        results.iter().filter(|result| which(result)).map(Killed::line).collect()
+    for part in &parts {
+        println!("{}", part.totals());
+    }
+    let kills: Vec<&Kill> = parts.iter().flat_map(|part| &part.kills).collect();
+    println!("{} runs in {:.0?}", kills.len(), begun.elapsed());
+    assert!(!kills.is_empty(), "CRASH_ONLY={only} names no call that was made");
+    let lines = |which: fn(&Kill) -> bool| -> Vec<String> {
+        kills.iter().filter(|kill| which(kill)).map(|kill| kill.line()).collect()
     };
-    let wrong = lines(&|result| !result.wrong().is_empty());
+    let wrong = lines(|kill| !kill.wrong().is_empty());
     assert!(
         wrong.is_empty(),
         "{} of {} are not as undisturbed:\n{}",
         wrong.len(),
-        results.len(),
+        kills.len(),
         wrong.join("\n")
     );
     // Some calls are made by the clock; most are not.
-    let missed = lines(&|result| result.is_missed());
+    let missed = lines(Kill::is_missed);
     assert!(
-        missed.len() * 10 <= results.len(),
+        missed.len() * 10 <= kills.len(),
         "too many calls that only the undisturbed run made:\n{}",
         missed.join("\n")
     );
 }
 
-/// Does this with each, some at the same time; the results come in no order.
-fn at_once<T: Send, R: Send>(jobs: Vec<T>, act: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let (jobs, results) = (Mutex::new(jobs.into_iter()), Mutex::new(Vec::new()));
-    let next = || jobs.lock().unwrap().next();
+/// Does this with each, each in a thread of its own; the results come in the order of the jobs.
+fn at_once<T: Send, R: Send>(jobs: impl IntoIterator<Item = T>, act: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let act = &act;
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(job) = next() {
-                    let result = act(job);
-                    results.lock().unwrap().push(result);
-                }
-            });
-        }
-    });
-    results.into_inner().unwrap()
+        let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(move || act(job))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an undisturbed run has failed")).collect()
+    })
+}
+
+/// Lets so many run at the same time.
+#[derive(Default)]
+struct Slots {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    fn take<T>(&self, act: impl FnOnce() -> T) -> T {
+        let taken = self.taken.lock().unwrap();
+        *self.freed.wait_while(taken, |taken| *taken == AT_ONCE).unwrap() += 1;
+        let result = act();
+        *self.taken.lock().unwrap() -= 1;
+        self.freed.notify_one();
+        result
+    }
 }
 
 /// Each run has its own: what it leaves running ends with it.
@@ -127,38 +126,37 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap()
 }
 
-fn totals(workload: Workload, undisturbed: &Outcome, results: &[&Killed]) -> String {
-    let keys: usize = results.iter().filter_map(|result| result.outcome.as_ref().ok()).map(|o| o.keys).sum();
-    let (killed, missed) = results.iter().fold((0, 0), |(killed, missed), result| match &result.outcome {
-        Ok(outcome) if outcome.killed => (killed + 1, missed),
-        Ok(_) => (killed, missed + 1),
-        Err(_) => (killed, missed),
-    });
-    let wrong = results.iter().filter(|result| !result.wrong().is_empty()).count();
-    format!(
-        "{workload}: {} calls undisturbed; {} runs: {killed} killed, {missed} in which the call was not made, {wrong} \
-         not as undisturbed; {keys} acknowledged keys",
-        undisturbed.calls.len(),
-        results.len(),
-    )
-}
-
-impl Kill<'_> {
-    /// Runs until the call was made, a few times at most.
-    async fn run(&self, lab: &Lab) -> Outcome {
-        let mut tries = 1;
-        loop {
-            let target = Some(self.target.clone());
-            let outcome = lab.run(self.workload, target, Some(&self.undisturbed.state)).await;
-            if outcome.killed || !outcome.wrong.is_empty() || tries == TRIES {
-                return outcome;
-            }
-            tries += 1;
+/// Runs until the call was made, a few times at most.
+async fn kill(lab: &Lab, workload: Workload, target: &Target, undisturbed: &Outcome) -> Outcome {
+    let mut tries = 1;
+    loop {
+        let outcome = lab.run(workload, Some(target.clone()), Some(&undisturbed.state)).await;
+        if outcome.killed || !outcome.wrong.is_empty() || tries == TRIES {
+            return outcome;
         }
+        tries += 1;
     }
 }
 
-impl Killed<'_> {
+impl Part {
+    fn totals(&self) -> String {
+        let count = |which: fn(&Kill) -> bool| self.kills.iter().filter(|kill| which(kill)).count();
+        let keys: usize =
+            self.kills.iter().filter_map(|kill| kill.outcome.as_ref().ok()).map(|outcome| outcome.keys).sum();
+        format!(
+            "{}: {} calls undisturbed; {} runs: {} killed, {} in which the call was not made, {} not as undisturbed; \
+             {keys} acknowledged keys",
+            self.workload,
+            self.undisturbed.calls.len(),
+            self.kills.len(),
+            count(|kill| kill.outcome.as_ref().is_ok_and(|outcome| outcome.killed)),
+            count(Kill::is_missed),
+            count(|kill| !kill.wrong().is_empty()),
+        )
+    }
+}
+
+impl Kill {
     fn is_missed(&self) -> bool {
         self.outcome.as_ref().is_ok_and(|outcome| !outcome.killed)
     }
@@ -184,6 +182,6 @@ impl Killed<'_> {
                 "the call was not made".to_owned()
             };
         }
-        format!("{}: {}: {text}", self.kill.workload, self.kill.target)
+        format!("{}: {}: {text}", self.workload, self.target)
     }
 }

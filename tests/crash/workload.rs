@@ -2,10 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use k8s_openapi::{
-    api::core::v1::{ConfigMap, Pod},
-    apimachinery::pkg::apis::meta::v1::Condition,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
@@ -146,11 +143,14 @@ impl Workload {
     }
 }
 
-/// Whether the status says that all is as the present spec wants it.
+/// Whether the status says that all is as the present spec wants it, and that nothing is waited for.
 pub fn is_settled(set: &RedisReplicaSet) -> bool {
     set.status.as_ref().is_some_and(|status| {
-        let is_ready = |c: &Condition| c.type_ == "Ready" && c.status == "True";
-        status.observed_generation == set.metadata.generation && status.conditions.iter().any(is_ready)
+        let says =
+            |type_: &str, is: &str| status.conditions.iter().any(|c| c.type_ == type_ && c.status == is);
+        status.observed_generation == set.metadata.generation
+            && says("Ready", "True")
+            && says("Progressing", "False")
     })
 }
 
