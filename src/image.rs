@@ -192,6 +192,7 @@ pub(crate) mod tests {
                 node: String::new(),
                 ready: true,
                 terminating: false,
+                moved: false,
                 label: RoleLabel::default(),
                 revision: Some((*revision).to_owned()),
                 stuck: None,

@@ -74,13 +74,12 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
     {
         return winner_of_switchover(candidates, &unrankable, switch, record);
     }
-    if let [only] = unrankable.as_slice()
-        && only.is_aof()
-        && record.primary.as_deref() == Some(only.pod)
-    {
-        // Rule 6: an AOF primary of record that restarted has what it acknowledged. (A node that lost power may have
-        // lost the last second under `appendfsync everysec`; nothing that is visible here tells.)
-        return Ok(**only);
+    let primary = unrankable.iter().find(|c| c.is_aof() && record.primary.as_deref() == Some(c.pod));
+    if let Some(primary) = primary.filter(|_| record.sure || unrankable.len() == 1) {
+        // Rule 6: an AOF primary of record that restarted has what it acknowledged, and so all that it sent to anybody.
+        // (A node that lost power may have lost the last second under `appendfsync everysec`; nothing that is visible
+        // here tells.)
+        return Ok(**primary);
     }
     if !unrankable.is_empty() {
         return Err(NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect()));

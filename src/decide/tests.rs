@@ -383,6 +383,25 @@ fn a_restarted_aof_primary_of_record_wins() {
     assert_eq!(written.closed.get(OLD), Some(&120), "the old history is closed, so nobody of it wins later");
 }
 
+/// All processes were killed at once.
+#[test]
+fn of_a_whole_set_with_append_only_files_the_primary_of_record_wins() {
+    let mut answers = all_parked([0, 0, 0]);
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| {
+            a.info.persistence.aof_enabled = true;
+            a.info.replication.replid = format!("fresh-{pod}");
+        });
+    }
+    let (winner, written) = winner_of(&record(), &answers);
+    assert_eq!(winner, "redis-0");
+    assert_eq!(winner_of(&written, &answers).0, "redis-0", "its promotion may not have arrived");
+    let unsure = Record { sure: false, ..record() };
+    assert_eq!(hold_reason(elected(&unsure, &answers)), HoldReason::HistoriesDiffer);
+    change(&mut answers, "redis-0", |a| a.info.keys = Some(0));
+    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer, "its files are gone");
+}
+
 #[test]
 fn a_restarted_aof_replica_holds_the_election() {
     let mut answers = all_parked([100, 0, 110]);
