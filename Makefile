@@ -48,6 +48,10 @@ test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, inst
 bench: up ## Measure the times that docs/figures.md shows.
 	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo test --features cluster-tests --test bench -- --nocapture
 
+.PHONY: scenarios
+scenarios: up ## Play every scenario once and write docs/scenarios.md; ARGS gives more, for example ARGS="--only drain".
+	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo test --features cluster-tests --test scenarios -- $(ARGS)
+
 .PHONY: up
 up: static tools ## The cluster with the operator's image, without anything installed.
 	$(CLUSTER_TOOL) up

@@ -236,6 +236,7 @@ fn settle(desired: StatefulSet, live: Option<&StatefulSet>) -> Result<StatefulSe
         source: Box::new(kube::Error::SerdeError(error)),
     };
     let desired = immutable::keep_agent(desired, live).map_err(encoding)?;
+    let desired = immutable::keep_size(desired, live);
     match immutable::classify(&desired, live).map_err(encoding)? {
         Change::Blocked { fields } => Err(ApplyError::Immutable { object, fields }),
         Change::None | Change::Apply { .. } => Ok(desired),

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    claims,
     config::live::Told,
     decide::voters::Glimpse,
     lease::Mandate,
@@ -54,6 +55,8 @@ pub struct Context {
     pub monitor: Monitor,
     /// What the process remembers of each set between passes.
     pub memory: Memory,
+    /// What the process remembers of each set's volumes.
+    pub claims: claims::Memory,
 }
 
 /// A status that this process wrote.

@@ -175,6 +175,7 @@ fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
     let object = ObjectRef::new(&name.name).within(&name.namespace);
     ctx.monitor.forget(&object);
     ctx.memory.forget(&object);
+    ctx.claims.forget(&name);
     let pods = (0..9).map(|ordinal| name.pod(ordinal)).collect::<Vec<_>>();
     ctx.metrics.forget(&name, pods.into_iter());
 }
@@ -218,6 +219,7 @@ mod tests {
             metrics: Arc::new(Metrics::default()),
             monitor: Monitor::new(triggers().0),
             memory: Memory::default(),
+            claims: crate::claims::Memory::default(),
         })
     }
 

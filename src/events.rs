@@ -68,6 +68,11 @@ pub fn switchover_failed(note: &str) -> Event {
     event(EventType::Warning, "SwitchoverFailed", "Switchover", note)
 }
 
+/// The record was begun anew over data of before, and the newest of it serves.
+pub fn data_adopted(note: &str) -> Event {
+    event(EventType::Normal, "DataAdopted", "Adopt", note)
+}
+
 fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == type_)
 }

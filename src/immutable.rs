@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::{api::apps::v1::StatefulSet, apimachinery::pkg::api::resource::Quantity};
 use serde_json::Value;
 
-use crate::{desired::labels::AGENT_IMAGE, drift::difference, names::AGENT_CONTAINER};
+use crate::{desired::labels::AGENT_IMAGE, drift::difference, names::AGENT_CONTAINER, volumes::is_less};
 
 /// What applying the desired `StatefulSet` over the live one would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +106,26 @@ pub fn keep_agent(desired: StatefulSet, live: &StatefulSet) -> Result<StatefulSe
         difference(&template(&candidate)?, &template(live)?).is_none()
     };
     Ok(if unchanged { with_agent(desired, applied) } else { desired })
+}
+
+/// Keeps the live claim template's size where a larger one is wanted: a template cannot change, and the claims that are
+/// made from it are grown by themselves.
+pub fn keep_size(mut desired: StatefulSet, live: &StatefulSet) -> StatefulSet {
+    let Some(kept) = template_size(live) else { return desired };
+    let template = desired.spec.as_mut().and_then(|spec| spec.volume_claim_templates.as_mut()?.first_mut());
+    let requests = template.and_then(|claim| claim.spec.as_mut()?.resources.as_mut()?.requests.as_mut());
+    if let Some(wanted) = requests.and_then(|requests| requests.get_mut("storage"))
+        && is_less(Some(kept), wanted)
+    {
+        *wanted = kept.clone();
+    }
+    desired
+}
+
+/// Size in the claim template.
+pub fn template_size(set: &StatefulSet) -> Option<&Quantity> {
+    let template = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?;
+    template.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage")
 }
 
 fn agent_image(set: &StatefulSet) -> Option<&str> {
@@ -218,6 +238,19 @@ mod tests {
         let Change::Blocked { fields } = classify(&built(&json!({}), "a"), &live).unwrap() else { panic!() };
         assert_eq!(fields.len(), 3);
         assert!(fields.iter().all(|blocked| blocked.to_string().contains("--cascade=orphan")));
+    }
+
+    #[test]
+    fn a_larger_size_leaves_the_template_as_it_is() {
+        let live = stored(&built(&json!({}), "a"));
+        let larger = json!({"storage": {"size": "2Gi"}, "image": "x:1"});
+        let kept = keep_size(built(&larger, "a"), &live);
+        let change = classify(&kept, &live).unwrap();
+        assert_eq!(change, Change::Apply { field: "spec.template.spec.containers.0.image".to_owned() });
+        let smaller = keep_size(built(&json!({"storage": {"size": "512Mi"}}), "a"), &live);
+        assert!(matches!(classify(&smaller, &live).unwrap(), Change::Blocked { .. }));
+        let ephemeral = keep_size(built(&json!({"storage": {"ephemeral": {}}}), "a"), &live);
+        assert!(matches!(classify(&ephemeral, &live).unwrap(), Change::Blocked { .. }));
     }
 
     #[test]

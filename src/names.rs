@@ -9,6 +9,9 @@ pub const SWITCHOVER_TO: &str = "replication.redis/switchover-to";
 /// Annotation of a `RedisReplicaSet`: `<pod>@<epoch>`. Ends a hold: the pod is promoted, whatever it lacks, if
 /// `status.primary.epoch` is still that number.
 pub const ACCEPT_DATA_LOSS: &str = "replication.redis/accept-data-loss";
+/// Annotation of a set's `PersistentVolumeClaim`s: the epoch, and the histories that elections ended, as JSON. A set that is
+/// begun again over these volumes ranks them by it.
+pub const HISTORY: &str = "replication.redis/history";
 /// Field manager under which children (Services, `StatefulSet`, …) are applied.
 pub const CHILDREN_MANAGER: &str = "redis-operator/children";
 /// Field manager under which `status` is applied.

@@ -42,11 +42,6 @@ impl Connections {
     pub fn get_mut(&mut self, pod: &str) -> Option<&mut Connection> {
         if self.mandate.holds() { self.open.get_mut(pod) } else { None }
     }
-
-    /// The same, for acts that go out at the same time.
-    pub fn remove(&mut self, pod: &str) -> Option<Connection> {
-        if self.mandate.holds() { self.open.remove(pod) } else { None }
-    }
 }
 
 /// Looks at all pods of a set.

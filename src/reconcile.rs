@@ -16,6 +16,7 @@ use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     apply::{self, Live},
+    claims,
     config::{File, live::Report},
     context::Context,
     decide::{
@@ -36,6 +37,7 @@ use crate::{
     redis::password::Password,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
+    volumes::{Growth, history::begin_again, is_at_rest},
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
@@ -92,6 +94,10 @@ struct Pass {
     move_waits: Option<String>,
     /// A switchover that ended without a change.
     switched_in_vain: Option<String>,
+    /// How far the volumes are from the wanted size, if that was looked at.
+    growth: Option<Growth>,
+    /// Data of before was adopted.
+    adopted: Option<String>,
     /// Something waits for time alone: the next pass is not to come later than this.
     within: Option<Duration>,
     /// Over which the last look was taken.
@@ -124,6 +130,8 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     }
     watch_servers(&pass, set, ctx);
 
+    // A pass that ended before its look at the volumes changes nothing about them.
+    let growth = pass.growth.take().unwrap_or_else(|| ctx.claims.growth(&name));
     let learned = Learned {
         set: &name,
         generation: set.metadata.generation,
@@ -136,6 +144,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
         move_waits: pass.move_waits.as_deref(),
+        growth: Some(&growth),
         password_missing: pass.password_missing,
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
     };
@@ -145,6 +154,9 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     }
     for repaired in pass.report.iter().flat_map(|report| &report.repaired) {
         send(set, ctx, &events::repaired(repaired)).await;
+    }
+    if let Some(note) = &pass.adopted {
+        send(set, ctx, &events::data_adopted(note)).await;
     }
     ctx.metrics.observe_set(&name, &status, pass.look.as_ref(), now);
     if deferred {
@@ -212,7 +224,8 @@ async fn stages(
     config::check_image(pass, &plan, &live)?;
     let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await?;
-    move_primary(pass, ctx, &plan, running, now).await
+    move_primary(pass, ctx, &plan, running, now).await?;
+    tend_volumes(pass, ctx, &plan, &applied).await
 }
 
 /// The record, made first where there is none yet. `None`: nothing may be begun yet.
@@ -237,15 +250,17 @@ async fn record(
     if plan.paused {
         return Ok(None);
     }
-    let volumes = store::data_volumes(&ctx.client, plan).await?;
+    let volumes = claims::former(&ctx.client, plan).await?;
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
     let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
-    let former = volumes.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
+    let former = volumes.ordinals.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
     // A new set has all its members from the beginning; of a former one, whoever may hold its data.
     let count = if former == 0 { plan.replicas } else { former };
     let members = (0..count).map(|ordinal| plan.set.pod(ordinal)).collect();
-    let first = Record::first(members, former == 0);
-    info!(members = ?first.members, sure = first.sure, "beginning the role record");
+    let first =
+        if former == 0 { Record::first(members, true) } else { begin_again(members, volumes.history) };
+    info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
+    ctx.claims.became_sure(&plan.set, first.sure);
     Ok(Some(store::create_record(&ctx.client, plan, &first).await?))
 }
 
@@ -278,7 +293,7 @@ async fn resize_and_apply(
     if members != stored.record.members {
         write(pass, ctx, plan, &stored, Record { members, ..stored.record.clone() }).await?;
     }
-    let before = ctx.memory.current_status(set).unwrap_or_default().instances;
+    let before = ctx.memory.current_status(set).unwrap_or_default();
     let stage = Stage {
         pods: replicas,
         disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
@@ -347,6 +362,33 @@ async fn move_primary(
             settle(pass, ctx, plan, running, Some(&target), now).await
         }
     }
+}
+
+/// Grows the volumes, and leaves on them what a set that is begun again over them needs to know.
+async fn tend_volumes(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    applied: &apply::Applied,
+) -> Result<(), StageError> {
+    let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
+    let record = &stored.record;
+    if ctx.claims.became_sure(&plan.set, record.sure) {
+        pass.adopted = Some(format!(
+            "the record was begun anew over data of before; {} has all of it and is the primary from epoch {} on",
+            record.primary.as_deref().unwrap_or_default(),
+            record.epoch
+        ));
+    }
+    let at_rest = pass.hold.is_none() && is_at_rest(record, look, pass.roll.as_ref());
+    let tended =
+        claims::tend(&ctx.client, &ctx.claims, plan, record, look, &applied.stateful_set, at_rest).await;
+    let growth = tended?;
+    if !growth.running.is_empty() {
+        pass.again_in(claims::GROWTH_INTERVAL);
+    }
+    pass.growth = Some(growth);
+    Ok(())
 }
 
 /// Holds a connection to every server that this pass could address.

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::{
     api::RedisReplicaSet,
+    claims,
     cli::Run,
     context::{Context, Memory},
     controller::{self, Wiring},
@@ -121,6 +122,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         metrics: Arc::clone(&metrics),
         monitor: Monitor::new(trigger),
         memory: Memory::default(),
+        claims: claims::Memory::default(),
     });
     info!(settings = ?context.settings, namespace = settings.namespace().unwrap_or("(all)"), "running");
     let wiring =

@@ -20,6 +20,7 @@ use crate::{
     names::SetName,
     plan::Plan,
     record::Record,
+    volumes::Growth,
 };
 
 /// What one pass learned. `None` means: not learned in this pass.
@@ -47,6 +48,8 @@ pub struct Learned<'a> {
     pub roll: Option<&'a Roll>,
     /// Why the primary, which is to move, cannot yet.
     pub move_waits: Option<&'a str>,
+    /// How far the volumes are from the wanted size.
+    pub growth: Option<&'a Growth>,
     /// The Secret with the password is missing.
     pub password_missing: bool,
     /// Category and text of the error that ended the pass early.
@@ -85,6 +88,7 @@ impl<'a> Learned<'a> {
             size: None,
             roll: None,
             move_waits: None,
+            growth: None,
             password_missing: false,
             failure: Some(failure),
         }

@@ -1,10 +1,10 @@
 //! Reading and writing what the operator keeps in the cluster besides the applied children: the role record and
 //! the password.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
 use kube::{
     Api, Client,
-    api::{ListParams, ObjectMeta, PostParams},
+    api::{ObjectMeta, PostParams},
 };
 use serde_json::json;
 use thiserror::Error;
@@ -13,7 +13,7 @@ use crate::{
     decide::former::NodeState,
     desired::labels,
     hash,
-    names::{DATA_VOLUME, MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
+    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
     plan::Plan,
     record::Record,
     redis::password::Password,
@@ -126,20 +126,6 @@ pub async fn create_password(client: &Client, plan: &Plan) -> Result<(), StoreEr
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         created => created.map(|_| ()).map_err(api_error("create", "Secret", &name)),
     }
-}
-
-/// How many ordinals, counted from 0, have a data volume of an earlier set of this name.
-pub async fn data_volumes(client: &Client, plan: &Plan) -> Result<i32, StoreError> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &plan.set.namespace);
-    let mine = ListParams::default().labels(&labels::selector_text(&plan.set));
-    let claims =
-        api.list_metadata(&mine).await.map_err(api_error("list", "PersistentVolumeClaim", &plan.set.name))?;
-    let prefix = format!("{DATA_VOLUME}-");
-    Ok(claims
-        .iter()
-        .filter_map(|claim| plan.set.ordinal(claim.metadata.name.as_deref()?.strip_prefix(&prefix)?))
-        .max()
-        .map_or(0, |ordinal| ordinal + 1))
 }
 
 /// State of a node. Asked for rarely: only while nobody serves and the pod that served is gone.
@@ -333,21 +319,6 @@ mod tests {
             let api = FakeApi::answering([(code, body)]);
             let found = read_password(&api.client(), &a_plan()).await.unwrap();
             assert_eq!(found, expected.and_then(|text| Password::from_bytes(text.as_bytes())));
-        }
-    }
-
-    #[tokio::test]
-    async fn volumes_of_an_earlier_set_are_counted_by_ordinal() {
-        for (names, expected) in [
-            (vec![], 0),
-            (vec!["data-redis-0"], 1),
-            (vec!["data-redis-3", "data-redis-1"], 4),
-            (vec!["data-other-7", "redis-7", "data-redis-x", "log-redis-7"], 0),
-        ] {
-            let items: Vec<Value> = names.iter().map(|name| json!({"metadata": {"name": name}})).collect();
-            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
-            let api = FakeApi::answering([(200, list)]);
-            assert_eq!(data_volumes(&api.client(), &a_plan()).await.unwrap(), expected, "{names:?}");
         }
     }
 }

@@ -582,6 +582,7 @@ fn does_not_start_while_a_peer_hands_over_to_this_pod() {
 
     assert_eq!(first.redis("FAILOVER ABORT"), "OK");
     container.logged(&format!("starting Redis: replicaof {} 6379", fqdn(0)));
+    wait_until("the Redis replies", || second.probe("liveness").0);
     wait_until("the link is up", || second.info("master_link_status") == "up");
     assert_eq!((first.info("role"), first.redis("GET late")), ("master".to_owned(), "value".to_owned()));
     assert_eq!(second.redis("GET late"), "value");

@@ -98,6 +98,7 @@ async fn an_empty_spec_shows_what_it_means() {
             "imagePullPolicy": "IfNotPresent",
             "storage": {"size": "1Gi", "retention": {"whenDeleted": "Retain", "whenScaled": "Retain"}},
             "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+            "primary": {"failback": true},
             "paused": false,
         })
     );
@@ -223,8 +224,10 @@ async fn what_would_lose_data_cannot_change() {
     let append = |on: &str| json!({"config": {"appendonly": on}});
     let ephemeral = json!({"storage": {"ephemeral": {}}});
     for (index, (before, after, said)) in [
-        (volume("1Gi"), volume("2Gi"), Some("PersistentVolumeClaims data-<pod>")),
-        (volume("2Gi"), json!({}), Some("storage.size cannot change")),
+        (volume("2Gi"), volume("1Gi"), Some("storage.size cannot shrink")),
+        (volume("2Gi"), json!({}), Some("storage.size cannot shrink")),
+        (volume("1Gi"), volume("2Gi"), None),
+        (volume("1Gi"), volume("1024Mi"), None),
         (json!({}), classed("fast"), Some("storage.storageClassName cannot change")),
         (classed("fast"), classed("slow"), Some("storage.storageClassName cannot change")),
         (classed("fast"), volume("1Gi"), Some("storage.storageClassName cannot change")),
@@ -255,6 +258,26 @@ async fn what_would_lose_data_cannot_change() {
             }
             (said, change) => panic!("{before} to {after}: wanted {said:?}, got {change:?}"),
         }
+    }
+}
+
+/// A growth that was refused can be taken back: no volume became larger than the smaller size.
+#[tokio::test]
+async fn a_size_can_go_back_once_its_growth_was_refused() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "size").await;
+    let volume = |size: &str| json!({"storage": {"size": size}});
+    create(&sets, "redis", volume("1Gi")).await.unwrap();
+    create(&sets, "redis", volume("2Gi")).await.unwrap();
+    let condition = |reason: &str| {
+        json!({"status": {"conditions": [{"type": "SpecValid", "status": "False", "reason": reason, "message": "",
+                                           "lastTransitionTime": "2026-01-01T00:00:00Z"}]}})
+    };
+    for reason in ["InvalidSpec", "VolumeGrowthRefused"] {
+        let patch = Patch::Merge(condition(reason));
+        sets.patch_status("redis", &PatchParams::default(), &patch).await.unwrap();
+        let back = create(&sets, "redis", volume("1Gi")).await;
+        assert_eq!(back.is_ok(), reason == "VolumeGrowthRefused", "{reason}: {back:?}");
     }
 }
 
@@ -544,12 +567,12 @@ async fn what_kubernetes_would_refuse_is_not_sent() {
     let first = plan(&set, &settings()).unwrap();
     pass(&client, &first, 1).await.unwrap();
 
-    let mut larger = set.clone();
-    larger.spec.storage.size = Some(k8s_openapi::apimachinery::pkg::api::resource::Quantity("2Gi".into()));
-    larger.spec.config.insert("maxmemory".into(), "1gb".into());
-    let larger = plan(&larger, &settings()).unwrap();
+    let mut other = set.clone();
+    other.spec.storage.storage_class_name = Some("other".into());
+    other.spec.config.insert("maxmemory".into(), "1gb".into());
+    let other = plan(&other, &settings()).unwrap();
     let mutations = Mutations::default();
-    let refusal = pass(&mutations.client(plane).await, &larger, 1).await.unwrap_err();
+    let refusal = pass(&mutations.client(plane).await, &other, 1).await.unwrap_err();
     assert_eq!((refusal.category(), mutations.count()), ("ImmutableFieldChanged", 0));
     let said = refusal.to_string();
     for words in ["StatefulSet blocked/redis", "spec.volumeClaimTemplates", "set spec.storage back"] {
@@ -557,8 +580,7 @@ async fn what_kubernetes_would_refuse_is_not_sent() {
     }
 
     // The API server does refuse it: the classifier is not over-careful.
-    let body =
-        serde_json::to_value(desired(&larger, Stage { pods: 1, disruptions: 1 }).stateful_set).unwrap();
+    let body = serde_json::to_value(desired(&other, Stage { pods: 1, disruptions: 1 }).stateful_set).unwrap();
     let params = PatchParams::apply(redis_operator::names::CHILDREN_MANAGER).force();
     let stateful_sets = Api::<StatefulSet>::namespaced(client.clone(), "blocked");
     let refused = stateful_sets.patch("redis", &params, &Patch::Apply(&body)).await.unwrap_err();
@@ -609,7 +631,7 @@ async fn pods_are_labelled_by_uid() {
     let counted = mutations.client(plane).await;
     let relabel = async |pod: &str, uid: &str, to: To| {
         let change = Change { pod: pod.into(), uid: uid.into(), version: String::new(), to };
-        act::role::relabel(&counted, &plan, &mut Connections::default(), &[change], now).await.unwrap();
+        act::role::relabel(&counted, &plan, &mut Connections::default(), vec![change], now).await.unwrap();
         pods.get("redis-0").await.unwrap()
     };
     let uid = pod.uid().unwrap();

@@ -20,15 +20,18 @@ mod operator;
 mod redis_server;
 #[path = "support/sets.rs"]
 mod sets;
+#[path = "operator/storage.rs"]
+mod storage;
 
 use std::{
     collections::BTreeSet,
     fs,
     path::Path,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use control_plane::{ControlPlane, USERS};
+use control_plane::{ControlPlane, Controllers, USERS};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -59,6 +62,16 @@ async fn plane(namespace: &str, user: &str) -> (&'static ControlPlane, Client) {
     create_namespace(&client, namespace).await;
     grant(plane, user, namespace);
     (plane, client)
+}
+
+/// The controllers that make and end pods and volumes, on the shared control plane, from the first call on.
+fn controllers(plane: &'static ControlPlane) {
+    static SHARED: OnceLock<Controllers> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        plane.controllers(
+            "statefulset-controller,garbage-collector-controller,persistentvolumeclaim-protection-controller",
+        )
+    });
 }
 
 async fn wait_for(sets: &Api<RedisReplicaSet>, name: &str, condition: &str) {
@@ -227,7 +240,7 @@ async fn the_life_of_a_set() {
     const PASSWORD: &str = "correct-horse-battery";
     let user = USERS[2];
     let (plane, client) = plane("life", user).await;
-    let _controllers = plane.controllers("statefulset-controller,garbage-collector-controller");
+    controllers(plane);
     let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), "life");
     let secrets = Api::<Secret>::namespaced(client.clone(), "life");
     let pods = Api::<Pod>::namespaced(client.clone(), "life");

@@ -27,12 +27,13 @@ use redis_operator::{
     events,
     names::SetName,
     observed::{NoAnswer, Observed, ObservedPod},
-    plan::{Plan, plan},
+    plan::{Plan, Storage, plan},
     record::{Record, Serving},
     redis::{PARKED, info::Replication, probe::ProbeFailure},
     settings::Settings,
     status::{Learned, derive, is_mere_progress},
     topology::topology,
+    volumes::Growth,
 };
 use serde_json::json;
 
@@ -62,6 +63,10 @@ fn resource(wanted: i32, paused: bool) -> RedisReplicaSet {
 fn a_plan(wanted: i32, paused: bool) -> Plan {
     let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
     plan(&resource(wanted, paused), &settings).unwrap()
+}
+
+fn an_ephemeral_plan(wanted: i32) -> Plan {
+    Plan { storage: Storage::Ephemeral, ..a_plan(wanted, false) }
 }
 
 /// A record of a set that redis-0 has served.
@@ -131,6 +136,7 @@ struct Pass {
     size: Option<Size>,
     roll: Option<Roll>,
     move_waits: Option<&'static str>,
+    growth: Option<Growth>,
     password_missing: bool,
     failure: Option<(&'static str, String)>,
 }
@@ -147,6 +153,7 @@ fn saw(pods: Vec<ObservedPod>) -> Pass {
         size: Some(Size { replicas: 3, members: Vec::new(), blocked: None }),
         roll: Some(Roll::Done),
         move_waits: None,
+        growth: None,
         password_missing: false,
         failure: None,
     }
@@ -175,6 +182,7 @@ impl Pass {
             size: self.size.as_ref(),
             roll: self.roll.as_ref(),
             move_waits: self.move_waits,
+            growth: self.growth.as_ref(),
             password_missing: self.password_missing,
             failure: self.failure.as_ref().map(|(category, text)| (*category, text.as_str())),
         };
@@ -287,10 +295,77 @@ fn situations() -> Vec<(&'static str, Pass, [&'static str; 6])> {
             [
                 "Ready=True Verified: redis-0 serves; no replica is wanted: the data has one copy",
                 "Available=True PrimaryServes: redis-0 serves",
-                "Replicated=True SingleServer: no replica is wanted: the data has one copy",
+                "Replicated=True SingleServer: no replica is wanted: the data has one copy; nobody can take over: while its pod is away nobody serves, and after a crash what was not saved to the volume is lost",
                 "Progressing=False Settled: nothing is left to do",
                 "Degraded=False AsWanted: nothing needs a person",
                 "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "one pod alone, with its data in it",
+            Pass {
+                wanted: 1,
+                plan: Some(an_ephemeral_plan(1)),
+                record: Some(served(1)),
+                ..saw(vec![serves(0, &[])])
+            },
+            [
+                "Ready=True Verified: redis-0 serves; no replica is wanted: the data has one copy",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True SingleServer: no replica is wanted: the data has one copy; it lives in the pod only and is lost with it: by an eviction, a drain, the loss of the node, a deletion",
+                "Progressing=False Settled: nothing is left to do",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "data in the pods",
+            Pass { plan: Some(an_ephemeral_plan(3)), ..saw(healthy()) },
+            [
+                "Ready=True Verified: redis-0 serves; 2 of 2 replicas verified in sync",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync; the data lives in the pods only: a pod that is replaced takes it from another one, and it is lost when no pod is left to take it from",
+                "Progressing=False Settled: nothing is left to do",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "volumes grow",
+            Pass {
+                growth: Some(Growth {
+                    size: "2Gi".into(),
+                    running: vec!["data-redis-0 (Resizing)".into(), "data-redis-1 (just asked for)".into()],
+                    refused: Vec::new(),
+                }),
+                ..saw(healthy())
+            },
+            [
+                "Ready=True Verified: redis-0 serves; 2 of 2 replicas verified in sync",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=True VolumesGrowing: volumes grow to 2Gi: data-redis-0 (Resizing), data-redis-1 (just asked for)",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=True Valid: every field can be carried out",
+            ],
+        ),
+        (
+            "volumes may not grow",
+            Pass {
+                growth: Some(Growth {
+                    size: "2Gi".into(),
+                    running: Vec::new(),
+                    refused: vec!["data-redis-0 (the class does not support it)".into()],
+                }),
+                ..saw(healthy())
+            },
+            [
+                "Ready=False VolumeGrowthRefused: spec.storage.size: the API server does not let these volumes grow to 2Gi: data-redis-0 (the class does not support it). Let their StorageClass allow it (allowVolumeExpansion: true), or set spec.storage.size back; everything else goes on",
+                "Available=True PrimaryServes: redis-0 serves",
+                "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+                "Progressing=False Settled: nothing is left to do",
+                "Degraded=False AsWanted: nothing needs a person",
+                "SpecValid=False VolumeGrowthRefused: spec.storage.size: the API server does not let these volumes grow to 2Gi: data-redis-0 (the class does not support it). Let their StorageClass allow it (allowVolumeExpansion: true), or set spec.storage.size back; everything else goes on",
             ],
         ),
         (
@@ -920,23 +995,35 @@ fn passes() -> impl Strategy<Value = Pass> {
         select(vec!["ApiError", "InvalidSpec", "ImmutableFieldChanged", "NameTaken", "ActFailed"]);
     let failure = option::weighted(0.1, (categories, "\\PC{0,1500}"));
     let rarely = || prop::bool::weighted(0.1);
-    (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, failure, rarely(), rarely(), rarely())
-        .prop_map(|(wanted, pods, record, hold, size, roll, failure, password_missing, paused, waits)| Pass {
-            move_waits: waits.then_some("redis-1 is to become the primary once it is in sync"),
-            wanted,
-            plan: failure
-                .as_ref()
-                .is_none_or(|(why, _)| *why != "InvalidSpec")
-                .then(|| a_plan(wanted, paused)),
-            record,
-            pods,
-            report: None,
-            hold,
-            size,
-            roll,
-            password_missing,
-            failure,
-        })
+    let growth = (rarely(), rarely()).prop_map(|(runs, refused)| Growth {
+        size: "2Gi".into(),
+        running: runs.then(|| "data-redis-0 (Resizing)".to_owned()).into_iter().collect(),
+        refused: refused.then(|| "data-redis-1 (no)".to_owned()).into_iter().collect(),
+    });
+    let growth = option::weighted(0.9, growth);
+    let flags = (rarely(), rarely(), rarely());
+    (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, growth, failure, flags)
+        .prop_map(
+            |(wanted, pods, record, hold, size, roll, growth, failure, (password_missing, paused, waits))| {
+                Pass {
+                    growth,
+                    move_waits: waits.then_some("redis-1 is to become the primary once it is in sync"),
+                    wanted,
+                    plan: failure
+                        .as_ref()
+                        .is_none_or(|(why, _)| *why != "InvalidSpec")
+                        .then(|| a_plan(wanted, paused)),
+                    record,
+                    pods,
+                    report: None,
+                    hold,
+                    size,
+                    roll,
+                    password_missing,
+                    failure,
+                }
+            },
+        )
         .boxed()
 }
 
@@ -973,7 +1060,8 @@ proptest! {
                 && pods.iter().all(|pod| Some(pod.name.as_str()) == of_record || in_sync(pod))
                 && pods.len() == usize::try_from(pass.wanted).unwrap()
         });
-        let calm = pass.failure.is_none() && pass.hold.is_none() && !pass.password_missing;
+        let carried_out = pass.growth.as_ref().is_none_or(|growth| growth.refused.is_empty());
+        let calm = pass.failure.is_none() && pass.hold.is_none() && !pass.password_missing && carried_out;
         prop_assert!(!is_ready(&status) || (proven && calm), "{:#?}", lines(&status));
         // And it is not withheld where all is proven and nothing is under way.
         let at_rest = matches!(pass.roll, None | Some(Roll::Done)) && pass.size.as_ref().is_none_or(|s| s.blocked.is_none());

@@ -25,28 +25,31 @@ use crate::{
     roles::{Change, To},
 };
 
-/// Labels the pods, all at the same time, and cuts the clients of those that are no longer the primary.
+/// Labels the pods, all at the same time, and cuts the clients of those that are no longer the primary. Returns the
+/// changes that were made: a mark stays while the clients behind it cannot be cut.
 pub async fn relabel(
     client: &Client,
     plan: &Plan,
     connections: &mut Connections,
-    changes: &[Change],
+    changes: Vec<Change>,
     now: Timestamp,
-) -> Result<(), ActError> {
+) -> Result<Vec<Change>, ActError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &plan.set.namespace);
-    let (settled, moved): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(|c| c.to == To::Settled);
-    let labelled = join_all(moved.iter().map(|change| label(&api, change, now))).await;
-    for change in moved.iter().filter(|change| change.to == To::Demoted) {
+    let (settled, mut made): (Vec<Change>, Vec<Change>) =
+        changes.into_iter().partition(|change| change.to == To::Settled);
+    let labelled = join_all(made.iter().map(|change| label(&api, change, now))).await;
+    for change in made.iter().filter(|change| change.to == To::Demoted) {
         cut(connections, &change.pod).await;
     }
     labelled.into_iter().collect::<Result<(), ActError>>()?;
     for change in settled {
         // The mark goes after the last cut: an operator that ends in between leaves it to the next one.
         if cut(connections, &change.pod).await {
-            label(&api, change, now).await?;
+            label(&api, &change, now).await?;
+            made.push(change);
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 async fn label(api: &Api<Pod>, change: &Change, now: Timestamp) -> Result<(), ActError> {

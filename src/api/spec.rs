@@ -95,7 +95,12 @@ pub const DEFAULT_STORAGE_SIZE: &str = "1Gi";
         description = "The evidence behind Ready, in words."
     ),
     validation = ("size(self.metadata.name) <= 52", "metadata.name must have at most 52 characters: Kubernetes adds a hash of ten to it in a label of the pods, which holds 63. Choose a shorter name"),
-    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", "metadata.name must be a DNS label (lower-case letters, digits, dashes; a letter first, no dots): Services and pods are named after it")
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", "metadata.name must be a DNS label (lower-case letters, digits, dashes; a letter first, no dots): Services and pods are named after it"),
+    // The way back from a growth that was refused is the one case in which a smaller size shrinks nothing.
+    validation = (
+        "!has(self.spec.storage) || !has(oldSelf.spec.storage) || !has(self.spec.storage.size) || !has(oldSelf.spec.storage.size) || !quantity(string(self.spec.storage.size)).isLessThan(quantity(string(oldSelf.spec.storage.size))) || (has(self.status) && has(self.status.conditions) && self.status.conditions.exists(c, c.type == 'SpecValid' && c.reason == 'VolumeGrowthRefused'))",
+        "spec.storage.size cannot shrink: a volume only ever grows. Create a new RedisReplicaSet with this size and copy the data into it"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -288,18 +293,18 @@ pub struct ImagePullSecret {
     pub name: String,
 }
 
-/// Where a pod keeps its data. Fixed at creation, `retention` excepted.
+/// Where a pod keeps its data. Fixed at creation, except for `retention` and for a larger `size`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("has(self.size) != has(self.ephemeral)", "storage must have either size (a volume for each pod) or ephemeral: {} (data lives and dies with the pod)"),
     validation = ("!has(self.ephemeral) || (!has(self.storageClassName) && !has(self.retention))", "storageClassName and retention are about volumes: remove them, or give a size instead of ephemeral"),
     validation = ("has(self.ephemeral) == has(oldSelf.ephemeral)", "storage cannot change between volumes and ephemeral on an existing set: a StatefulSet's volumeClaimTemplates are immutable. Create a new RedisReplicaSet with this storage and copy the data into it"),
-    validation = ("!has(self.size) || !has(oldSelf.size) || string(self.size) == string(oldSelf.size)", "storage.size cannot change on an existing set: a StatefulSet's volumeClaimTemplates are immutable. To grow the volumes, raise spec.resources.requests.storage of the PersistentVolumeClaims data-<pod> where their StorageClass allows it; new pods get the old size. Otherwise create a new RedisReplicaSet with this size and copy the data into it"),
     validation = ("has(self.ephemeral) || has(oldSelf.ephemeral) || (has(self.storageClassName) ? self.storageClassName : '') == (has(oldSelf.storageClassName) ? oldSelf.storageClassName : '')", "storage.storageClassName cannot change on an existing set: a StatefulSet's volumeClaimTemplates are immutable. Create a new RedisReplicaSet with this class and copy the data into it")
 )]
 pub struct Storage {
-    /// Size of each pod's volume, for example `10Gi`.
+    /// Size of each pod's volume, for example `10Gi`. A larger one grows the volumes where their `StorageClass` allows it
+    /// (`allowVolumeExpansion`); a smaller one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "size_schema")]
     #[x_kube(validation = ("isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))", "storage.size must be a quantity above zero, for example 10Gi"))]
@@ -314,7 +319,8 @@ pub struct Storage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
 
-    /// Keep the data in the pod itself: it is lost with the pod, and comes back from a copy in another pod.
+    /// Keep the data in the pod itself: it is lost with the pod, and comes back from a copy in another pod. With
+    /// `replicas: 1` there is no other: an eviction, a drain or a lost node loses all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral: Option<Ephemeral>,
 }

@@ -96,7 +96,11 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
             )
         })
         .ok_or(NoWinner::NoCommonDescendant)?;
-    let descends_from_all = candidates.iter().all(|other| other.is_empty() || best.descends_from(other));
+    // What a record that was begun again knows to have ended is accounted for in the current history (rule 9).
+    let is_current = rank(best, record).class == Class::Current;
+    let has_ended = |other: &Candidate<'_>| is_current && record.closed.contains_key(other.replid());
+    let descends_from_all =
+        candidates.iter().all(|other| other.is_empty() || best.descends_from(other) || has_ended(other));
     if record.sure || descends_from_all { Ok(*best) } else { Err(NoWinner::NoCommonDescendant) }
 }
 

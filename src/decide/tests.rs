@@ -14,6 +14,7 @@ use crate::{
     topology::topology,
 };
 
+mod begun_again;
 mod switchover;
 mod without_primary;
 

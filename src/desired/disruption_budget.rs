@@ -6,14 +6,14 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
+    apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
 
 use super::{labels, metadata};
 use crate::{
-    api::status::{
-        InstanceState::{self, InSync, Loading, Pending, Primary, Terminating, Unreachable},
-        InstanceStatus,
+    api::{
+        RedisReplicaSetStatus,
+        status::InstanceState::{self, InSync, Loading, Pending, Primary, Terminating, Unreachable},
     },
     decide::look::Look,
     plan::Plan,
@@ -37,28 +37,36 @@ pub(super) fn disruption_budget(plan: &Plan, disruptions: i32) -> PodDisruptionB
 }
 
 /// How many pods a drain may take: none while a pod that the kubelet calls ready is no verified copy for longer than
-/// [`PATIENCE`], otherwise one. A pod that is not ready, or is being deleted, uses the budget up by itself.
+/// [`PATIENCE`], otherwise one. A pod that is not ready, or is being deleted, uses the budget up by itself; a set that
+/// never had a primary has nothing to lose.
 ///
 /// `before` is the status of the pass before this one, `live` the budget as it stands. Once it is 0 it stays so until
 /// every ready pod is verified: a copy that fails in one way after the other is missing all the time.
 pub fn disruptions(
     live: Option<&PodDisruptionBudget>,
-    before: &[InstanceStatus],
+    before: &RedisReplicaSetStatus,
     look: &Look,
     now: Timestamp,
 ) -> i32 {
     let is_closed = live
         .and_then(|budget| budget.spec.as_ref()?.max_unavailable.as_ref())
         .is_some_and(|allowed| *allowed == IntOrString::Int(0));
-    let is_missing = |pod: &str, state: InstanceState| {
-        is_closed
-            || before.iter().any(|old| old.pod == pod && tells_of(old.state, state) && is_older(old, now))
+    // Who waited for a primary, however long, needs a moment to follow the one that there is now.
+    let available =
+        before.conditions.iter().find(|c| c.type_ == "Available").map(|c| &c.last_transition_time);
+    let is_older = |since: &Time| now.duration_since(since.0) >= PATIENCE;
+    let is_settled = before.primary.is_some() && available.is_some_and(is_older);
+    let was_missing = |pod: &str, state: InstanceState| {
+        before.instances.iter().any(|old| {
+            old.pod == pod && tells_of(old.state, state) && old.since.as_ref().is_some_and(is_older)
+        })
     };
     let mut unverified = look.topology.instances.iter().filter(|verdict| {
         let pod = look.observed.pods.iter().find(|pod| pod.name == verdict.pod);
         pod.is_some_and(|pod| pod.ready && !pod.terminating) && !verdict.is_verified()
     });
-    let blocks = unverified.any(|verdict| is_missing(&verdict.pod, verdict.state));
+    let blocks =
+        unverified.any(|verdict| is_closed || is_settled && was_missing(&verdict.pod, verdict.state));
     i32::from(!blocks)
 }
 
@@ -68,16 +76,13 @@ fn tells_of(before: InstanceState, now: InstanceState) -> bool {
     before == now || !matches!(before, Primary | InSync | Pending | Loading | Unreachable | Terminating)
 }
 
-fn is_older(old: &InstanceStatus, now: Timestamp) -> bool {
-    old.since.as_ref().is_some_and(|since| now.duration_since(since.0) >= PATIENCE)
-}
-
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
     use super::*;
     use crate::{
+        api::status::{self, InstanceStatus},
         observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
         topology::{Topology, Verdict},
     };
@@ -116,9 +121,9 @@ mod tests {
         }
     }
 
-    /// What the status of the pass before said of the second pod, since second 0.
-    fn before(state: InstanceState) -> Vec<InstanceStatus> {
-        vec![InstanceStatus {
+    /// A status that says this of the second pod since second 0, and that a primary serves since then.
+    fn before(state: InstanceState) -> RedisReplicaSetStatus {
+        let instances = vec![InstanceStatus {
             pod: "redis-1".into(),
             state,
             role: None,
@@ -129,7 +134,21 @@ mod tests {
             version: None,
             since: Some(Time(at(0))),
             message: None,
-        }]
+        }];
+        let available = Condition {
+            type_: "Available".into(),
+            status: "True".into(),
+            reason: "PrimaryServes".into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(at(0)),
+        };
+        RedisReplicaSetStatus {
+            instances,
+            conditions: vec![available],
+            primary: Some(status::Primary { pod: "redis-0".into(), epoch: 1 }),
+            ..RedisReplicaSetStatus::default()
+        }
     }
 
     fn budget(disruptions: i32) -> PodDisruptionBudget {
@@ -146,7 +165,11 @@ mod tests {
     fn a_ready_pod_without_a_copy_blocks_after_ten_seconds() {
         let allowed = |second| disruptions(None, &before(LinkDown), &look(LinkDown, true, false), at(second));
         assert_eq!([0, 9, 10, 3600].map(allowed), [1, 1, 0, 0]);
-        assert_eq!(disruptions(None, &[], &look(LinkDown, true, false), at(60)), 1, "not in the status yet");
+        assert_eq!(
+            disruptions(None, &RedisReplicaSetStatus::default(), &look(LinkDown, true, false), at(60)),
+            1,
+            "no status yet"
+        );
     }
 
     #[test]
@@ -167,6 +190,16 @@ mod tests {
                 assert_eq!(disruptions(None, &before(earlier), &look, at(60)), 1, "{earlier:?} {state:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_primary_that_was_long_in_coming_costs_no_write() {
+        let parked = RedisReplicaSetStatus { primary: None, ..before(Parked) };
+        assert_eq!(disruptions(None, &parked, &look(Parked, true, false), at(60)), 1, "never served");
+        let mut promoted = before(Parked);
+        promoted.conditions[0].last_transition_time = Time(at(60));
+        let allowed = |second| disruptions(None, &promoted, &look(LinkDown, true, false), at(second));
+        assert_eq!([61, 69, 70].map(allowed), [1, 1, 0]);
     }
 
     #[test]

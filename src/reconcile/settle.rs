@@ -77,8 +77,8 @@ async fn relabel(pass: &mut Pass, ctx: &Context, plan: &Plan, now: Timestamp) ->
         pass.again_in(roles::CUT_AGAIN);
     }
     let changes = ctx.memory.not_made_yet(&plan.set, due);
-    act::role::relabel(&ctx.client, plan, &mut pass.connections, &changes, now).await?;
-    ctx.memory.made(&plan.set, changes);
+    let made = act::role::relabel(&ctx.client, plan, &mut pass.connections, changes, now).await?;
+    ctx.memory.made(&plan.set, made);
     Ok(())
 }
 

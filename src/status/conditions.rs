@@ -11,7 +11,9 @@ use crate::{
         memory,
     },
     decide::{HoldReason, roll::Roll},
+    plan::Storage,
     status::Learned,
+    volumes::Growth,
 };
 
 /// The longest message that the Kubernetes API accepts in a condition is 32768; a column wants far less.
@@ -49,10 +51,14 @@ pub fn conditions(
 ) -> Vec<Condition> {
     let spec_valid = spec_valid(before, learned);
     let available = available(learned, instances, primary);
-    let replicated = replicated(learned, instances, &available);
+    let mut replicated = replicated(learned, instances, &available);
     let progressing = progressing(learned, &available, &replicated);
     let degraded = degraded(learned, instances);
     let ready = ready(learned, &[&spec_valid, &degraded, &available, &replicated], &progressing);
+    // Not in Ready's message: it is no news.
+    if let Some(limits) = limits(learned).filter(|_| replicated.status == "True") {
+        replicated.message = format!("{}; {limits}", replicated.message);
+    }
     [
         ("Ready", ready),
         ("Available", available),
@@ -77,6 +83,17 @@ fn spec_valid(before: &[Condition], learned: &Learned<'_>) -> Finding {
     if let Some(refusal) = refusal(before, learned) {
         return Finding::no(REFUSED, refusal);
     }
+    if let Some(growth) = learned.growth.filter(|growth| !growth.refused.is_empty()) {
+        return Finding::no(
+            "VolumeGrowthRefused",
+            format!(
+                "spec.storage.size: the API server does not let these volumes grow to {}: {}. Let their StorageClass \
+                 allow it (allowVolumeExpansion: true), or set spec.storage.size back; everything else goes on",
+                growth.size,
+                growth.refused.join(", ")
+            ),
+        );
+    }
     match memory::tight(plan) {
         Some(warning) => Finding::yes("MemoryTight", warning),
         None => Finding::yes("Valid", "every field can be carried out"),
@@ -99,6 +116,25 @@ fn refusal(before: &[Condition], learned: &Learned<'_>) -> Option<String> {
             ))
         }
         None => before.iter().find(is_same).map(|c| c.message.clone()),
+    }
+}
+
+/// What the copies that are there cannot promise.
+fn limits(learned: &Learned<'_>) -> Option<&'static str> {
+    let plan = learned.plan?;
+    match (&plan.storage, plan.replicas) {
+        (Storage::Ephemeral, 1) => Some(
+            "it lives in the pod only and is lost with it: by an eviction, a drain, the loss of the node, a deletion",
+        ),
+        (Storage::Ephemeral, _) => Some(
+            "the data lives in the pods only: a pod that is replaced takes it from another one, and it is lost when \
+             no pod is left to take it from",
+        ),
+        (Storage::Volume { .. }, 1) => Some(
+            "nobody can take over: while its pod is away nobody serves, and after a crash what was not saved to the \
+             volume is lost",
+        ),
+        (Storage::Volume { .. }, _) => None,
     }
 }
 
@@ -223,8 +259,13 @@ fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding)
             Finding::no("Held", learned.hold.map(|h| h.message.clone()).unwrap_or_default())
         }
         _ if is_bootstrapping(learned) => Finding::yes("Bootstrapping", "starting the first member"),
-        _ if settled => Finding::no("Settled", "nothing is left to do"),
-        _ => Finding::yes("Converging", "waiting for the servers to become what is wanted"),
+        _ if !settled => Finding::yes("Converging", "waiting for the servers to become what is wanted"),
+        _ => match learned.growth.filter(|growth| !growth.running.is_empty()) {
+            Some(Growth { size, running, .. }) => {
+                Finding::yes("VolumesGrowing", format!("volumes grow to {size}: {}", running.join(", ")))
+            }
+            None => Finding::no("Settled", "nothing is left to do"),
+        },
     }
 }
 
@@ -255,7 +296,11 @@ fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus]) -> Finding {
     } else if let Some((reason, text)) = learned.failure {
         Finding::yes(reason, text)
     } else if let Some(hold) = learned.hold.filter(|_| !is_bootstrapping(learned)) {
-        Finding::yes(hold.reason.as_str(), &*hold.message)
+        // What a consent needs; where a primary is named, its epoch stands beside it.
+        let epoch = learned.record.filter(|r| r.primary.is_none()).map(|r| r.epoch);
+        let hint = epoch.filter(|_| hold.reason == HoldReason::HistoriesDiffer);
+        let hint = hint.map(|epoch| format!("; the epoch is {epoch}")).unwrap_or_default();
+        Finding::yes(hold.reason.as_str(), format!("{}{hint}", hold.message))
     } else if !stuck.is_empty() {
         Finding::yes("PodStuck", stuck.join("; "))
     } else if !wrong.is_empty() {

@@ -40,7 +40,7 @@ pub async fn astray(lab: &Lab, set: &Set, figures: &mut Figures) -> Result<(), F
     println!("  pointing {pod} elsewhere");
     let log = Log::new();
     let told = log.clone();
-    let mut client = InNode::start(
+    let client = InNode::start(
         &lab.cluster,
         PROBING_NODE,
         &["replicaof", "--host", NOBODY],
@@ -86,7 +86,7 @@ pub async fn kill(lab: &Lab, set: &Set, figures: &mut Figures) -> Result<(), Fai
     let process = Process::of_pod(&uid, "redis-server")?;
     let log = Log::new();
     let told = log.clone();
-    let mut writer = InNode::start(&lab.cluster, PROBING_NODE, &["write"], move |written: Written| {
+    let writer = InNode::start(&lab.cluster, PROBING_NODE, &["write"], move |written: Written| {
         told.push(now(), written);
     })?;
     let begun = now();

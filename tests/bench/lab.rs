@@ -1,4 +1,4 @@
-//! The cluster, the operator in it, and a namespace for the benchmark's own sets.
+//! The cluster, the operator in it, and a namespace for the sets that are measured.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,19 +11,17 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod},
 };
 use kube::{
-    Api, Client, Config,
-    api::{DeleteParams, ListParams, PostParams},
+    Api, Client, Config, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use redis_operator::{api::RedisReplicaSet, lease::LEASE_NAME};
 use serde_json::json;
 
-use crate::{Failure, black_hole, clock::now, machine, machine::Process};
+use crate::{Failure, black_hole, machine, machine::Process};
 
-/// The benchmark's sets live here, and here only.
-pub const NAMESPACE: &str = "redis-operator-bench";
 /// Where the operator is installed.
-const OPERATOR_NAMESPACE: &str = "redis-operator-system";
+pub const OPERATOR_NAMESPACE: &str = "redis-operator-system";
 /// Name of its release and its Deployment.
 const RELEASE: &str = "redis-operator";
 /// Who the operator is for the API server.
@@ -35,8 +33,12 @@ const NODES: [&str; 3] = ["node-0", "node-1", "node-2"];
 pub struct Lab {
     /// The API.
     pub client: Client,
+    /// Sets that are measured live here, and here only.
+    pub namespace: &'static str,
     /// The cluster's tool.
     pub cluster: PathBuf,
+    /// The administrator's kubeconfig.
+    pub kubeconfig: PathBuf,
     /// The API server's audit log.
     pub audit_log: PathBuf,
     /// Redis image that all nodes have.
@@ -47,7 +49,7 @@ pub struct Lab {
 
 impl Lab {
     /// Finds the cluster and makes an empty namespace.
-    pub async fn enter(image: Option<String>) -> Result<Self, Failure> {
+    pub async fn enter(namespace: &'static str, image: Option<String>) -> Result<Self, Failure> {
         let cluster: PathBuf = std::env::var_os("CLUSTER").ok_or("set CLUSTER to the cluster's tool")?.into();
         let kubeconfig = match std::env::var_os("KUBECONFIG") {
             Some(path) => PathBuf::from(path),
@@ -64,6 +66,8 @@ impl Lab {
         let mut lab = Self {
             audit_log: kubeconfig.parent().unwrap_or(Path::new(".")).join("audit.log"),
             cluster,
+            kubeconfig,
+            namespace,
             image,
             versions: String::new(),
             client,
@@ -73,54 +77,62 @@ impl Lab {
             black_hole::remove_all(&lab.cluster, node)?;
         }
         lab.leave().await?;
-        let namespace = serde_json::from_value(json!({
-            "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        let manifest = serde_json::from_value(json!({
+            "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
         }))?;
-        Api::<Namespace>::all(lab.client.clone()).create(&PostParams::default(), &namespace).await?;
+        Api::<Namespace>::all(lab.client.clone()).create(&PostParams::default(), &manifest).await?;
         Ok(lab)
     }
 
-    /// Removes the namespace and everything in it.
+    /// Gives back nodes that take no Pods.
+    pub async fn uncordon(&self) -> Result<(), Failure> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        for node in nodes.list(&ListParams::default()).await? {
+            if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+                let patch = Patch::Merge(json!({"spec": {"unschedulable": null}}));
+                nodes.patch(&node.name_any(), &PatchParams::default(), &patch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back nodes, and removes the namespace and everything in it.
     pub async fn leave(&self) -> Result<(), Failure> {
+        self.uncordon().await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        if namespaces.get_opt(NAMESPACE).await?.is_none() {
+        if namespaces.get_opt(self.namespace).await?.is_none() {
             return Ok(());
         }
-        namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
-        until(Duration::from_secs(180), "the benchmark's namespace is gone", async || {
-            Ok(namespaces.get_opt(NAMESPACE).await?.is_none())
+        namespaces.delete(self.namespace, &DeleteParams::default()).await?;
+        until(Duration::from_secs(180), "the namespace of the measured sets is gone", async || {
+            Ok(namespaces.get_opt(self.namespace).await?.is_none())
         })
         .await
     }
 
-    /// An API of the benchmark's namespace.
+    /// An API of that namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
         K::DynamicType: Default,
     {
-        Api::namespaced(self.client.clone(), NAMESPACE)
+        Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    /// Sets that are not the benchmark's: with them, figures about the operator at rest are not of rest.
+    /// Sets that are not measured: with them, figures about the operator at rest are not of rest.
     pub async fn foreign_sets(&self) -> Result<usize, Failure> {
         let all = Api::<RedisReplicaSet>::all(self.client.clone()).list(&ListParams::default()).await?;
-        Ok(all.items.iter().filter(|set| set.metadata.namespace.as_deref() != Some(NAMESPACE)).count())
+        Ok(all.items.iter().filter(|set| set.metadata.namespace.as_deref() != Some(self.namespace)).count())
     }
 
-    /// The process of the operator that leads, and for how long its container has been running, in seconds.
-    pub async fn leader(&self) -> Result<(Process, i64), Failure> {
+    /// The process of the operator that leads, and its Pod.
+    pub async fn leader(&self) -> Result<(Process, Pod), Failure> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
         let holder = leases.get(LEASE_NAME).await?.spec.and_then(|spec| spec.holder_identity);
         let holder = holder.filter(|holder| !holder.is_empty()).ok_or("nobody holds the operator's Lease")?;
         let pod = Api::<Pod>::namespaced(self.client.clone(), OPERATOR_NAMESPACE).get(&holder).await?;
-        let started =
-            pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()).find_map(
-                |container| Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0),
-            );
-        let started = started.ok_or_else(|| format!("{holder} does not run"))?;
-        let process = Process::of_pod(&pod.metadata.uid.unwrap_or_default(), "redis-operator")?;
-        Ok((process, now().duration_since(started).as_secs()))
+        let process = Process::of_pod(&pod.uid().unwrap_or_default(), "redis-operator")?;
+        Ok((process, pod))
     }
 
     async fn versions(&self) -> Result<String, Failure> {

@@ -1,6 +1,6 @@
 //! This machine: the processes of the cluster's Pods, and what the figures were measured on.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use crate::Failure;
 
@@ -31,8 +31,18 @@ impl Process {
 
     /// Ends it as a crash does: without a word.
     pub fn kill(self) -> Result<(), Failure> {
-        let status = Command::new("kill").args(["-9", &self.0.to_string()]).status()?;
-        if status.success() { Ok(()) } else { Err(format!("kill -9 {}: {status}", self.0).into()) }
+        self.signal("KILL")
+    }
+
+    /// Sends it a signal by name.
+    pub fn signal(self, name: &str) -> Result<(), Failure> {
+        let status = Command::new("kill").args(["-s", name, &self.0.to_string()]).status()?;
+        if status.success() { Ok(()) } else { Err(format!("kill -s {name} {}: {status}", self.0).into()) }
+    }
+
+    /// The file system that its container has.
+    pub fn root(self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.0))
     }
 
     /// Memory of the process in KiB: a line of /proc/PID/status, such as `VmRSS` (resident) or `VmHWM` (the most ever).

@@ -11,10 +11,13 @@ mod clock;
 mod document;
 mod faults;
 mod figures;
+#[allow(dead_code, reason = "shared with the scenarios")]
 mod lab;
 mod log;
+#[allow(dead_code, reason = "shared with the scenarios")]
 mod machine;
 mod node;
+mod program;
 mod rest;
 mod set;
 mod start;
@@ -24,7 +27,6 @@ mod steps;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     document::Findings,
@@ -33,6 +35,9 @@ use crate::{
     set::Storage,
     start::Starts,
 };
+
+/// Where the benchmark's sets live.
+const NAMESPACE: &str = "redis-operator-bench";
 
 /// What went wrong, in words.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -90,33 +95,11 @@ const WITH_VOLUMES: [Key; 4] = [Key::ReadyVolumes, Key::Unbound, Key::ReadyWitho
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = match &arguments.verb {
+    program::exit(match &arguments.verb {
         Some(Verb::Probe { task }) => node::run(task),
-        None => bench(&arguments),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
+        None => {
+            program::in_lab(NAMESPACE, arguments.image.clone(), async |lab| measure(lab, &arguments).await)
         }
-    }
-}
-
-fn bench(arguments: &Arguments) -> Result<(), Failure> {
-    // Fails only if a provider is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let lab = Lab::enter(arguments.image.clone()).await?;
-        println!("{}\n{}", machine::description()?, lab.versions);
-        let ended = tokio::select! {
-            ended = measure(&lab, arguments) => ended,
-            // Black holes end with what is dropped here.
-            stopped = stopped() => stopped,
-        };
-        println!("removing the benchmark's namespace");
-        lab.leave().await?;
-        ended
     })
 }
 
@@ -206,16 +189,6 @@ async fn with_volumes(
     starts: &mut Starts,
 ) -> Result<(), Failure> {
     start::start(lab, &format!("volumes-{run}"), Storage::Volumes, figures, starts).await?.delete(lab).await
-}
-
-/// Waits for the signals by which a program is stopped.
-async fn stopped() -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt?,
-        _ = terminate.recv() => {}
-    }
-    Err("stopped by a signal; nothing was written".into())
 }
 
 /// After a failed run: nothing of it should stay for the next one.

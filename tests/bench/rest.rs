@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
 use crate::{
     Failure,
     audit::{Tail, requests, tally},
@@ -43,7 +46,8 @@ pub async fn rest(lab: &Lab, time: Duration, figures: &mut Figures) -> Result<(V
     let audit = Tail::begin(&lab.audit_log)?;
     let (from, cpu) = (now(), process.cpu_millis()?);
     tokio::time::sleep(time).await;
-    let (leader, running_for) = lab.leader().await?;
+    let (leader, pod) = lab.leader().await?;
+    let running_for = running_for(&pod)?;
     if leader != process {
         return Err("another operator began to lead during the rest".into());
     }
@@ -69,7 +73,16 @@ pub async fn rest(lab: &Lab, time: Duration, figures: &mut Figures) -> Result<(V
 }
 
 async fn ready(lab: &Lab, name: &str) -> Result<Set, Failure> {
-    let set = Set::create(lab, name, Storage::Ephemeral).await?;
+    let set = Set::create(lab, name, &Storage::Ephemeral.spec(&lab.image)).await?;
     set.ready(set.applied, 1, LIMIT).await?;
     Ok(set)
+}
+
+/// For how long a Pod's container has been running, in seconds.
+fn running_for(pod: &Pod) -> Result<i64, Failure> {
+    let mut containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let started = containers
+        .find_map(|container| Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0));
+    let started = started.ok_or_else(|| format!("{} does not run", pod.name_any()))?;
+    Ok(now().duration_since(started).as_secs())
 }

@@ -16,13 +16,14 @@ use redis_operator::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     names::{PASSWORD_KEY, SetName},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::{
     Failure,
     clock::now,
-    lab::{Lab, NAMESPACE, until},
+    lab::{Lab, until},
     log::{Log, Watching, watch},
     node::{InNode, Sync, Target},
 };
@@ -44,14 +45,16 @@ pub enum Storage {
 }
 
 impl Storage {
-    fn spec(self) -> Value {
-        match self {
+    /// A spec with that storage, and this image.
+    pub fn spec(self, image: &str) -> Value {
+        let storage = match self {
             Self::Ephemeral => json!({"ephemeral": {}}),
             // Retention is left at its default, and the volumes are deleted by hand: with `whenDeleted: Delete` the
             // StatefulSet controller writes each new claim once more, the scheduler's own write of it then conflicts,
             // and every Pod waits a second for the scheduler's next try.
             Self::Volumes => json!({"size": "64Mi"}),
-        }
+        };
+        json!({"replicas": REPLICAS, "image": image, "storage": storage})
     }
 }
 
@@ -80,8 +83,8 @@ impl Drop for Set {
 
 impl Set {
     /// Watches first, then applies.
-    pub async fn create(lab: &Lab, name: &str, storage: Storage) -> Result<Self, Failure> {
-        let set_name = SetName::new(NAMESPACE, name);
+    pub async fn create(lab: &Lab, name: &str, spec: &Value) -> Result<Self, Failure> {
+        let set_name = SetName::new(lab.namespace, name);
         let by_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let by_label = watcher::Config::default().labels(&format!("app.kubernetes.io/instance={name}"));
         let mut set = Self {
@@ -94,11 +97,12 @@ impl Set {
             prober: None,
         };
         set.applied = now();
-        set.apply(lab, &json!({"replicas": REPLICAS, "image": lab.image, "storage": storage.spec()})).await?;
+        set.apply(lab, spec).await?;
         Ok(set)
     }
 
-    async fn apply(&self, lab: &Lab, spec: &Value) -> Result<RedisReplicaSet, Failure> {
+    /// Applies a spec as a whole.
+    pub async fn apply(&self, lab: &Lab, spec: &Value) -> Result<RedisReplicaSet, Failure> {
         let resource = json!({
             "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
             "metadata": {"name": self.name.name}, "spec": spec,
@@ -109,9 +113,13 @@ impl Set {
 
     /// Changes the image; returns the generation that has it.
     pub async fn set_image(&self, lab: &Lab, image: &str) -> Result<i64, Failure> {
-        let patch = Patch::Merge(json!({"spec": {"image": image}}));
-        let set =
-            lab.api::<RedisReplicaSet>().patch(&self.name.name, &PatchParams::default(), &patch).await?;
+        self.patch(lab, &json!({"spec": {"image": image}})).await
+    }
+
+    /// Merges into the resource; returns the generation that has it.
+    pub async fn patch(&self, lab: &Lab, patch: &Value) -> Result<i64, Failure> {
+        let sets = lab.api::<RedisReplicaSet>();
+        let set = sets.patch(&self.name.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         set.metadata.generation.ok_or_else(|| "a set without generation".into())
     }
 
@@ -158,9 +166,15 @@ impl Set {
 
     /// A Pod's Redis.
     pub async fn target(&self, lab: &Lab, pod: &str) -> Result<Target, Failure> {
-        let password = password(lab, &self.name).await?.ok_or("the set has no password")?;
+        let password = self.password(lab).await?;
         let address = address(&self.pod(pod)?).ok_or_else(|| format!("{pod} has no address"))?;
         Ok(Target { pod: pod.to_owned(), address, password })
+    }
+
+    /// The password of its servers' default user.
+    pub async fn password(&self, lab: &Lab) -> Result<String, Failure> {
+        let secret = lab.api::<Secret>().get_opt(&self.name.auth_secret()).await?;
+        secret.as_ref().and_then(password_in).ok_or_else(|| "the set has no password".into())
     }
 
     /// All Pods' Redis.
@@ -176,34 +190,45 @@ impl Set {
     pub fn probe(&mut self, lab: &Lab) -> Result<(), Failure> {
         let truth = Arc::clone(&self.truth);
         let domain = self.name.pod_domain(CLUSTER_DOMAIN);
-        let mut prober =
+        let prober =
             InNode::start(&lab.cluster, PROBING_NODE, &["sync", "--domain", &domain], move |sync: Sync| {
                 truth.push(sync.at, sync);
             })?;
+        self.prober = Some(self.feed(lab, Arc::new(prober), |target| target));
+        Ok(())
+    }
+
+    /// Tells a program in a node of each Pod's Redis as soon as it has an address, until the task that is returned is
+    /// stopped.
+    pub fn feed<T: Serialize>(
+        &self,
+        lab: &Lab,
+        program: Arc<InNode>,
+        order: impl Fn(Target) -> T + Send + 'static,
+    ) -> JoinHandle<()> {
         let (pods, name, secrets) = (Arc::clone(&self.pods.log), self.name.clone(), lab.api::<Secret>());
-        self.prober = Some(tokio::spawn(async move {
+        tokio::spawn(async move {
             let mut sent = HashSet::new();
             loop {
                 let fresh = |pod: &Pod| {
-                    let address = address(pod)?;
-                    (!sent.contains(&address)).then_some((pod.name_any(), address))
+                    let (uid, address) = (pod.uid()?, address(pod)?);
+                    (!sent.contains(&(uid.clone(), address.clone()))).then(|| (pod.name_any(), uid, address))
                 };
                 // Bounded by who stops this task.
                 let next = pods.find(Timestamp::MIN, Duration::from_secs(3600), "another Pod", fresh).await;
-                let Ok((_, (pod, address))) = next else { return };
+                let Ok((_, (pod, uid, address))) = next else { return };
                 let secret = secrets.get_opt(&name.auth_secret()).await;
                 let Some(password) = secret.ok().flatten().as_ref().and_then(password_in) else {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 };
-                sent.insert(address.clone());
-                if let Err(error) = prober.send(&Target { pod, address, password }) {
-                    eprintln!("  the prober has ended: {error}");
+                sent.insert((uid, address.clone()));
+                if let Err(error) = program.send(&order(Target { pod, address, password })) {
+                    eprintln!("  the program in the node has ended: {error}");
                     return;
                 }
             }
-        }));
-        Ok(())
+        })
     }
 
     /// Ends what [`Set::probe`] began.
@@ -233,16 +258,12 @@ pub fn address(pod: &Pod) -> Option<String> {
     pod.status.as_ref()?.pod_ip.clone()
 }
 
-async fn password(lab: &Lab, name: &SetName) -> Result<Option<String>, Failure> {
-    Ok(lab.api::<Secret>().get_opt(&name.auth_secret()).await?.as_ref().and_then(password_in))
-}
-
 fn password_in(secret: &Secret) -> Option<String> {
     let ByteString(bytes) = secret.data.as_ref()?.get(PASSWORD_KEY)?;
     String::from_utf8(bytes.clone()).ok()
 }
 
-/// Deletes every set of the benchmark, and waits until their Pods and volumes are gone.
+/// Deletes every set that is measured, and waits until their Pods and volumes are gone.
 pub async fn delete_all(lab: &Lab) -> Result<(), Failure> {
     let all = ListParams::default();
     lab.api::<RedisReplicaSet>().delete_collection(&DeleteParams::default(), &all).await?;
@@ -263,7 +284,7 @@ async fn clean(lab: &Lab, mine: &ListParams) -> Result<(), Failure> {
         let all = volumes.list(&ListParams::default()).await?;
         let mut claims =
             all.iter().filter_map(|volume| volume.spec.as_ref()?.claim_ref.as_ref()?.namespace.as_deref());
-        Ok(claims.all(|namespace| namespace != NAMESPACE))
+        Ok(claims.all(|namespace| namespace != lab.namespace))
     })
     .await
 }

@@ -10,7 +10,7 @@ use crate::{
     audit::{Tail, requests, tally},
     clock::millis,
     figures::{Figures, Key},
-    lab::{Lab, NAMESPACE, OPERATOR_USER},
+    lab::{Lab, OPERATOR_USER},
     set::{REPLICAS, Set, Storage},
     steps::Steps,
 };
@@ -40,7 +40,7 @@ pub async fn start(
     starts: &mut Starts,
 ) -> Result<Set, Failure> {
     let audit = Tail::begin(&lab.audit_log)?;
-    let mut set = Set::create(lab, name, storage).await?;
+    let mut set = Set::create(lab, name, &storage.spec(&lab.image)).await?;
     set.probe(lab)?;
     let ready = set.ready(set.applied, 1, LIMIT).await?;
     let total = millis(set.applied, ready);
@@ -60,7 +60,7 @@ pub async fn start(
 
     let made = requests(&audit.read()?, OPERATOR_USER)?;
     let writes: Vec<_> =
-        made.iter().filter(|r| r.is_write() && r.namespace.as_deref() == Some(NAMESPACE)).collect();
+        made.iter().filter(|r| r.is_write() && r.namespace.as_deref() == Some(lab.namespace)).collect();
     let calls = match storage {
         Storage::Ephemeral => Key::CallsEphemeral,
         Storage::Volumes => Key::CallsVolumes,

@@ -173,7 +173,7 @@ fn what_cannot_be_is_refused_with_the_reason_and_what_to_do() {
 
     set.apply(json!({"storage": volumes()}));
     for (storage, word) in [
-        (json!({"size": "1Gi"}), "storage.size cannot change"),
+        (json!({"size": "1Mi"}), "storage.size cannot shrink"),
         (json!({"ephemeral": {}}), "storage cannot change"),
     ] {
         let said = kubectl_refused(&["apply", "-f", "-"], &set.manifest(json!({ "storage": storage })));
@@ -185,6 +185,25 @@ fn what_cannot_be_is_refused_with_the_reason_and_what_to_do() {
     // A strict apply names a field that does not exist.
     let said = kubectl_refused(&["apply", "-f", "-"], &set.manifest(json!({"replica": 3})));
     assert!(said.contains("unknown field \"spec.replica\""), "{said}");
+}
+
+/// The cluster's class cannot grow a volume.
+#[test]
+fn a_volume_that_cannot_grow_is_said_and_the_size_can_go_back() {
+    let (_namespace, set) = fresh("life-growth");
+    set.up(json!({"replicas": 2, "storage": volumes()}));
+    let began = Instant::now();
+    set.apply(json!({"replicas": 2, "storage": {"size": "128Mi"}}));
+    let (status, took) = set.wait("the status says that the growth was refused", began, |status| {
+        status.why("SpecValid").starts_with("VolumeGrowthRefused: ")
+    });
+    println!("refused growth named: {:.1} s: {}", took.as_secs_f64(), status.why("SpecValid"));
+    for words in ["spec.storage.size", "data-redis-0", "allowVolumeExpansion"] {
+        assert!(status.why("SpecValid").contains(words), "{}", status.why("SpecValid"));
+    }
+    assert!(status.is("Available", "True"), "the servers go on: {}", status.why("Available"));
+    set.apply(json!({"replicas": 2, "storage": volumes()}));
+    set.wait_ready();
 }
 
 #[test]

@@ -4,8 +4,13 @@
 use std::collections::BTreeMap;
 
 use kube::Client;
-use redis_operator::redis::info::{self, Info};
-use serde_json::{Map, Value};
+use redis_operator::{
+    names::{HISTORY, RECORD_KEY},
+    record::Record,
+    redis::info::{self, Info},
+    volumes::history::History,
+};
+use serde_json::{Map, Value, json};
 
 use crate::{control_plane::ControlPlane, operator::Kubelet};
 
@@ -22,6 +27,9 @@ const LISTS: [(&str, &str); 7] = [
 
 /// The set itself.
 const SETS: (&str, &str) = ("/apis/replication.redis/v1alpha1", "redisreplicasets");
+
+/// Where the record is.
+const RECORD: &str = "configmaps/redis-record";
 
 /// Fields that differ from run to run and mean nothing: times, versions, addresses. The hash of what was applied covers
 /// the namespace.
@@ -99,21 +107,23 @@ pub async fn state(
         kubelet.pods().into_iter().map(|pod| (pod.clone(), ask(kubelet, &pod))).collect();
     let mut state = State::default();
     let names = names(&objects, &answers, namespace);
+    let kept = objects.iter().find(|(path, _)| path == RECORD);
+    let kept = kept.and_then(|(_, map)| map["data"][RECORD_KEY].as_str()).unwrap_or_default();
+    let kept: Record = serde_json::from_str(kept).unwrap_or_else(|_| Record::first(Vec::new(), false));
+    state.epoch = kept.epoch;
     for (path, mut object) in objects {
-        if path.ends_with("-record") {
-            let text = object["data"]["record.json"].as_str().unwrap_or_default();
-            let mut record: Value = serde_json::from_str(text).unwrap_or_default();
-            state.epoch = record["epoch"].as_i64().unwrap_or(-1);
-            // Histories that ended are known to nobody any more; that the present one is not among them counts.
-            let closed =
-                record.as_object_mut().and_then(|record| record.remove("closed")).unwrap_or_default();
-            let serves = record["seenServing"]["replid"].as_str().unwrap_or_default();
-            record["the served history is closed"] = Value::Bool(closed.get(serves).is_some());
-            // A process that is gone never votes again, and stays among the voters until the next of them is noted.
-            if let Some(voters) = record["voters"].as_array_mut() {
-                voters.retain(|voter| names.iter().any(|(identity, _)| voter == identity));
+        if path == RECORD {
+            object["data"][RECORD_KEY] = record(&kept, &names);
+        }
+        if let Some(pod) = path.strip_prefix("persistentvolumeclaims/data-") {
+            let annotations = object["metadata"]["annotations"].as_object_mut();
+            let history = annotations.and_then(|annotations| annotations.remove(HISTORY));
+            // Who is no member any more keeps what was written last.
+            if kept.members.iter().any(|member| member == pod) {
+                let is_kept = history.as_ref().and_then(Value::as_str).map(str::to_owned)
+                    == History::of(&kept).map(|history| history.text());
+                object["history is that of the record"] = Value::Bool(is_kept);
             }
-            object["data"]["record.json"] = record;
         }
         if path.starts_with("secrets/") {
             for value in object["data"].as_object_mut().into_iter().flat_map(Map::values_mut) {
@@ -122,12 +132,8 @@ pub async fn state(
         }
         flatten(&path, &object, &names, &mut state.facts);
     }
-    for path in
-        ["configmaps/redis-record/data/record.json/epoch", "redisreplicasets/redis/status/primary/epoch"]
-    {
-        if let Some(epoch) = state.facts.get_mut(path) {
-            *epoch = format!("that of the record: {}", *epoch == state.epoch.to_string());
-        }
+    if let Some(epoch) = state.facts.get_mut("redisreplicasets/redis/status/primary/epoch") {
+        *epoch = format!("that of the record: {}", *epoch == state.epoch.to_string());
     }
     for (pod, answer) in answers {
         redis_facts(&pod, answer.as_ref(), &names, &mut state.facts);
@@ -136,6 +142,23 @@ pub async fn state(
         state.facts.insert(format!("calls/{what}"), times.to_string());
     }
     state
+}
+
+/// The record, without what differs from run to run.
+fn record(record: &Record, names: &[(String, String)]) -> Value {
+    let serves = record.seen_serving.as_ref().map(|serving| &serving.replid);
+    let mut value = json!(record);
+    let fields = value.as_object_mut().unwrap();
+    fields.remove("epoch");
+    // Histories that ended are known to nobody any more; that the present one is not among them counts.
+    fields.remove("closed");
+    let is_closed = serves.is_some_and(|serves| record.closed.contains_key(serves));
+    fields.insert("the served history is closed".to_owned(), Value::Bool(is_closed));
+    // A process that is gone never votes again, and stays among the voters until the next of them is noted.
+    if let Some(voters) = fields.get_mut("voters").and_then(Value::as_array_mut) {
+        voters.retain(|voter| names.iter().any(|(identity, _)| voter == identity));
+    }
+    value
 }
 
 fn ask(kubelet: &Kubelet, pod: &str) -> Option<Info> {

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -199,6 +199,8 @@ struct Machines {
     servers: BTreeMap<String, Server>,
     /// UIDs of pods that cannot start.
     stuck: BTreeSet<String>,
+    /// Directory of the data, by UID of the pod.
+    volumes: BTreeMap<String, String>,
 }
 
 struct Server {
@@ -228,11 +230,19 @@ impl Kubelet {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
         let secrets = password.is_none().then(|| Api::<Secret>::namespaced(client.clone(), namespace));
-        let (servers, stuck) = (BTreeMap::new(), BTreeSet::new());
-        let machines = Machines { directory, password, front, ended: false, servers, stuck };
+        let machines = Machines {
+            directory,
+            password,
+            front,
+            ended: false,
+            servers: BTreeMap::new(),
+            stuck: BTreeSet::new(),
+            volumes: BTreeMap::new(),
+        };
         let shared = Arc::new(Mutex::new(machines));
+        let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
         let pods = Api::<Pod>::namespaced(client, namespace);
-        let task = tokio::spawn(run(pods, secrets, Arc::clone(&shared)));
+        let task = tokio::spawn(run(pods, claims, secrets, Arc::clone(&shared)));
         Self { shared, task }
     }
 
@@ -290,7 +300,12 @@ impl Drop for Kubelet {
     }
 }
 
-async fn run(pods: Api<Pod>, secrets: Option<Api<Secret>>, machines: Arc<Mutex<Machines>>) {
+async fn run(
+    pods: Api<Pod>,
+    claims: Api<PersistentVolumeClaim>,
+    secrets: Option<Api<Secret>>,
+    machines: Arc<Mutex<Machines>>,
+) {
     loop {
         // The API server may be gone for a while: that is some tests' subject.
         if let Ok(list) = pods.list(&ListParams::default()).await {
@@ -310,6 +325,15 @@ async fn run(pods: Api<Pod>, secrets: Option<Api<Secret>>, machines: Arc<Mutex<M
             if let (Some(secrets), Some(pod)) = (&secrets, new) {
                 let password = password(secrets, &pod).await;
                 machines.lock().unwrap().password = password;
+            }
+            let unseen = machines.lock().unwrap().unseen(&list.items);
+            for (uid, claim) in unseen {
+                // Data lives as long as the claim that it is in, or as the pod where there is none.
+                let volume = match claims.get_opt(&claim).await {
+                    Ok(Some(claim)) => claim.uid().unwrap(),
+                    _ => uid.clone(),
+                };
+                machines.lock().unwrap().volumes.insert(uid, volume);
             }
             let (changed, ended) = machines.lock().unwrap().sync(&list.items);
             for (pod, status) in changed {
@@ -338,6 +362,14 @@ impl Machines {
             pod.metadata.deletion_timestamp.is_none() && !self.servers.contains_key(&pod.uid().unwrap())
         };
         pods.iter().find(is_new).map(ResourceExt::name_any)
+    }
+
+    /// Pods that were not seen before, each with the name that its claim has if there is one.
+    fn unseen(&self, pods: &[Pod]) -> Vec<(String, String)> {
+        pods.iter()
+            .filter_map(|pod| Some((pod.uid()?, format!("data-{}", pod.name_any()))))
+            .filter(|(uid, _)| !self.volumes.contains_key(uid))
+            .collect()
     }
 
     /// Starts what is missing and ends what is not wanted; returns the pods whose status changed, and those that have
@@ -374,8 +406,8 @@ impl Machines {
             let (name, uid) = (pod.name_any(), pod.uid().unwrap());
             if let Some(mut server) = self.servers.remove(&uid) {
                 if server.child.try_wait().unwrap().is_some() {
-                    server.child =
-                        self.spawn(&name, &pod.namespace().unwrap(), server.address, &server.password);
+                    let (namespace, password) = (pod.namespace().unwrap(), server.password.clone());
+                    server.child = self.spawn(&name, &uid, &namespace, server.address, &password);
                     server.restarts += 1;
                     server.started = false;
                     changed.push((name, status(&server)));
@@ -395,7 +427,7 @@ impl Machines {
             }
             let Some(password) = self.password.clone() else { continue };
             let address = free_address();
-            let child = self.spawn(&name, &pod.namespace().unwrap(), address, &password);
+            let child = self.spawn(&name, &uid, &pod.namespace().unwrap(), address, &password);
             let shown = (self.front)(&name, address);
             let server =
                 Server { pod: name.clone(), address, shown, password, child, restarts: 0, started: false };
@@ -405,7 +437,7 @@ impl Machines {
         (changed, ended)
     }
 
-    fn spawn(&self, pod: &str, namespace: &str, address: Ipv4Addr, password: &str) -> Child {
+    fn spawn(&self, pod: &str, uid: &str, namespace: &str, address: Ipv4Addr, password: &str) -> Child {
         let set = pod.rsplit_once('-').unwrap().0;
         let name = format!("{pod}.{set}-headless.{namespace}.svc.cluster.local");
         let hosts = self.directory.path().join("hosts");
@@ -418,7 +450,7 @@ impl Machines {
         // Written in place: the servers have this very file mounted.
         fs::write(&hosts, format!("{others}{address} {name}\n")).unwrap();
 
-        let volume = self.directory.path().join(pod);
+        let volume = self.directory.path().join(&self.volumes[uid]);
         fs::create_dir_all(&volume).unwrap();
         let dir = volume.display();
         let config = format!(

@@ -25,10 +25,11 @@ tests/chart.rs compares the two.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create]
-# Once, before a set begins: volumes of an earlier set of its name may hold data.
+# list: before a set begins, because volumes of an earlier set of its name may hold data; and when its pods, their wanted
+# size or the epoch changed. patch: to grow them, and to leave the histories that elections ended on them.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list]
+  verbs: [list, patch]
 {{- if eq .Values.scope "cluster" }}
 # Only while nobody serves and the pod that served last is gone: whether its node can still run its process. A Role cannot
 # grant it; without it such a set is held until a person decides.

@@ -1,0 +1,275 @@
+//! What happens to a set without being asked: starts, faults, partitions.
+
+use redis_operator::agent::decide::{PeerAnswer, Says, Silence, Start};
+
+use crate::{
+    operator::Mind,
+    redis::{Storage, remains},
+    rules::StartAs,
+    state::{Disk, Failover, Ghost, Kind, MOST, Member, Redis, Role, World},
+    translate,
+};
+
+/// Faults that a run explores.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A process is killed and restarts in place.
+    pub kill: bool,
+    /// A process is stopped, so that it saves, and restarts in place.
+    pub stop: bool,
+    /// A pod is deleted, ends in the kubelet's sight, and a namesake comes.
+    pub delete: bool,
+    /// A pod is deleted by force: its process ends unseen, or lives on with or without peers that reach it.
+    pub force: bool,
+    /// The same to a pod that was promoted and not seen serving yet.
+    pub force_unnoted: bool,
+    /// A process is killed and its volume is emptied.
+    pub lose: bool,
+    /// A member is cut off from the operator.
+    pub cut: bool,
+    /// A member is cut off from its peers, or from both.
+    pub cut_peers: bool,
+    /// Somebody deletes the record.
+    pub forget: bool,
+    /// A starting pod's list of members may be old.
+    pub stale_list: bool,
+}
+
+/// One step of the world.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    Start { member: u8 },
+    Link { member: u8, ghost: bool },
+    Deliver { member: u8 },
+    LinkTimesOut { member: u8 },
+    Write { run: u8 },
+    Save { member: u8 },
+    Kill { member: u8 },
+    Stop { member: u8 },
+    DeletePod { member: u8 },
+    PodEnds { member: u8 },
+    StepDown { member: u8 },
+    GiveUp { member: u8 },
+    TakeOver { member: u8, ghost: bool },
+    ForceDelete { member: u8, lives_on: Option<bool> },
+    Lose { member: u8 },
+    Cut { member: u8, from_operator: bool, from_peers: bool },
+    Heal { member: u8 },
+    ForgetRecord,
+    GhostEnds,
+    RebuildRecord,
+    Observe { member: u8 },
+    Act,
+    ActLate,
+    OperatorPauses,
+    OperatorCrashes,
+}
+
+impl World {
+    /// All ways in which a member's Redis may start now.
+    ///
+    /// The agent's question to each peer is answered truthfully, or not at all by who is cut off; where a ghost has the
+    /// peer's name, the ghost may answer. The wait may be over or not. All peers are asked in one step: the answer of one serves until
+    /// the process has started, which the order of this step and others' steps covers.
+    pub fn starts(&self, mind: &Mind, stale_list: bool) -> Vec<Self> {
+        let mut found: Vec<Self> = Vec::new();
+        for member in (0..MOST).filter(|m| self.can_start(*m)) {
+            let peers: Vec<usize> = (0..MOST).filter(|p| *p != member && self.members[*p].uid != 0).collect();
+            let mut lists = vec![peers];
+            if stale_list {
+                lists.push(Vec::new());
+                if lists[0].len() == 2 {
+                    let (a, b) = (lists[0][0], lists[0][1]);
+                    lists.extend([vec![a], vec![b]]);
+                }
+            }
+            for list in lists {
+                for asked in self.answers(member, &list) {
+                    for wait_over in [false, true] {
+                        let Some(next) = self.start(mind, member, &asked, wait_over) else { continue };
+                        if !found.contains(&next) {
+                            found.push(next);
+                        }
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    pub fn can_start(&self, member: usize) -> bool {
+        let member = &self.members[member];
+        member.uid != 0 && !member.terminating && member.redis.is_none()
+    }
+
+    /// Every combination of what the peers may have said.
+    fn answers(&self, member: usize, peers: &[usize]) -> Vec<Vec<PeerAnswer>> {
+        let mut all = vec![Vec::new()];
+        for &peer in peers {
+            let says = self.says(member, peer);
+            all = all
+                .into_iter()
+                .flat_map(|asked: Vec<PeerAnswer>| {
+                    says.iter().map(move |says| {
+                        let answer = PeerAnswer { host: translate::host(peer), says: says.clone() };
+                        [asked.clone(), vec![answer]].concat()
+                    })
+                })
+                .collect();
+        }
+        all
+    }
+
+    fn says(&self, member: usize, peer: usize) -> Vec<Says> {
+        let says = |redis: &Redis| match (redis.failover, redis.role) {
+            (Failover::Waiting(_), _) => Says::HandsOver,
+            (Failover::InProgress(target), _) => Says::HandsOverTo(translate::host(usize::from(target))),
+            (Failover::No, Role::Primary) => Says::Serves,
+            (Failover::No, Role::Parked) => Says::Follows(redis_operator::redis::PARKED.0.to_owned()),
+            (Failover::No, Role::ReplicaOf(of)) => Says::Follows(translate::host(usize::from(of))),
+        };
+        let silent = Says::Silent(Silence::NoAddress(String::new()));
+        if self.is_cut_from_peers(member) {
+            return vec![silent];
+        }
+        let own = self.members[peer].redis.as_ref().filter(|_| !self.is_cut_from_peers(peer));
+        let mut found = vec![own.map_or(silent, says)];
+        let ghost = self.ghost.filter(|ghost| usize::from(ghost.of) == peer && ghost.reachable);
+        found.extend(ghost.as_ref().map(|ghost| says(&ghost.redis)));
+        found
+    }
+
+    /// One start, if the agent has decided.
+    pub fn start(&self, mind: &Mind, member: usize, asked: &[PeerAnswer], wait_over: bool) -> Option<Self> {
+        // The file is as old as the set.
+        let stale = translate::host(0);
+        let role = match (mind.rules.start)(&translate::host(member), asked, wait_over, &stale) {
+            StartAs::Primary => Role::Primary,
+            StartAs::By(Start::Park { .. }) => Role::Parked,
+            StartAs::By(Start::Follow { host }) => {
+                Role::ReplicaOf(crate::redis::bits(translate::member(&host)))
+            }
+            StartAs::By(Start::Wait { .. } | Start::Withhold { .. }) => return None,
+        };
+        let mut next = self.clone();
+        let (run, replid) = (next.fresh(Kind::Run), next.fresh(Kind::Replid));
+        next.members[member].redis = Some(Redis::start(run, replid, next.members[member].disk, role));
+        if next.processes().filter(|redis| redis.role == Role::Primary).count() > 1 {
+            next.violation = Some(crate::state::Violation::TwoPrimaries);
+        }
+        Some(next)
+    }
+
+    /// What the peers say when nothing is in the way.
+    pub fn plain_answers(&self, member: usize) -> Vec<PeerAnswer> {
+        (0..MOST)
+            .filter(|peer| *peer != member && self.members[*peer].uid != 0)
+            .filter_map(|peer| {
+                let says = self.says(member, peer).into_iter().next()?;
+                Some(PeerAnswer { host: translate::host(peer), says })
+            })
+            .collect()
+    }
+
+    /// Every fault that may happen to one member now.
+    pub fn faults(&self, storage: Storage, faults: &Faults, member: usize) -> Vec<(Step, Self)> {
+        let mut found = Vec::new();
+        if self.budget.faults == 0 || self.members[member].uid == 0 {
+            return found;
+        }
+        let number = crate::redis::bits(member);
+        let spent = || {
+            let mut next = self.clone();
+            next.budget.faults -= 1;
+            next
+        };
+        let disk = self.members[member].disk;
+        if faults.delete && !self.members[member].terminating {
+            let mut next = spent();
+            next.members[member].terminating = true;
+            found.push((Step::DeletePod { member: number }, next));
+        }
+        if let Some(redis) = self.members[member].redis {
+            let killed = remains(storage, disk, &redis);
+            if faults.kill {
+                let mut next = spent();
+                next.end(member, killed, true);
+                found.push((Step::Kill { member: number }, next));
+            }
+            if faults.stop && storage == Storage::Rdb {
+                let mut next = spent();
+                next.end(member, redis.saved(), true);
+                found.push((Step::Stop { member: number }, next));
+            }
+            let noted = self.record.and_then(|record| record.seen).is_some_and(|seen| seen.run == redis.run);
+            let unnoted = redis.role == Role::Primary && !noted;
+            if faults.force && (faults.force_unnoted || !unnoted) {
+                let mut next = spent();
+                next.end(member, killed, false);
+                next.replace_pod(member);
+                found.push((Step::ForceDelete { member: number, lives_on: None }, next));
+                for reachable in [false, true] {
+                    if self.ghost.is_none() {
+                        found.push(self.haunt(spent(), member, redis, killed, reachable));
+                    }
+                }
+            }
+            if faults.lose {
+                let mut next = spent();
+                next.end(member, Disk::default(), true);
+                found.push((Step::Lose { member: number }, next));
+            }
+        }
+        if (faults.cut || faults.cut_peers)
+            && !self.is_cut_from_operator(member)
+            && !self.is_cut_from_peers(member)
+        {
+            for (from_operator, from_peers) in [(true, false), (false, true), (true, true)] {
+                if from_peers && !faults.cut_peers {
+                    continue;
+                }
+                let mut next = spent();
+                next.cut_from_operator |= u8::from(from_operator) << member;
+                next.cut_from_peers |= u8::from(from_peers) << member;
+                found.push((Step::Cut { member: number, from_operator, from_peers }, next));
+            }
+        }
+        found
+    }
+
+    /// A forced deletion whose process goes on.
+    fn haunt(
+        &self,
+        mut next: Self,
+        member: usize,
+        redis: Redis,
+        disk: Disk,
+        reachable: bool,
+    ) -> (Step, Self) {
+        let number = crate::redis::bits(member);
+        next.members[member].redis = None;
+        next.members[member].disk = disk;
+        next.replace_pod(member);
+        next.ghost = Some(Ghost { of: number, reachable, redis });
+        (Step::ForceDelete { member: number, lives_on: Some(reachable) }, next)
+    }
+
+    fn replace_pod(&mut self, member: usize) {
+        let uid = self.fresh(Kind::Uid);
+        let pod = &mut self.members[member];
+        (pod.uid, pod.terminating, pod.restarted) = (uid, false, false);
+    }
+
+    /// A pod that is being deleted has ended, in the kubelet's sight; a namesake comes.
+    pub fn pod_ends(&self, storage: Storage, member: usize) -> Option<Self> {
+        let Member { disk, redis, terminating: true, .. } = self.members[member] else { return None };
+        let left = redis.map_or(disk, |redis| match storage {
+            Storage::Rdb => redis.saved(),
+            other => remains(other, disk, &redis),
+        });
+        let mut next = self.clone();
+        next.end(member, left, true);
+        next.replace_pod(member);
+        Some(next)
+    }
+}

@@ -1,0 +1,380 @@
+//! The operator: one observation or one act a step, with the shipped functions deciding in between.
+
+use std::cell::RefCell;
+
+use redis_operator::decide::{Decision, HoldReason, switchover, voters};
+
+use crate::{
+    redis::{Storage, bits},
+    rules::Rules,
+    search::{ByDigest, fingerprint},
+    state::{
+        Act, Acts, Closed, Earlier, Glimpse, Glimpses, MOST, NOTHING_SEEN, Operator, Phase, Rec, Role, Told,
+        View, World, sorted,
+    },
+    translate,
+};
+
+/// What the operator makes of a whole look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Rest,
+    Hold(HoldReason),
+    LookAgain,
+    Await,
+    Do(Acts),
+}
+
+/// A whole look and what it was taken with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seen {
+    pub record: Rec,
+    pub first: Option<Glimpses>,
+    pub now: Glimpses,
+    /// The process that served last is proven dead.
+    pub ended: bool,
+    /// An earlier look at the serving primary, where that is old enough.
+    pub before: Option<Earlier>,
+    /// A pod to hand the role to where nothing else is to be done.
+    pub wish: Option<u8>,
+}
+
+/// The operator's mind: the rules, and what they said before. They are pure, and are asked the same again and again.
+pub struct Mind {
+    pub rules: Rules,
+    pub storage: Storage,
+    /// Whether votes are taken. Without them rule 4b never applies, and there are far fewer states.
+    pub votes: bool,
+    said: RefCell<ByDigest<(Outcome, Option<Earlier>)>>,
+}
+
+impl Mind {
+    pub fn new(rules: Rules, storage: Storage, votes: bool) -> Self {
+        Self { rules, storage, votes, said: RefCell::default() }
+    }
+
+    /// What is decided on a look, and what is remembered of it.
+    pub fn decide(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
+        let key = fingerprint(seen);
+        if let Some(said) = self.said.borrow().get(&key) {
+            return said.clone();
+        }
+        let outcome = self.ask(seen);
+        self.said.borrow_mut().insert(key, outcome.clone());
+        outcome
+    }
+
+    fn ask(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
+        let record = translate::record(&seen.record);
+        let look =
+            |glimpses| translate::look(self.storage, &record, glimpses, seen.ended, seen.before.as_ref());
+        let now = look(&seen.now);
+        let mut decision = match &seen.first {
+            Some(first) => (self.rules.elect)(&record, &look(first), &now),
+            None => (self.rules.decide)(&record, &now),
+        };
+        if let (Decision::Rest, Some(target)) = (&decision, seen.wish) {
+            // As `reconcile::settle` does.
+            let primary = record.primary.as_deref().and_then(|pod| now.member(pod));
+            let target = translate::pod(usize::from(target));
+            let fit =
+                now.observed.pods.iter().any(|p| p.name == target && switchover::can_take_over(&now, p));
+            if let Some(primary) = primary.filter(|_| fit) {
+                decision = switchover::begin(&primary, &target, &record);
+            }
+        }
+        let remembered =
+            voters::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
+        (outcome(decision, seen), remembered)
+    }
+}
+
+fn outcome(decision: Decision, seen: &Seen) -> Outcome {
+    let tell = |pod: &str, what: Told| {
+        let member = translate::member(pod);
+        // Without a connection the act fails, as in the product.
+        let run = match seen.now[member] {
+            Glimpse::Answer { view, .. } => view.run,
+            _ => 0,
+        };
+        Act::Tell { member: bits(member), run, what }
+    };
+    let all = |pods: &[String], what: Told| pods.iter().map(|pod| tell(pod, what)).collect();
+    let write = |record| Act::Write(translate::rec(record));
+    match decision {
+        Decision::Rest => Outcome::Rest,
+        Decision::Hold(hold) => Outcome::Hold(hold.reason),
+        Decision::LookAgain => Outcome::LookAgain,
+        Decision::Await => Outcome::Await,
+        Decision::Note(record) => Outcome::Do(vec![write(&record)]),
+        Decision::Park(pods) => Outcome::Do(all(&pods, Told::Park)),
+        Decision::Retire(pods) => {
+            let served = seen.record.seen.map_or(0, |serving| serving.replid);
+            Outcome::Do(all(&pods, Told::Retire(served)))
+        }
+        Decision::Promote { record, pod } => Outcome::Do(vec![write(&record), tell(&pod, Told::Promote)]),
+        Decision::Follow(pods) => match seen.record.primary {
+            Some(primary) => Outcome::Do(all(&pods, Told::Follow(primary))),
+            None => Outcome::Rest,
+        },
+        Decision::Switch { record, from, target } => {
+            let what = Told::HandOver(bits(translate::member(&target)));
+            Outcome::Do(vec![write(&record), tell(&from, what)])
+        }
+        Decision::Abort { record, pod } => Outcome::Do(vec![tell(&pod, Told::Abort), write(&record)]),
+    }
+}
+
+impl World {
+    /// What one question to a member brings.
+    fn glimpse(&self, member: usize) -> Glimpse {
+        let pod = &self.members[member];
+        let (uid, terminating) = (pod.uid, pod.terminating);
+        let cut = self.is_cut_from_operator(member);
+        let Some(redis) = pod.redis.filter(|_| !cut) else {
+            return Glimpse::Silent { uid, terminating, refused: !cut };
+        };
+        let linked = |of: &usize| self.members[*of].redis.is_some_and(|other| other.link == redis.run);
+        Glimpse::Answer {
+            uid,
+            terminating,
+            view: View {
+                run: redis.run,
+                role: redis.role,
+                failover: redis.failover,
+                link_up: redis.link != 0,
+                replid: redis.replid,
+                replid2: redis.replid2,
+                second: redis.second,
+                offset: redis.offset,
+                backlog: redis.backlog.is_some(),
+                empty: redis.data == 0,
+                replicas: (0..MOST).filter(linked).fold(0, |all, replica| all | 1 << replica),
+            },
+        }
+    }
+
+    /// Whether the API server's objects prove that the process which served last has ended.
+    fn is_proven_dead(&self, record: &Rec, rules: &Rules) -> bool {
+        let Some(seen) = record.seen else { return false };
+        let pod = record.primary.map(|primary| &self.members[usize::from(primary)]);
+        let replaced = pod.is_some_and(|pod| pod.uid != seen.uid);
+        let restarted = pod.is_some_and(|pod| pod.uid == seen.uid && pod.restarted);
+        self.ended.contains(&seen.run)
+            || !rules.ends_are_witnessed && replaced
+            || rules.old_ends_count && restarted
+    }
+
+    /// Begins a pass without a record: the record is made anew (rule 9).
+    pub fn rebuild(&self) -> Option<Self> {
+        if self.record.is_some() || self.operator.phase != Phase::Idle {
+            return None;
+        }
+        let mut next = self.clone();
+        let members =
+            (0..MOST).filter(|m| self.members[*m].uid != 0).fold(0, |all, member| all | 1 << member);
+        next.record = Some(Rec {
+            primary: None,
+            start_offset: 0,
+            members,
+            closed: Closed::default(),
+            seen: None,
+            sure: false,
+            voters: [0; 3],
+            switch_to: None,
+        });
+        if let Some(former) = &mut next.former {
+            former.fresh = false;
+        }
+        Some(next)
+    }
+
+    /// The operator asks one member; after the last one it decides, in every way that it may: an earlier look is old
+    /// enough by now or not, and a person may wish for a switchover. Reading the record belongs to the first question.
+    pub fn observe(&self, mind: &Mind, member: usize) -> Vec<(Self, Option<Outcome>)> {
+        let mut operator = self.operator.clone();
+        if operator.phase == Phase::Idle {
+            let Some(record) = self.record else { return Vec::new() };
+            operator.phase = Phase::Looking { first: None, now: NOTHING_SEEN };
+            (operator.record, operator.fresh) = (Some(record), true);
+        }
+        let (Phase::Looking { first, now }, Some(record)) = (&mut operator.phase, operator.record) else {
+            return Vec::new();
+        };
+        if self.members[member].uid == 0 || now[member] != Glimpse::NotYet {
+            return Vec::new();
+        }
+        now[member] = self.glimpse(member);
+        let whole = (0..MOST).all(|m| self.members[m].uid == 0 || now[m] != Glimpse::NotYet);
+        if !whole {
+            let mut next = self.clone();
+            next.operator = operator;
+            return vec![(next, None)];
+        }
+        let ended = self.is_proven_dead(&record, &mind.rules);
+        let seen = Seen { record, first: *first, now: *now, ended, before: None, wish: None };
+        let mut ways = vec![(seen, 0)];
+        if let Some(before) = operator.remembers {
+            ways.push((Seen { before: Some(before), ..seen }, 0));
+        }
+        if self.budget.switches > 0 {
+            for target in (0..MOST).filter(|m| self.members[*m].uid != 0 && record.primary != Some(bits(*m)))
+            {
+                ways.push((Seen { wish: Some(bits(target)), ..seen }, 1));
+            }
+        }
+        ways.into_iter()
+            .map(|(seen, switches)| {
+                let mut next = self.clone();
+                next.budget.switches -= switches;
+                let (outcome, mut glimpsed) = mind.decide(&seen);
+                let mut operator = operator.clone();
+                if let Some(glimpsed) = &mut glimpsed
+                    && mind.rules.votes_need_two_looks
+                {
+                    let answered = operator.answered;
+                    operator.answered = glimpsed.alive;
+                    glimpsed.alive =
+                        sorted(glimpsed.alive.map(|run| if answered.contains(&run) { run } else { 0 }));
+                }
+                operator.remembers = match (operator.remembers, glimpsed) {
+                    // Not old enough yet.
+                    (Some(earlier), Some(glimpsed))
+                        if earlier.primary == glimpsed.primary && seen.before.is_none() =>
+                    {
+                        Some(earlier)
+                    }
+                    (_, glimpsed) => glimpsed,
+                };
+                operator.phase = match &outcome {
+                    Outcome::Rest | Outcome::Hold(_) | Outcome::Await => Phase::Idle,
+                    Outcome::LookAgain => Phase::Looking { first: Some(seen.now), now: NOTHING_SEEN },
+                    Outcome::Do(acts) => Phase::Acting(acts.clone()),
+                };
+                next.operator = operator;
+                (next, Some(outcome))
+            })
+            .collect()
+    }
+
+    /// The leader does the next thing that it decided.
+    pub fn act(&self, mind: &Mind) -> Option<Self> {
+        let mut next = self.clone();
+        let mut operator = std::mem::replace(&mut next.operator, Operator::NEW);
+        let Phase::Acting(acts) = &operator.phase else { return None };
+        if mind.rules.cut_former
+            && let Some(&Act::Tell { member, .. }) = acts.first()
+        {
+            next.cut_former(member);
+        }
+        next.carry_out(mind, &mut operator, true);
+        next.operator = operator;
+        Some(next)
+    }
+
+    /// A former leader, or a command of it that was under way, does the next thing.
+    pub fn act_late(&self, mind: &Mind) -> Option<Self> {
+        let mut next = self.clone();
+        let mut former = next.former.take()?;
+        next.carry_out(mind, &mut former, false);
+        next.former = Some(former).filter(|former| former.phase != Phase::Idle);
+        Some(next)
+    }
+
+    /// Rule 1: the former leader's connection to this member is gone, and with it its pass.
+    fn cut_former(&mut self, member: u8) {
+        if let Some(Operator { phase: Phase::Acting(acts), .. }) = &self.former {
+            let next = acts.iter().find_map(|act| match act {
+                Act::Tell { member, .. } => Some(*member),
+                Act::Write(_) => None,
+            });
+            if next == Some(member) {
+                self.former = None;
+            }
+        }
+    }
+
+    /// The first of the acts. What fails ends the pass, and the next one looks again; only a server that cannot be
+    /// told whom to follow does not keep the others from being told.
+    fn carry_out(&mut self, mind: &Mind, operator: &mut Operator, leads: bool) {
+        let Phase::Acting(acts) = &mut operator.phase else { return };
+        let goes_on = match acts.remove(0) {
+            Act::Write(record) => {
+                let written = self.record.is_some() && (operator.fresh || !mind.rules.preconditioned);
+                if written {
+                    self.record = Some(record);
+                    operator.record = Some(record);
+                    // Whoever read it before must not write any more.
+                    let other = if leads { self.former.as_mut() } else { Some(&mut self.operator) };
+                    if let Some(other) = other {
+                        other.fresh = false;
+                    }
+                }
+                written
+            }
+            Act::Tell { member, run, what } => {
+                let told = self.tell(mind, usize::from(member), run, what);
+                told || !matches!(what, Told::Promote | Told::Abort)
+            }
+        };
+        if !goes_on || acts.is_empty() {
+            operator.phase = Phase::Idle;
+        }
+    }
+
+    /// One command over the connection of the look; true if it was carried out.
+    fn tell(&mut self, mind: &Mind, member: usize, run: u8, what: Told) -> bool {
+        let reached =
+            self.members[member].redis.is_some_and(|redis| redis.run == run || !mind.rules.bound && run != 0);
+        if !reached || self.is_cut_from_operator(member) {
+            return false;
+        }
+        match what {
+            Told::Promote => self.promote(member),
+            Told::Follow(primary) => self.replicaof(member, Role::ReplicaOf(primary)),
+            Told::Park => self.replicaof(member, Role::Parked),
+            Told::Retire(served) => {
+                let unwritten = self.members[member].redis.is_some_and(|redis| {
+                    redis.role == Role::Primary
+                        && redis.backlog.is_some()
+                        && redis.replid2 == served
+                        && redis.offset < redis.second
+                });
+                if unwritten {
+                    self.replicaof(member, Role::Parked);
+                }
+            }
+            Told::HandOver(target) => self.fail_over(member, target),
+            Told::Abort => return self.abort(member),
+        }
+        true
+    }
+
+    /// The leader is paused, or its command is under way while a new one takes over or it has given up itself.
+    pub fn pause(&self, mind: &Mind) -> Option<Self> {
+        let Phase::Acting(acts) = &self.operator.phase else { return None };
+        if self.former.is_some() || self.budget.crashes == 0 {
+            return None;
+        }
+        let mut former = self.operator.clone();
+        former.remembers = None;
+        if mind.rules.mandate {
+            former.phase = Phase::Acting(acts[..1].to_vec());
+        }
+        let mut next = self.clone();
+        (next.former, next.operator) = (Some(former), Operator::NEW);
+        next.budget.crashes -= 1;
+        Some(next)
+    }
+
+    /// The leader ends between two acts, or its connection breaks.
+    pub fn crash(&self) -> Option<Self> {
+        if !matches!(self.operator.phase, Phase::Acting(_)) || self.budget.crashes == 0 {
+            return None;
+        }
+        let mut next = self.clone();
+        next.operator = Operator::NEW;
+        next.budget.crashes -= 1;
+        Some(next)
+    }
+}

@@ -1,0 +1,367 @@
+//! Redis' replication, from the experiments behind `docs/protocol.md` and Redis' source where they are silent.
+//!
+//! One write moves the offset by one, and only where there is a backlog: without one the server counts nothing.
+
+use crate::state::{Disk, Failover, Ghost, Kind, Redis, Role, Violation, World, Writes};
+
+/// How a set keeps its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// The file of the last save, with its history and offset: of a replica always, of a primary where it had a backlog.
+    Rdb,
+    /// Every write, but each start begins a new history at offset 0 (experiment E5 B).
+    Aof,
+    /// Nothing, whatever ends.
+    Ephemeral,
+}
+
+impl Redis {
+    /// A process that has just started with this volume.
+    pub fn start(run: u8, replid: u8, disk: Disk, role: Role) -> Self {
+        let known = disk.replid != 0;
+        Self {
+            run,
+            role,
+            failover: Failover::No,
+            link: 0,
+            replid: if known { disk.replid } else { replid },
+            replid2: 0,
+            second: -1,
+            offset: if known { disk.offset } else { 0 },
+            backlog: None,
+            data: disk.data,
+        }
+    }
+
+    /// What a save now leaves on the volume.
+    pub fn saved(&self) -> Disk {
+        let named = self.role != Role::Primary || self.backlog.is_some();
+        if named {
+            Disk { data: self.data, replid: self.replid, offset: self.offset }
+        } else {
+            Disk { data: self.data, replid: 0, offset: 0 }
+        }
+    }
+
+    /// Whether it can continue another server's stream where that ended.
+    fn can_continue(&self, of: &Self) -> bool {
+        let shared = of.replid == self.replid || of.replid == self.replid2 && of.offset < self.second;
+        shared && of.offset <= self.offset && self.backlog.is_some_and(|from| from <= of.offset)
+    }
+}
+
+/// What a process leaves behind when it ends without saving.
+pub fn remains(storage: Storage, disk: Disk, redis: &Redis) -> Disk {
+    match storage {
+        Storage::Rdb => disk,
+        Storage::Aof => Disk { data: redis.data, replid: 0, offset: 0 },
+        Storage::Ephemeral => Disk::default(),
+    }
+}
+
+impl World {
+    /// Whoever is linked to this process is not any more.
+    pub fn disconnect(&mut self, run: u8) {
+        for redis in self.processes_mut().filter(|redis| redis.link == run) {
+            redis.link = 0;
+        }
+    }
+
+    /// `REPLICAOF NO ONE`.
+    pub fn promote(&mut self, member: usize) {
+        let replid = self.fresh(Kind::Replid);
+        let Some(redis) = &mut self.members[member].redis else { return };
+        if redis.role == Role::Primary {
+            return;
+        }
+        (redis.replid2, redis.second) = (redis.replid, redis.offset + 1);
+        (redis.role, redis.failover, redis.link, redis.replid) = (Role::Primary, Failover::No, 0, replid);
+        let (run, data) = (redis.run, redis.data);
+        // Its replicas must hear of the new history.
+        self.disconnect(run);
+        let lacks = self.acked & self.surviving() & !data;
+        if lacks != 0 {
+            self.violation = Some(Violation::PromotedOlder { member: bits(member), lacks });
+        }
+        if self.processes().filter(|redis| redis.role == Role::Primary).count() > 1 {
+            self.violation = Some(Violation::TwoPrimaries);
+        }
+    }
+
+    /// `REPLICAOF` somebody, or nobody. The same again changes nothing (experiment E6). Its own replicas stay linked:
+    /// they may resync with it later. Refused while a `FAILOVER` runs.
+    pub fn replicaof(&mut self, member: usize, role: Role) {
+        if let Some(redis) = &mut self.members[member].redis
+            && redis.role != role
+            && redis.failover == Failover::No
+        {
+            (redis.role, redis.link) = (role, 0);
+        }
+    }
+
+    /// Writes of which a copy exists: in memory, or on the volume of a member that does not run. Who deletes a pod by
+    /// force gives its process up, so what a ghost holds does not count.
+    fn surviving(&self) -> Writes {
+        let kept =
+            self.members.iter().map(|member| member.redis.map_or(member.disk.data, |redis| redis.data));
+        kept.fold(0, |all, data| all | data)
+    }
+
+    /// The replica dials its primary's name and syncs. `ghost`: the name still leads to the process of a pod that was
+    /// deleted by force. `None`: nobody answers there, or it refuses.
+    pub fn link(&self, storage: Storage, member: usize, ghost: bool) -> Option<Self> {
+        let own = self.members[member].redis?;
+        let Role::ReplicaOf(of) = own.role else { return None };
+        if own.link != 0 || own.failover != Failover::No {
+            return None;
+        }
+        let source = self.answers_as(member, usize::from(of), ghost)?;
+        // NOMASTERLINK (experiment E6).
+        if source.role != Role::Primary && source.link == 0 {
+            return None;
+        }
+        let mut next = self.clone();
+        next.resync(storage, member, source);
+        Some(next)
+    }
+
+    /// Who answers a member that dials another one's name.
+    fn answers_as(&self, member: usize, of: usize, ghost: bool) -> Option<Redis> {
+        if self.is_cut_from_peers(member) {
+            None
+        } else if ghost {
+            self.ghost.filter(|ghost| usize::from(ghost.of) == of && ghost.reachable).map(|ghost| ghost.redis)
+        } else {
+            self.members[of].redis.filter(|_| of != member && !self.is_cut_from_peers(of))
+        }
+    }
+
+    fn resync(&mut self, storage: Storage, member: usize, source: Redis) {
+        if self.members[member].redis.is_some_and(|own| source.can_continue(&own)) {
+            self.resync_partially(member, &source);
+        } else {
+            self.resync_fully(storage, member, source);
+        }
+    }
+
+    /// `FAILOVER TO`: refused unless the target is linked.
+    pub fn fail_over(&mut self, member: usize, target: u8) {
+        let linked = self.members[usize::from(target)].redis.map_or(0, |redis| redis.link);
+        if let Some(redis) = &mut self.members[member].redis
+            && redis.role == Role::Primary
+            && redis.failover == Failover::No
+            && linked == redis.run
+        {
+            redis.failover = Failover::Waiting(target);
+        }
+    }
+
+    /// The target has everything: the primary becomes its replica, and offers it the role.
+    pub fn step_down(&self, member: usize) -> Option<Self> {
+        let own = self.members[member].redis?;
+        let Failover::Waiting(target) = own.failover else { return None };
+        let heir = self.members[usize::from(target)].redis.filter(|heir| heir.link == own.run)?;
+        self.source(usize::from(target), own.run)?;
+        if heir.offset != own.offset || self.is_cut_from_peers(member) {
+            return None;
+        }
+        let mut next = self.clone();
+        let redis = next.members[member].redis.as_mut()?;
+        (redis.role, redis.link) = (Role::ReplicaOf(target), 0);
+        redis.failover = Failover::InProgress(target);
+        Some(next)
+    }
+
+    /// The `TIMEOUT` while it waits for the target: as before.
+    pub fn give_up(&self, member: usize) -> Option<Self> {
+        let own = self.members[member].redis?;
+        let Failover::Waiting(_) = own.failover else { return None };
+        let mut next = self.clone();
+        next.members[member].redis.as_mut()?.failover = Failover::No;
+        Some(next)
+    }
+
+    /// `PSYNC … FAILOVER` to whoever has the target's name: a replica of the same history becomes the primary and is
+    /// followed; anybody else refuses, and the old primary goes on.
+    pub fn take_over(&self, storage: Storage, member: usize, ghost: bool) -> Option<Self> {
+        let own = self.members[member].redis?;
+        let Failover::InProgress(target) = own.failover else { return None };
+        let heir = self.answers_as(member, usize::from(target), ghost)?;
+        let mut next = self.clone();
+        if ghost || heir.role == Role::Primary || heir.replid != own.replid {
+            next.promote(member);
+            return Some(next);
+        }
+        next.promote(usize::from(target));
+        let heir = next.members[usize::from(target)].redis?;
+        next.members[member].redis.as_mut()?.failover = Failover::No;
+        next.resync(storage, member, heir);
+        Some(next)
+    }
+
+    /// `FAILOVER ABORT`; true if the server serves then.
+    pub fn abort(&mut self, member: usize) -> bool {
+        let Some(redis) = &mut self.members[member].redis else { return false };
+        match redis.failover {
+            Failover::InProgress(_) => self.promote(member),
+            _ => redis.failover = Failover::No,
+        }
+        self.members[member].redis.is_some_and(|redis| redis.role == Role::Primary)
+    }
+
+    /// `+CONTINUE`: the history changes at once, the data comes afterwards.
+    fn resync_partially(&mut self, member: usize, source: &Redis) {
+        let Some(own) = &mut self.members[member].redis else { return };
+        let renamed = own.replid != source.replid;
+        if renamed {
+            (own.replid2, own.second, own.replid) = (own.replid, own.offset + 1, source.replid);
+        }
+        own.link = source.run;
+        own.backlog = own.backlog.or(Some(own.offset));
+        let (run, data) = (own.run, own.data);
+        if renamed {
+            self.disconnect(run);
+        }
+        if data & !source.data != 0 {
+            self.violation = Some(Violation::Diverged);
+        }
+    }
+
+    fn resync_fully(&mut self, storage: Storage, member: usize, mut source: Redis) {
+        if source.backlog.is_none() {
+            // Its first replica: a new history, since no offset of the old one was counted.
+            let replid = self.fresh(Kind::Replid);
+            (source.replid, source.replid2, source.second) = (replid, 0, -1);
+            source.backlog = Some(source.offset);
+            for redis in self.processes_mut().filter(|redis| redis.run == source.run) {
+                *redis = source;
+            }
+        }
+        let acked = self.acked;
+        let copied = &mut self.members[member];
+        let Some(own) = &mut copied.redis else { return };
+        let lost = acked & own.data & !source.data;
+        let run = own.run;
+        *own = Redis {
+            run,
+            role: own.role,
+            failover: own.failover,
+            link: source.run,
+            replid: source.replid,
+            replid2: 0,
+            second: -1,
+            offset: source.offset,
+            backlog: Some(source.offset),
+            data: source.data,
+        };
+        if storage == Storage::Rdb {
+            // The copy that it received is its dump.rdb.
+            copied.disk = own.saved();
+        }
+        self.disconnect(run);
+        let gone = lost & !self.surviving();
+        if gone != 0 {
+            self.violation = Some(Violation::Lost { member: bits(member), lost: gone });
+        } else if lost != 0 && self.strict {
+            self.violation = Some(Violation::SetBack { member: bits(member), lost });
+        }
+    }
+
+    /// The next write of its primary's stream reaches a replica.
+    pub fn deliver(&self, member: usize) -> Option<Self> {
+        let own = self.members[member].redis.filter(|redis| redis.link != 0)?;
+        let source = self.source(member, own.link)?;
+        if source.offset <= own.offset {
+            return None;
+        }
+        let mut next = self.clone();
+        let redis = next.members[member].redis.as_mut()?;
+        let missing = source.data & !own.data;
+        redis.data |= missing & missing.wrapping_neg();
+        redis.offset += 1;
+        next.acknowledge();
+        Some(next)
+    }
+
+    /// The process at the other end of a link, if messages get through.
+    pub fn source(&self, member: usize, run: u8) -> Option<Redis> {
+        if self.is_cut_from_peers(member) {
+            return None;
+        }
+        let peers = self.members.iter().enumerate();
+        let peer = peers
+            .filter(|(ordinal, _)| !self.is_cut_from_peers(*ordinal))
+            .filter_map(|(_, peer)| peer.redis)
+            .find(|redis| redis.run == run);
+        peer.or_else(|| self.ghost.filter(|g| g.reachable && g.redis.run == run).map(|g| g.redis))
+    }
+
+    /// The end of a partition that lasted longer than `repl-timeout`.
+    pub fn time_out(&self, member: usize) -> Option<Self> {
+        let own = self.members[member].redis.filter(|redis| redis.link != 0)?;
+        if self.source(member, own.link).is_some() {
+            return None;
+        }
+        let mut next = self.clone();
+        next.members[member].redis.as_mut()?.link = 0;
+        Some(next)
+    }
+
+    /// A client writes to whoever serves.
+    pub fn write(&self, run: u8) -> Option<Self> {
+        if self.budget.writes == 0 {
+            return None;
+        }
+        let mut next = self.clone();
+        let write = 1 << next.next_write;
+        let redis = next.processes_mut().find(|redis| redis.run == run && redis.role == Role::Primary)?;
+        if redis.failover != Failover::No {
+            return None;
+        }
+        redis.data |= write;
+        if redis.backlog.is_some() {
+            redis.offset += 1;
+        }
+        next.next_write += 1;
+        next.budget.writes -= 1;
+        Some(next)
+    }
+
+    /// `WAIT 1` returns as soon as it may.
+    pub fn acknowledge(&mut self) {
+        let mut acked = self.acked;
+        for primary in self.processes().filter(|redis| redis.role == Role::Primary) {
+            for replica in
+                self.members.iter().filter_map(|member| member.redis).filter(|r| r.link == primary.run)
+            {
+                acked |= primary.data & replica.data;
+            }
+        }
+        self.acked = acked;
+    }
+
+    /// A process ends, and the kubelet may report that. What is left of it, the caller says.
+    pub fn end(&mut self, member: usize, disk: Disk, reported: bool) {
+        if let Some(redis) = self.members[member].redis.take() {
+            self.disconnect(redis.run);
+            if reported && let Some(slot) = self.ended.iter_mut().find(|slot| **slot == 0) {
+                *slot = redis.run;
+            }
+        }
+        self.members[member].disk = disk;
+    }
+
+    /// The ghost ends, unseen.
+    pub fn exorcise(&self) -> Option<Self> {
+        let Ghost { redis, .. } = self.ghost?;
+        let mut next = self.clone();
+        next.ghost = None;
+        next.disconnect(redis.run);
+        Some(next)
+    }
+}
+
+/// A member's ordinal as it is stored.
+pub fn bits(member: usize) -> u8 {
+    u8::try_from(member).expect("ordinals are small")
+}

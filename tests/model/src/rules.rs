@@ -1,0 +1,52 @@
+//! The shipped functions, and the ways to take one rule out of them for a regression: each alters what goes in or what
+//! comes out, so that the product needs no switch.
+
+use redis_operator::{
+    agent::decide::{PeerAnswer, Start, decide as start},
+    decide::{Decision, decide, elect, look::Look},
+    record::Record,
+};
+
+/// What decides. Every field is the shipped function unless a regression says otherwise.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    pub decide: fn(&Record, &Look) -> Decision,
+    pub elect: fn(&Record, &Look, &Look) -> Decision,
+    /// The start rule; the last argument is a pod's name out of a file that may be old.
+    pub start: fn(&str, &[PeerAnswer], bool, &str) -> StartAs,
+    /// An act reaches only the process that was looked at.
+    pub bound: bool,
+    /// Rule 1: a leader that acts on a server ends what a former one had begun there.
+    pub cut_former: bool,
+    /// The record is written with the version that was read as precondition.
+    pub preconditioned: bool,
+    /// Whether the process that served last has ended is proven, or taken for granted where its pod was replaced.
+    pub ends_are_witnessed: bool,
+    /// The end of any earlier process of a pod counts as the end of the one that served.
+    pub old_ends_count: bool,
+    /// Who counts as alive before the primary's offset was read must have answered in the look before that.
+    pub votes_need_two_looks: bool,
+    /// A leader whose lease is over sends nothing more; what it had sent still arrives.
+    pub mandate: bool,
+}
+
+/// How Redis starts; the shipped rule knows no third way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartAs {
+    By(Start),
+    Primary,
+}
+
+/// As shipped.
+pub const SHIPPED: Rules = Rules {
+    decide,
+    elect,
+    start: |own, asked, wait_over, _| StartAs::By(start(own, asked, wait_over)),
+    bound: true,
+    cut_former: true,
+    preconditioned: true,
+    ends_are_witnessed: true,
+    old_ends_count: false,
+    votes_need_two_looks: false,
+    mandate: true,
+};

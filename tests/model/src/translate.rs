@@ -1,0 +1,220 @@
+//! Between the model's numbers and the types that the shipped functions take and return.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use redis_operator::{
+    decide::{former::Former, look::Look, voters},
+    names::REDIS_PORT,
+    observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
+    record::{Record, Serving, SwitchTo},
+    redis::{
+        PARKED,
+        info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
+        probe::{Answer, ProbeFailure},
+    },
+    topology::topology,
+};
+
+use crate::{
+    redis::{Storage, bits},
+    state::{self, Closed, Earlier, Failover, Glimpse, Glimpses, Id, MOST, Rec, Role, Seen, View, sorted},
+};
+
+pub fn pod(member: usize) -> String {
+    format!("redis-{member}")
+}
+
+pub fn host(member: usize) -> String {
+    host_of(&pod(member))
+}
+
+fn host_of(pod: &str) -> String {
+    format!("{pod}.redis-headless.lab.svc.cluster.local")
+}
+
+/// The member that a pod or host name stands for.
+pub fn member(name: &str) -> usize {
+    let ordinal =
+        name.trim_start_matches("redis-").split('.').next().and_then(|ordinal| ordinal.parse().ok());
+    ordinal.expect("the model's names hold an ordinal")
+}
+
+fn id(name: &str) -> Id {
+    name[1..].parse().expect("the model's identities are numbers")
+}
+
+pub fn record(rec: &Rec) -> Record {
+    let members = (0..MOST).filter(|member| rec.is_member(*member)).map(pod).collect();
+    Record {
+        // Rules ask whether there was any decision, and nothing else of it.
+        epoch: i64::from(rec.primary.is_some()),
+        primary: rec.primary.map(|primary| pod(usize::from(primary))),
+        start_offset: i64::from(rec.start_offset),
+        closed: rec.closed.iter().map(|(replid, end)| (format!("h{replid}"), i64::from(end))).collect(),
+        seen_serving: rec.seen.map(|seen| Serving {
+            pod_uid: format!("u{}", seen.uid),
+            run_id: format!("r{}", seen.run),
+            replid: format!("h{}", seen.replid),
+            ..Serving::default()
+        }),
+        voters: rec.voters.iter().filter(|run| **run != 0).map(|run| format!("r{run}")).collect(),
+        switch_to: rec.switch_to.map(|switch| SwitchTo {
+            target: pod(usize::from(switch.target)),
+            replid: format!("h{}", switch.replid),
+        }),
+        ..Record::first(members, rec.sure)
+    }
+}
+
+pub fn rec(record: &Record) -> Rec {
+    let closed: &BTreeMap<String, i64> = &record.closed;
+    Rec {
+        primary: record.primary.as_deref().map(|primary| bits(member(primary))),
+        start_offset: small(record.start_offset),
+        members: record.members.iter().fold(0, |all, pod| all | 1 << member(pod)),
+        closed: Closed::from_entries(closed.iter().map(|(replid, end)| (id(replid), small(*end)))),
+        seen: record.seen_serving.as_ref().map(|seen| Seen {
+            uid: id(&seen.pod_uid),
+            run: id(&seen.run_id),
+            replid: id(&seen.replid),
+        }),
+        sure: record.sure,
+        voters: ids(&record.voters),
+        switch_to: record.switch_to.as_ref().map(|switch| state::SwitchTo {
+            target: bits(member(&switch.target)),
+            replid: id(&switch.replid),
+        }),
+    }
+}
+
+fn ids(runs: &BTreeSet<String>) -> [Id; 3] {
+    let mut ids = [0; 3];
+    for (slot, run) in ids.iter_mut().zip(runs) {
+        *slot = id(run);
+    }
+    sorted(ids)
+}
+
+/// What the operator remembers of a look at the serving primary.
+pub fn earlier(glimpse: &voters::Glimpse) -> Earlier {
+    Earlier { primary: id(&glimpse.primary), offset: small(glimpse.offset), alive: ids(&glimpse.alive) }
+}
+
+fn glimpse(earlier: &Earlier) -> voters::Glimpse {
+    let alive = earlier.alive.iter().filter(|run| **run != 0).map(|run| format!("r{run}"));
+    voters::Glimpse {
+        primary: format!("r{}", earlier.primary),
+        offset: i64::from(earlier.offset),
+        alive: alive.collect(),
+    }
+}
+
+fn small(number: i64) -> i8 {
+    i8::try_from(number).expect("offsets are small")
+}
+
+/// What one look adds up to, through the product's own `topology`. `ended`: the process that served last is proven dead.
+pub fn look(
+    storage: Storage,
+    record: &Record,
+    glimpses: &Glimpses,
+    ended: bool,
+    before: Option<&Earlier>,
+) -> Look {
+    let pods = glimpses.iter().enumerate().filter_map(|(member, glimpse)| {
+        let (uid, terminating, answer) = match glimpse {
+            Glimpse::NotYet => return None,
+            Glimpse::Silent { uid, terminating, refused: true } => {
+                (uid, terminating, Err(NoAnswer::Failed(ProbeFailure::Refused)))
+            }
+            Glimpse::Silent { uid, terminating, refused: false } => {
+                (uid, terminating, Err(NoAnswer::Failed(ProbeFailure::Timeout(Duration::from_secs(2)))))
+            }
+            Glimpse::Answer { uid, terminating, view } => {
+                (uid, terminating, Ok(answer(storage, member, view)))
+            }
+        };
+        Some(ObservedPod {
+            name: pod(member),
+            ordinal: i32::from(bits(member)),
+            uid: format!("u{uid}"),
+            node: String::new(),
+            ready: true,
+            terminating: *terminating,
+            revision: None,
+            label: RoleLabel::default(),
+            moved: false,
+            stuck: None,
+            answer,
+        })
+    });
+    let observed = Observed { pods: pods.collect() };
+    Look {
+        topology: topology(host_of, record, &observed),
+        observed,
+        former: if ended { Former::Ended } else { Former::default() },
+        before: before.map(glimpse),
+        // The patience of rule 4b ends at any time.
+        waited: true,
+        consent: None,
+    }
+}
+
+fn answer(storage: Storage, member: usize, view: &View) -> Answer {
+    let offset = i64::from(view.offset);
+    let upstream = |host: String, port| Upstream {
+        host,
+        port,
+        link_up: view.link_up,
+        last_io_seconds: if view.link_up { 1 } else { -1 },
+        sync_in_progress: false,
+        offset,
+    };
+    let line = |replica| ConnectedReplica {
+        host: host(replica),
+        port: REDIS_PORT,
+        state: "online".to_owned(),
+        offset,
+        lag_seconds: 0,
+    };
+    Answer {
+        info: Info {
+            server: Server {
+                flavour: Flavour::Redis,
+                version: "7.0.15".to_owned(),
+                run_id: format!("r{}", view.run),
+                uptime_seconds: 1,
+                time_micros: 0,
+            },
+            replication: Replication {
+                upstream: match view.role {
+                    Role::Primary => None,
+                    Role::Parked => Some(upstream(PARKED.0.to_owned(), PARKED.1)),
+                    Role::ReplicaOf(of) => Some(upstream(host(usize::from(of)), REDIS_PORT)),
+                },
+                replicas: (0..MOST).filter(|replica| view.replicas >> replica & 1 == 1).map(line).collect(),
+                failover_state: match view.failover {
+                    Failover::No => "no-failover",
+                    Failover::Waiting(_) => "waiting-for-sync",
+                    Failover::InProgress(_) => "failover-in-progress",
+                }
+                .to_owned(),
+                replid: format!("h{}", view.replid),
+                replid2: format!("h{}", view.replid2),
+                second_repl_offset: i64::from(view.second),
+                offset,
+                backlog_active: view.backlog,
+            },
+            persistence: Persistence {
+                loading: false,
+                async_loading: false,
+                aof_enabled: storage == Storage::Aof,
+            },
+            keys: Some(if view.empty { 0 } else { 1 }),
+        },
+        announced: host(member),
+    }
+}

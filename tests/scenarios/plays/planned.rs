@@ -1,0 +1,79 @@
+//! What people do to a running set without changing its spec.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use redis_operator::api::RedisReplicaSet;
+use serde_json::{Value, json};
+
+use crate::{
+    Failure,
+    lab::until,
+    stage::{LIMIT, Stage},
+};
+
+/// Asks for another primary.
+const SWITCHOVER_TO: &str = "replication.redis/switchover-to";
+
+/// There, and back.
+pub async fn switchover(stage: &Stage<'_>) -> Result<(), Failure> {
+    let target = stage.set.name.pod(1);
+    let ask = |target: Value| json!({"metadata": {"annotations": {SWITCHOVER_TO: target}}});
+    stage.disturb();
+    stage.set.patch(stage.lab, &ask(json!(target))).await?;
+    stage.settled(Some(&target)).await?;
+    stage.window();
+    stage.set.patch(stage.lab, &ask(Value::Null)).await?;
+    stage.serves(&stage.home()).await
+}
+
+/// A Pod is deleted as `kubectl delete pod` does it.
+pub async fn delete(stage: &Stage<'_>, pod: &str) -> Result<(), Failure> {
+    let before = stage.uid(pod)?;
+    let disturbed = stage.disturb();
+    stage.lab.api::<Pod>().delete(pod, &DeleteParams::default()).await?;
+    stage.replaced(disturbed, pod, &before).await
+}
+
+/// The primary's node is drained, all of it, and given back afterwards.
+pub async fn drain(stage: &Stage<'_>) -> Result<(), Failure> {
+    let primary = stage.set.primary()?;
+    let (before, node) = (stage.uid(&primary)?, stage.node(&primary)?);
+    let disturbed = stage.disturb();
+    let more = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s"];
+    let drained = stage.kubectl(&[&["drain", &node], &more[..]].concat()).await;
+    stage.kubectl(&["uncordon", &node]).await?;
+    drained?;
+    stage.replaced(disturbed, &primary, &before).await
+}
+
+/// The record goes; it is to be made again from what the servers say.
+pub async fn record_deleted(stage: &Stage<'_>) -> Result<(), Failure> {
+    let (api, name) = (stage.lab.api::<ConfigMap>(), stage.set.name.record());
+    let before = api.get(&name).await?.uid();
+    stage.disturb();
+    api.delete(&name, &DeleteParams::default()).await?;
+    until(LIMIT, "the record is there again", async || {
+        Ok(api.get_opt(&name).await?.is_some_and(|record| record.uid() != before))
+    })
+    .await
+}
+
+/// The resource is deleted and, once its Pods are gone, made again.
+pub async fn recreate(stage: &Stage<'_>) -> Result<(), Failure> {
+    let before = stage.uid(&stage.home())?;
+    let disturbed = stage.disturb();
+    stage.lab.api::<RedisReplicaSet>().delete(&stage.set.name.name, &DeleteParams::default()).await?;
+    let mine = ListParams::default().labels(&format!("app.kubernetes.io/instance={}", stage.set.name.name));
+    until(LIMIT, "the Pods are gone", async || {
+        Ok(stage.lab.api::<Pod>().list_metadata(&mine).await?.items.is_empty())
+    })
+    .await?;
+    // The status of a resource that is gone says nothing.
+    stage.begin_anew();
+    stage.set.apply(stage.lab, &stage.spec).await?;
+    stage.replaced(disturbed, &stage.home(), &before).await?;
+    stage.client.follow_service(stage.lab, &stage.set).await
+}

@@ -1,0 +1,227 @@
+//! The scenarios: what each is, on what it makes sense, and what must hold in it.
+
+use serde_json::{Value, json};
+
+use crate::{Failure, operators::Fate, plays, set::Storage, stage::Stage};
+
+/// Where a set keeps its data, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Kind {
+    /// Volumes, with a dump from time to time.
+    Rdb,
+    /// Volumes, with append-only files.
+    Aof,
+    /// The Pod itself.
+    Ephemeral,
+}
+
+impl Kind {
+    /// All of them, in the order in which they take turns.
+    pub const ALL: [Self; 3] = [Self::Rdb, Self::Ephemeral, Self::Aof];
+
+    /// In a word, for the table.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Rdb => "RDB",
+            Self::Aof => "AOF",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
+
+    fn spec(self, image: &str) -> Value {
+        match self {
+            Self::Rdb => Storage::Volumes.spec(image),
+            Self::Ephemeral => Storage::Ephemeral.spec(image),
+            Self::Aof => {
+                let mut spec = Storage::Volumes.spec(image);
+                merge(&mut spec, json!({"config": {"appendonly": "yes"}}));
+                spec
+            }
+        }
+    }
+}
+
+/// Adds fields to an object.
+fn merge(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
+}
+
+/// One scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Scenario {
+    Switchover,
+    DeletePrimary,
+    DeleteReplica,
+    Drain,
+    Roll,
+    StartConfig,
+    LiveConfig,
+    Image,
+    Scale,
+    KillPrimary,
+    TerminatePrimary,
+    OutOfMemory,
+    KillAll,
+    EmptyReplica,
+    EmptyPrimary,
+    NeverStarts,
+    RecordDeleted,
+    Recreate,
+}
+
+/// What may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing that was answered with OK.
+    Nothing,
+    /// Only what no replica acknowledged.
+    Unacknowledged,
+    /// Also what was written after the last dump: every process that had it was killed.
+    SinceDump,
+    /// Everything: no copy outlives the processes.
+    Everything,
+}
+
+/// What must hold, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What may be lost.
+    pub loss: Loss,
+    /// Median of the longest gaps between acknowledged writes.
+    pub longest_p50: Option<i64>,
+    /// 99th percentile of the longest gaps between acknowledged writes.
+    pub longest_p99: Option<i64>,
+    /// Sum of the gaps between acknowledged writes.
+    pub total: Option<i64>,
+}
+
+impl Scenario {
+    /// What happens, for the table.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Switchover => "switchover by annotation, and back",
+            Self::DeletePrimary => "primary's pod deleted",
+            Self::DeleteReplica => "replica's pod deleted",
+            Self::Drain => "primary's node drained",
+            Self::Roll => "rolling update",
+            Self::StartConfig => "directive that needs a start changed",
+            Self::LiveConfig => "directive changed live",
+            Self::Image => "image changed to a newer Redis",
+            Self::Scale => "3 → 5 → 2 → 3 pods",
+            Self::KillPrimary => "primary's process killed",
+            Self::TerminatePrimary => "primary's process ended by SIGTERM",
+            Self::OutOfMemory => "primary killed for its memory",
+            Self::KillAll => "all processes killed at once",
+            Self::EmptyReplica => "replica's files removed, process killed",
+            Self::EmptyPrimary => "primary's files removed, process killed",
+            Self::NeverStarts => "primary's pod can never start again",
+            Self::RecordDeleted => "ConfigMap of the record deleted",
+            Self::Recreate => "resource deleted and made again over its volumes",
+        }
+    }
+
+    /// On what it makes sense.
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            // There are no volumes to make it again over.
+            Self::Recreate => &[Kind::Rdb, Kind::Aof],
+            _ => &Kind::ALL,
+        }
+    }
+
+    /// Whether it can be done several times to one set.
+    pub fn repeats(self) -> bool {
+        // A set never goes back to an older Redis.
+        self != Self::Image
+    }
+
+    /// Whether the primary's return to its home is waited for too; it takes half a minute and more.
+    pub fn goes_home(self) -> bool {
+        matches!(self, Self::Switchover | Self::Roll | Self::KillPrimary)
+    }
+
+    /// The spec of the set that it happens to.
+    pub fn spec(self, kind: Kind, image: &str) -> Value {
+        let mut spec = kind.spec(image);
+        if self == Self::OutOfMemory {
+            merge(&mut spec, json!({"resources": {"limits": {"memory": "96Mi"}}}));
+        }
+        spec
+    }
+
+    /// What must hold.
+    pub fn limits(self, kind: Kind, fate: Fate) -> Limits {
+        let mut limits =
+            Limits { loss: Loss::Unacknowledged, longest_p50: None, longest_p99: None, total: None };
+        match self {
+            Self::Switchover | Self::DeletePrimary | Self::Drain => limits.longest_p99 = Some(500),
+            Self::Roll => limits.total = Some(1_000),
+            Self::KillPrimary => {
+                limits.longest_p50 = Some(2_000);
+                limits.longest_p99 = Some(4_000);
+            }
+            _ => {}
+        }
+        if fate != Fate::Left {
+            // Without an operator nobody moves the primary, and the next one has to wait for the Lease.
+            (limits.longest_p50, limits.longest_p99, limits.total) = (None, None, None);
+        }
+        limits.loss = match (self, kind) {
+            (Self::KillAll, Kind::Rdb) => Loss::SinceDump,
+            (Self::KillAll, Kind::Ephemeral) => Loss::Everything,
+            _ if self.is_planned() => Loss::Nothing,
+            _ => Loss::Unacknowledged,
+        };
+        limits
+    }
+
+    /// Whether a person asked for it, so that it must lose nothing at all.
+    fn is_planned(self) -> bool {
+        match self {
+            Self::Switchover
+            | Self::DeletePrimary
+            | Self::DeleteReplica
+            | Self::Drain
+            | Self::Roll
+            | Self::StartConfig
+            | Self::LiveConfig
+            | Self::Image
+            | Self::Scale
+            | Self::RecordDeleted
+            | Self::Recreate => true,
+            Self::KillPrimary
+            | Self::TerminatePrimary
+            | Self::OutOfMemory
+            | Self::KillAll
+            | Self::EmptyReplica
+            | Self::EmptyPrimary
+            | Self::NeverStarts => false,
+        }
+    }
+
+    /// Does it to a set that is settled, and waits until it has shown.
+    pub async fn play(self, stage: &Stage<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Switchover => plays::planned::switchover(stage).await,
+            Self::DeletePrimary => plays::planned::delete(stage, &stage.set.primary()?).await,
+            Self::DeleteReplica => plays::planned::delete(stage, &stage.set.replica()?).await,
+            Self::Drain => plays::planned::drain(stage).await,
+            Self::Roll => plays::change::roll(stage).await,
+            Self::StartConfig => plays::change::start_config(stage).await,
+            Self::LiveConfig => plays::change::live_config(stage).await,
+            Self::Image => plays::change::image(stage).await,
+            Self::Scale => plays::change::scale(stage).await,
+            Self::KillPrimary => plays::faults::end_primary(stage, "KILL").await,
+            Self::TerminatePrimary => plays::faults::end_primary(stage, "TERM").await,
+            Self::OutOfMemory => plays::faults::out_of_memory(stage).await,
+            Self::KillAll => plays::faults::kill_all(stage).await,
+            Self::EmptyReplica => plays::faults::empty(stage, &stage.set.replica()?).await,
+            Self::EmptyPrimary => plays::faults::empty(stage, &stage.set.primary()?).await,
+            Self::NeverStarts => plays::faults::never_starts(stage).await,
+            Self::RecordDeleted => plays::planned::record_deleted(stage).await,
+            Self::Recreate => plays::planned::recreate(stage).await,
+        }
+    }
+}
