@@ -18,6 +18,8 @@ mod operator;
 #[allow(dead_code, reason = "only its addresses are used here")]
 #[path = "support/redis_server.rs"]
 mod redis_server;
+#[path = "support/sets.rs"]
+mod sets;
 #[path = "operator/storage.rs"]
 mod storage;
 
@@ -25,7 +27,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::Path,
-    sync::{Once, OnceLock},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -33,7 +35,7 @@ use control_plane::{ControlPlane, Controllers, USERS};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{ConfigMap, Namespace, Pod, Secret, Service},
+        core::v1::{ConfigMap, Pod, Secret, Service},
         events::v1::Event,
         policy::v1::PodDisruptionBudget,
     },
@@ -43,28 +45,13 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    runtime::{conditions, wait},
 };
 use operator::{Kubelet, Operator, grant, until};
 use redis_operator::{api::RedisReplicaSet, crd};
 use serde_json::{Value, json};
+use sets::{apply, conditions_of, create_namespace, install_crd, rustls_provider};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn rustls_provider() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
-}
-
-async fn install_crd(client: &Client) {
-    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
-    let definition = crd::definition();
-    let name = definition.name_any();
-    let params = PatchParams::apply("test").force();
-    definitions.patch(&name, &params, &Patch::Apply(&definition)).await.unwrap();
-    let established = wait::await_condition(definitions, &name, conditions::is_crd_established());
-    tokio::time::timeout(PATIENCE, established).await.unwrap().unwrap();
-}
 
 /// The shared control plane with the definition, and a namespace in which this user is granted the operator's rights.
 async fn plane(namespace: &str, user: &str) -> (&'static ControlPlane, Client) {
@@ -85,24 +72,6 @@ fn controllers(plane: &'static ControlPlane) {
             "statefulset-controller,garbage-collector-controller,persistentvolumeclaim-protection-controller",
         )
     });
-}
-
-async fn create_namespace(client: &Client, name: &str) {
-    let object: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
-}
-
-async fn apply(sets: &Api<RedisReplicaSet>, name: &str, spec: Value) {
-    let manifest = json!({
-        "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "metadata": {"name": name}, "spec": spec,
-    });
-    sets.patch(name, &PatchParams::apply("user").force(), &Patch::Apply(&manifest)).await.unwrap();
-}
-
-/// `Ready=True`, or every condition as `type=status reason`.
-async fn conditions_of(sets: &Api<RedisReplicaSet>, name: &str) -> Vec<String> {
-    let status = sets.get(name).await.unwrap().status.unwrap_or_default();
-    status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
 }
 
 async fn wait_for(sets: &Api<RedisReplicaSet>, name: &str, condition: &str) {

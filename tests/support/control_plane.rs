@@ -26,10 +26,16 @@ const ADMIN: &str = "admin";
 pub const USERS: [&str; 6] =
     ["operator-a", "operator-b", "operator-c", "operator-d", "operator-e", "operator-f"];
 
-/// Who did what, without bodies, of those users alone: one line a request once it was answered.
+/// Who did what, without bodies: all that those users did, and of the others what may create or delete an object that
+/// a set consists of. One line a request once it was answered.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
   "rules": [{"level": "Metadata", "users": ["operator-a", "operator-b", "operator-c", "operator-d",
-                                         "operator-e", "operator-f"]}, {"level": "None"}]}"#;
+                                         "operator-e", "operator-f"]},
+    {"level": "Metadata", "verbs": ["create", "patch", "delete"], "resources": [
+      {"group": "", "resources": ["pods", "services", "configmaps", "secrets", "persistentvolumeclaims"]},
+      {"group": "apps", "resources": ["statefulsets"]},
+      {"group": "policy", "resources": ["poddisruptionbudgets"]}]},
+    {"level": "None"}]}"#;
 
 /// Runs the program after `$0` until standard input ends, which it does when the test process is gone in whatever
 /// way: nothing that a test starts outlives it.
@@ -140,11 +146,25 @@ impl ControlPlane {
         path
     }
 
-    /// The audit log so far: every answered request of [`USERS`].
+    /// A kubeconfig of this user for whatever stands in front of the API server at this URL.
+    pub fn kubeconfig_by_way_of(&self, server: &str, user: &str) -> PathBuf {
+        let name = server.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let path = self.directory.join(format!("{user}-{name}.kubeconfig"));
+        fs::write(&path, kubeconfig(server, user)).unwrap();
+        path
+    }
+
+    /// The audit log so far: every answered request of [`USERS`], and what else the policy names.
     pub fn audit(&self) -> Vec<serde_json::Value> {
+        self.audit_of("")
+    }
+
+    /// The part of the audit log whose lines contain this.
+    pub fn audit_of(&self, part: &str) -> Vec<serde_json::Value> {
         let log = fs::read_to_string(self.directory.join("audit.log")).unwrap_or_default();
         // The last line may be half written.
-        log.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let lines = log.split_inclusive('\n').filter(|line| line.contains(part));
+        lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Runs these controllers of Kubernetes until the value that is returned is dropped.
@@ -157,6 +177,9 @@ impl ControlPlane {
                 format!("--kubeconfig={}", self.kubeconfig(ADMIN).display()),
                 format!("--controllers={names}"),
                 "--leader-elect=false".into(),
+                // Many sets at once in one test must not wait for each other's turn.
+                "--kube-api-qps=500".into(),
+                "--kube-api-burst=1000".into(),
                 "--secure-port=0".into(),
             ],
         ))
@@ -182,7 +205,12 @@ impl ControlPlane {
 
     /// Configuration of a client of this control plane.
     pub async fn config(&self) -> Config {
-        let kubeconfig = Kubeconfig::read_from(self.kubeconfig(ADMIN)).unwrap();
+        self.config_of(ADMIN).await
+    }
+
+    /// Configuration of a client that acts as this user.
+    pub async fn config_of(&self, user: &str) -> Config {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig(user)).unwrap();
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
     }
 

@@ -10,7 +10,7 @@
 )]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -20,12 +20,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use redis_operator::{names::REDIS_PORT, redis::PARKED};
+use redis_operator::{
+    names::{PASSWORD_KEY, REDIS_PORT},
+    redis::PARKED,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -77,6 +80,11 @@ pub struct Operator {
 impl Operator {
     /// Starts one that serves the namespace, in which its Lease is too.
     pub fn start(plane: &ControlPlane, user: &str, namespace: &str, identity: &str) -> Self {
+        Self::start_with(&plane.kubeconfig(user), namespace, identity)
+    }
+
+    /// The same with any kubeconfig.
+    pub fn start_with(kubeconfig: &Path, namespace: &str, identity: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
@@ -84,7 +92,7 @@ impl Operator {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_redis-operator"), "run"])
             .env_clear()
-            .env("KUBECONFIG", plane.kubeconfig(user))
+            .env("KUBECONFIG", kubeconfig)
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("WATCH_NAMESPACE", namespace)
             .env("POD_NAMESPACE", namespace)
@@ -165,8 +173,15 @@ impl Drop for Operator {
     }
 }
 
+/// Gives the address that the pod's status shows for the one where its Redis listens, by the pod's name: another one
+/// where somebody stands in front of it.
+pub type Front = Box<dyn Fn(&str, Ipv4Addr) -> Ipv4Addr + Send>;
+
+/// An image with this in its name cannot be pulled.
+pub const NO_IMAGE: &str = "no-such-image";
+
 /// The pods of one set, run as the kubelets and the agent would: a redis-server for each, parked at first, that comes
-/// back in place when it ends. What is left out: images, probes, scheduling.
+/// back in place when it ends. What is left out: what images hold, probes, scheduling.
 pub struct Kubelet {
     shared: Arc<Mutex<Machines>>,
     task: tokio::task::JoinHandle<()>,
@@ -175,11 +190,15 @@ pub struct Kubelet {
 /// Where the processes run. `/etc/hosts` of their own stands in for the cluster's DNS.
 struct Machines {
     directory: TempDir,
-    password: String,
+    /// `None` while the Secret is not there: a container without what it mounts is not started.
+    password: Option<String>,
+    front: Front,
     /// Nothing is started any more.
     ended: bool,
     /// By UID of the pod.
     servers: BTreeMap<String, Server>,
+    /// UIDs of pods that cannot start.
+    stuck: BTreeSet<String>,
     /// Directory of the data, by UID of the pod.
     volumes: BTreeMap<String, String>,
 }
@@ -187,6 +206,9 @@ struct Machines {
 struct Server {
     pod: String,
     address: Ipv4Addr,
+    /// What the pod's status shows.
+    shown: Ipv4Addr,
+    password: String,
     child: Child,
     restarts: i32,
     /// It listens: the startup probe has passed.
@@ -194,22 +216,41 @@ struct Server {
 }
 
 impl Kubelet {
-    /// Runs the pods of this namespace.
+    /// Runs the pods of this namespace, all with this password.
     pub fn start(client: Client, namespace: &str, password: &str) -> Self {
+        Self::run(client, namespace, Some(password.to_owned()), Box::new(|_, address| address))
+    }
+
+    /// Runs the pods of the one set of this namespace with the password of its Secret, each behind a front.
+    pub fn start_behind(client: Client, namespace: &str, front: Front) -> Self {
+        Self::run(client, namespace, None, front)
+    }
+
+    fn run(client: Client, namespace: &str, password: Option<String>, front: Front) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
+        let secrets = password.is_none().then(|| Api::<Secret>::namespaced(client.clone(), namespace));
         let machines = Machines {
             directory,
-            password: password.to_owned(),
+            password,
+            front,
             ended: false,
             servers: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             volumes: BTreeMap::new(),
         };
         let shared = Arc::new(Mutex::new(machines));
         let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
         let pods = Api::<Pod>::namespaced(client, namespace);
-        let task = tokio::spawn(run(pods, claims, Arc::clone(&shared)));
+        let task = tokio::spawn(run(pods, claims, secrets, Arc::clone(&shared)));
         Self { shared, task }
+    }
+
+    /// Names of the pods whose Redis runs, in order.
+    pub fn pods(&self) -> Vec<String> {
+        let names: BTreeSet<String> =
+            self.shared.lock().unwrap().servers.values().map(|server| server.pod.clone()).collect();
+        names.into_iter().collect()
     }
 
     /// Kills the redis-server of a pod; it comes back like a restarted container.
@@ -219,6 +260,24 @@ impl Kubelet {
         server.child.kill().unwrap();
     }
 
+    /// A connection to the Redis of a pod.
+    pub fn client(&self, pod: &str) -> Result<redis::Connection, redis::RedisError> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let (address, password) = {
+            let machines = self.shared.lock().unwrap();
+            let server = machines.servers.values().find(|server| server.pod == pod);
+            let Some(server) = server else {
+                return Err((redis::ErrorKind::Io, "the pod does not run").into());
+            };
+            (server.address, server.password.clone())
+        };
+        let client = redis::Client::open(format!("redis://{address}:{REDIS_PORT}"))?;
+        let mut connection = client.get_connection_with_timeout(PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        redis::cmd("AUTH").arg(password).exec(&mut connection)?;
+        Ok(connection)
+    }
+
     /// One command to the Redis of a pod.
     pub fn command<T: redis::FromRedisValue>(
         &self,
@@ -226,18 +285,6 @@ impl Kubelet {
         words: &[&str],
     ) -> Result<T, redis::RedisError> {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.client(pod)?)
-    }
-
-    /// A connection to the Redis of a pod.
-    pub fn client(&self, pod: &str) -> Result<redis::Connection, redis::RedisError> {
-        let (address, password) = {
-            let machines = self.shared.lock().unwrap();
-            let server = machines.servers.values().find(|server| server.pod == pod).expect("the pod runs");
-            (server.address, machines.password.clone())
-        };
-        let mut client = redis::Client::open(format!("redis://{address}:{REDIS_PORT}"))?.get_connection()?;
-        redis::cmd("AUTH").arg(password).exec(&mut client)?;
-        Ok(client)
     }
 }
 
@@ -253,7 +300,12 @@ impl Drop for Kubelet {
     }
 }
 
-async fn run(pods: Api<Pod>, claims: Api<PersistentVolumeClaim>, machines: Arc<Mutex<Machines>>) {
+async fn run(
+    pods: Api<Pod>,
+    claims: Api<PersistentVolumeClaim>,
+    secrets: Option<Api<Secret>>,
+    machines: Arc<Mutex<Machines>>,
+) {
     loop {
         // The API server may be gone for a while: that is some tests' subject.
         if let Ok(list) = pods.list(&ListParams::default()).await {
@@ -268,6 +320,11 @@ async fn run(pods: Api<Pod>, claims: Api<PersistentVolumeClaim>, machines: Arc<M
                 });
                 let _: Result<Value, _> =
                     pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+            }
+            let new = machines.lock().unwrap().not_started(&list.items);
+            if let (Some(secrets), Some(pod)) = (&secrets, new) {
+                let password = password(secrets, &pod).await;
+                machines.lock().unwrap().password = password;
             }
             let unseen = machines.lock().unwrap().unseen(&list.items);
             for (uid, claim) in unseen {
@@ -291,7 +348,22 @@ async fn run(pods: Api<Pod>, claims: Api<PersistentVolumeClaim>, machines: Arc<M
     }
 }
 
+/// The password in the Secret that this pod mounts.
+async fn password(secrets: &Api<Secret>, pod: &str) -> Option<String> {
+    let name = format!("{}-auth", pod.rsplit_once('-')?.0);
+    let data = secrets.get_opt(&name).await.ok()??.data?;
+    String::from_utf8(data.get(PASSWORD_KEY)?.0.clone()).ok()
+}
+
 impl Machines {
+    /// A pod that is to be started now.
+    fn not_started(&self, pods: &[Pod]) -> Option<String> {
+        let is_new = |pod: &&Pod| {
+            pod.metadata.deletion_timestamp.is_none() && !self.servers.contains_key(&pod.uid().unwrap())
+        };
+        pods.iter().find(is_new).map(ResourceExt::name_any)
+    }
+
     /// Pods that were not seen before, each with the name that its claim has if there is one.
     fn unseen(&self, pods: &[Pod]) -> Vec<(String, String)> {
         pods.iter()
@@ -322,11 +394,20 @@ impl Machines {
             changed.push((server.pod.clone(), last));
             ended.push(server.pod);
         }
+        let terminating = |pod: &&Pod| pod.metadata.deletion_timestamp.is_some();
+        // Nothing of those runs.
+        ended.extend(
+            pods.iter()
+                .filter(terminating)
+                .filter(|pod| !gone.contains(&pod.uid().unwrap()))
+                .map(ResourceExt::name_any),
+        );
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let (name, uid) = (pod.name_any(), pod.uid().unwrap());
             if let Some(mut server) = self.servers.remove(&uid) {
                 if server.child.try_wait().unwrap().is_some() {
-                    server.child = self.spawn(&name, &uid, &pod.namespace().unwrap(), server.address);
+                    let (namespace, password) = (pod.namespace().unwrap(), server.password.clone());
+                    server.child = self.spawn(&name, &uid, &namespace, server.address, &password);
                     server.restarts += 1;
                     server.started = false;
                     changed.push((name, status(&server)));
@@ -337,16 +418,26 @@ impl Machines {
                 self.servers.insert(uid, server);
                 continue;
             }
+            let image = pod.spec.as_ref().and_then(|spec| spec.containers[0].image.as_deref());
+            if image.is_some_and(|image| image.contains(NO_IMAGE)) {
+                if self.stuck.insert(uid) {
+                    changed.push((name, waiting("ImagePullBackOff")));
+                }
+                continue;
+            }
+            let Some(password) = self.password.clone() else { continue };
             let address = free_address();
-            let child = self.spawn(&name, &uid, &pod.namespace().unwrap(), address);
-            let server = Server { pod: name.clone(), address, child, restarts: 0, started: false };
+            let child = self.spawn(&name, &uid, &pod.namespace().unwrap(), address, &password);
+            let shown = (self.front)(&name, address);
+            let server =
+                Server { pod: name.clone(), address, shown, password, child, restarts: 0, started: false };
             changed.push((name, status(&server)));
             self.servers.insert(uid, server);
         }
         (changed, ended)
     }
 
-    fn spawn(&self, pod: &str, uid: &str, namespace: &str, address: Ipv4Addr) -> Child {
+    fn spawn(&self, pod: &str, uid: &str, namespace: &str, address: Ipv4Addr, password: &str) -> Child {
         let set = pod.rsplit_once('-').unwrap().0;
         let name = format!("{pod}.{set}-headless.{namespace}.svc.cluster.local");
         let hosts = self.directory.path().join("hosts");
@@ -361,7 +452,7 @@ impl Machines {
 
         let volume = self.directory.path().join(&self.volumes[uid]);
         fs::create_dir_all(&volume).unwrap();
-        let (password, dir) = (&self.password, volume.display());
+        let dir = volume.display();
         let config = format!(
             "bind {address}\nport {REDIS_PORT}\nprotected-mode no\nreplica-announce-ip {name}\n\
              requirepass \"{password}\"\nmasterauth \"{password}\"\ndir {dir}\nlogfile {dir}/log\n\
@@ -371,7 +462,7 @@ impl Machines {
         let path: PathBuf = volume.join("redis.conf");
         fs::write(&path, config).unwrap();
         Command::new("unshare")
-            .args(["--map-root-user", "--mount", "--", "sh", "-c"])
+            .args(["--map-root-user", "--mount", "--", "setpriv", "--pdeathsig", "KILL", "--", "sh", "-c"])
             .arg(r#"mount --bind "$1" /etc/hosts && exec redis-server "$2""#)
             .arg("sh")
             .args([&hosts, &path])
@@ -383,7 +474,7 @@ impl Machines {
 }
 
 fn status(server: &Server) -> Value {
-    let address = server.address.to_string();
+    let address = server.shown.to_string();
     let started = server.started;
     let condition = |(type_, is): (&str, bool)| json!({"type": type_, "status": if is { "True" } else { "False" }, "lastTransitionTime": null});
     let conditions =
@@ -395,6 +486,20 @@ fn status(server: &Server) -> Value {
         "containerStatuses": [{
             "name": "redis", "ready": started, "started": started, "restartCount": server.restarts,
             "image": "", "imageID": "", "state": {"running": {"startedAt": null}},
+        }],
+    })
+}
+
+/// Status of a pod whose container cannot be started.
+fn waiting(reason: &str) -> Value {
+    let condition =
+        |type_: &str, status: &str| json!({"type": type_, "status": status, "lastTransitionTime": null});
+    json!({
+        "phase": "Pending",
+        "conditions": [condition("PodScheduled", "True"), condition("Ready", "False")],
+        "containerStatuses": [{
+            "name": "redis", "ready": false, "started": false, "restartCount": 0,
+            "image": "", "imageID": "", "state": {"waiting": {"reason": reason}},
         }],
     })
 }

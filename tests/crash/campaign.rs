@@ -1,0 +1,187 @@
+//! Every workload undisturbed, then with the operator killed at each of its calls.
+
+use std::{
+    fmt::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Condvar, Mutex},
+    time::Instant,
+};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    run::{Lab, Outcome},
+    trap::{Call, Target},
+    workload::Workload,
+};
+
+/// Runs at the same time: they wait more than they work.
+const AT_ONCE: usize = 8;
+
+/// A run need not make every call that the undisturbed one made (how often the status tells of progress goes by the
+/// clock): a call that was not made is waited for in this many runs.
+const TRIES: usize = 3;
+
+/// A planned kill and what came of it, or how the run broke off.
+struct Kill {
+    workload: Workload,
+    target: Target,
+    outcome: Result<Outcome, String>,
+}
+
+/// A workload's runs.
+struct Part {
+    workload: Workload,
+    undisturbed: Outcome,
+    kills: Vec<Kill>,
+}
+
+/// Runs the workloads undisturbed, then with the operator killed at each of the targets that `plan` takes from the calls
+/// of the undisturbed run, and fails on what is not as undisturbed.
+///
+/// To see one failure again: `CRASH_ONLY` holds the beginning of its line, or of several.
+pub fn campaign(workloads: &[Workload], plan: fn(Workload, &[Call]) -> Vec<Target>) {
+    let begun = Instant::now();
+    let only = std::env::var("CRASH_ONLY").unwrap_or_default();
+    let is_wanted = |line: &str| line.starts_with(&only) || only.starts_with(line);
+    let (lab, slots) = (runtime().block_on(Lab::start()), Slots::default());
+    let parts: Vec<Part> =
+        at_once(workloads.iter().copied().filter(|workload| is_wanted(&workload.to_string())), |workload| {
+            let undisturbed = slots.take(|| runtime().block_on(lab.run(workload, None, None)));
+            println!("{workload}: undisturbed, {} calls, {:.1?}", undisturbed.calls.len(), undisturbed.took);
+            assert!(undisturbed.wrong.is_empty(), "{workload}, undisturbed: {:#?}", undisturbed.wrong);
+            let mut targets = plan(workload, &undisturbed.calls);
+            targets.retain(|target| is_wanted(&format!("{workload}: {target}")));
+            let kills = at_once(targets, |target| {
+                // A step that fails is a result like others.
+                let run = || runtime().block_on(kill(&lab, workload, &target, &undisturbed));
+                let run = slots.take(|| catch_unwind(AssertUnwindSafe(run)));
+                let outcome = run.map_err(|panic| match panic.downcast::<String>() {
+                    Ok(text) => *text,
+                    Err(_) => "the run broke off".to_owned(),
+                });
+                let kill = Kill { workload, target, outcome };
+                println!("{}", kill.line());
+                kill
+            });
+            Part { workload, undisturbed, kills }
+        });
+
+    for part in &parts {
+        println!("{}", part.totals());
+    }
+    let kills: Vec<&Kill> = parts.iter().flat_map(|part| &part.kills).collect();
+    println!("{} runs in {:.0?}", kills.len(), begun.elapsed());
+    assert!(!kills.is_empty(), "CRASH_ONLY={only} names no call that was made");
+    let lines = |which: fn(&Kill) -> bool| -> Vec<String> {
+        kills.iter().filter(|kill| which(kill)).map(|kill| kill.line()).collect()
+    };
+    let wrong = lines(|kill| !kill.wrong().is_empty());
+    assert!(
+        wrong.is_empty(),
+        "{} of {} are not as undisturbed:\n{}",
+        wrong.len(),
+        kills.len(),
+        wrong.join("\n")
+    );
+    // Some calls are made by the clock; most are not.
+    let missed = lines(Kill::is_missed);
+    assert!(
+        missed.len() * 10 <= kills.len(),
+        "too many calls that only the undisturbed run made:\n{}",
+        missed.join("\n")
+    );
+}
+
+/// Does this with each, each in a thread of its own; the results come in the order of the jobs.
+fn at_once<T: Send, R: Send>(jobs: impl IntoIterator<Item = T>, act: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let act = &act;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(move || act(job))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an undisturbed run has failed")).collect()
+    })
+}
+
+/// Lets so many run at the same time.
+#[derive(Default)]
+struct Slots {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    fn take<T>(&self, act: impl FnOnce() -> T) -> T {
+        let taken = self.taken.lock().unwrap();
+        *self.freed.wait_while(taken, |taken| *taken == AT_ONCE).unwrap() += 1;
+        let result = act();
+        *self.taken.lock().unwrap() -= 1;
+        self.freed.notify_one();
+        result
+    }
+}
+
+/// Each run has its own: what it leaves running ends with it.
+fn runtime() -> Runtime {
+    // What stands in for the kubelets waits for processes in one of the threads.
+    Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap()
+}
+
+/// Runs until the call was made, a few times at most.
+async fn kill(lab: &Lab, workload: Workload, target: &Target, undisturbed: &Outcome) -> Outcome {
+    let mut tries = 1;
+    loop {
+        let outcome = lab.run(workload, Some(target.clone()), Some(&undisturbed.state)).await;
+        if outcome.killed || !outcome.wrong.is_empty() || tries == TRIES {
+            return outcome;
+        }
+        tries += 1;
+    }
+}
+
+impl Part {
+    fn totals(&self) -> String {
+        let count = |which: fn(&Kill) -> bool| self.kills.iter().filter(|kill| which(kill)).count();
+        let keys: usize =
+            self.kills.iter().filter_map(|kill| kill.outcome.as_ref().ok()).map(|outcome| outcome.keys).sum();
+        format!(
+            "{}: {} calls undisturbed; {} runs: {} killed, {} in which the call was not made, {} not as undisturbed; \
+             {keys} acknowledged keys",
+            self.workload,
+            self.undisturbed.calls.len(),
+            self.kills.len(),
+            count(|kill| kill.outcome.as_ref().is_ok_and(|outcome| outcome.killed)),
+            count(Kill::is_missed),
+            count(|kill| !kill.wrong().is_empty()),
+        )
+    }
+}
+
+impl Kill {
+    fn is_missed(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(|outcome| !outcome.killed)
+    }
+
+    fn wrong(&self) -> &[String] {
+        match &self.outcome {
+            Ok(outcome) => &outcome.wrong,
+            Err(broke_off) => std::slice::from_ref(broke_off),
+        }
+    }
+
+    fn line(&self) -> String {
+        const SHOWN: usize = 12;
+        let wrong = self.wrong();
+        let mut text: String = wrong.iter().take(SHOWN).map(|part| format!("\n  {part}")).collect();
+        if wrong.len() > SHOWN {
+            let _ = write!(text, "\n  and {} more", wrong.len() - SHOWN);
+        }
+        if let (Ok(outcome), []) = (&self.outcome, wrong) {
+            text = if outcome.killed {
+                format!("as undisturbed, {:.1?}", outcome.took)
+            } else {
+                "the call was not made".to_owned()
+            };
+        }
+        format!("{}: {}: {text}", self.workload, self.target)
+    }
+}

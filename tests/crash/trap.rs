@@ -1,0 +1,177 @@
+//! Counts the calls by which the operator changes something, and kills it at a chosen one.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use crate::operator::Operator;
+
+/// When, in the course of a call, the operator is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// The call never reaches the server.
+    Before,
+    /// The call took effect, and the operator never learns of it.
+    Unanswered,
+    /// The operator has the answer, and no time to do anything with it.
+    Answered,
+}
+
+/// All of them.
+pub const MOMENTS: [Moment; 3] = [Moment::Before, Moment::Unanswered, Moment::Answered];
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Before => "before",
+            Self::Unanswered => "before the answer of",
+            Self::Answered => "after",
+        })
+    }
+}
+
+/// One call: what it says, and the how-manieth of its kind it is, from 1. Two runs need not make the same calls in the
+/// same order, so a number alone would mean another call each time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// `PATCH services/redis-headless`, `redis-0 REPLICAOF NO ONE`.
+    pub what: String,
+    /// 1 for the first.
+    pub occurrence: usize,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{}", self.what, self.occurrence)
+    }
+}
+
+/// Where the operator is to be killed.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The call.
+    pub call: Call,
+    /// The moment.
+    pub moment: Moment,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "killed {} {}", self.moment, self.call)
+    }
+}
+
+/// The operator's processes of one run, one at a time, and what they did.
+pub struct Trap {
+    kubeconfig: PathBuf,
+    namespace: String,
+    state: Mutex<State>,
+    sprung: Notify,
+}
+
+struct State {
+    /// The last one is the one that runs. The others' logs may be wanted.
+    operators: Vec<Operator>,
+    /// Calls count from now on.
+    armed: bool,
+    target: Option<Target>,
+    seen: BTreeMap<String, usize>,
+    calls: Vec<Call>,
+    last_call: Instant,
+}
+
+impl Trap {
+    /// Starts the operator with this kubeconfig in this namespace.
+    pub fn start(kubeconfig: PathBuf, namespace: &str) -> Self {
+        let state = State {
+            operators: vec![Operator::start_with(&kubeconfig, namespace, "operator")],
+            armed: false,
+            target: None,
+            seen: BTreeMap::new(),
+            calls: Vec::new(),
+            last_call: Instant::now(),
+        };
+        Self { kubeconfig, namespace: namespace.to_owned(), state: Mutex::new(state), sprung: Notify::new() }
+    }
+
+    /// Counts calls from now on; kills at the target, if there is one.
+    pub fn arm(&self, target: Option<Target>) {
+        let mut state = self.state();
+        (state.armed, state.target, state.last_call) = (true, target, Instant::now());
+    }
+
+    /// Counts a call that is about to be made. `Some`: the operator is to be killed at this one, at this moment.
+    pub fn meets(&self, what: String) -> Option<Moment> {
+        let mut state = self.state();
+        state.last_call = Instant::now();
+        if !state.armed {
+            return None;
+        }
+        let occurrence = state.seen.entry(what.clone()).or_default();
+        *occurrence += 1;
+        let call = Call { what, occurrence: *occurrence };
+        let moment = state.target.as_ref().filter(|target| target.call == call).map(|target| target.moment);
+        state.calls.push(call);
+        moment
+    }
+
+    /// Kills the operator; returns when its process is gone.
+    pub fn spring(&self) {
+        let mut state = self.state();
+        state.target = None;
+        state.operators.last_mut().unwrap().kill();
+        self.sprung.notify_one();
+    }
+
+    /// The same in a moment, when the answer that was just handed over has reached the operator.
+    pub fn spring_soon(self: &std::sync::Arc<Self>) {
+        let trap = std::sync::Arc::clone(self);
+        tokio::spawn(async move {
+            // Nobody says when it has: what comes of it is another call, which is another target.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            trap.spring();
+        });
+    }
+
+    /// Starts another operator each time that one was killed, under the same name, as the kubelet does.
+    pub async fn restart(&self) {
+        loop {
+            self.sprung.notified().await;
+            let next = Operator::start_with(&self.kubeconfig, &self.namespace, "operator");
+            let mut state = self.state();
+            state.operators.push(next);
+            state.last_call = Instant::now();
+        }
+    }
+
+    /// The calls since it was armed.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// How many times the operator was restarted.
+    pub fn restarts(&self) -> usize {
+        self.state().operators.len() - 1
+    }
+
+    /// Whether nothing was changed, and nobody restarted, for this long.
+    pub fn quiet_for(&self, time: Duration) -> bool {
+        self.state().last_call.elapsed() >= time
+    }
+
+    /// What all the operators wrote.
+    pub fn log(&self) -> String {
+        let logs: Vec<String> = self.state().operators.iter().map(Operator::log).collect();
+        logs.join("--- killed, and started again ---\n")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
