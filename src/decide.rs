@@ -134,8 +134,13 @@ pub fn decide(record: &Record, look: &Look) -> Decision {
 fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
     let Some(own) = look.process(&primary.pod) else { return Decision::Rest };
     let now_serving = serving(&own, record);
-    // The history is noted anew when it changes: a primary gets another one when its first replica links.
-    if record.seen_serving.as_ref() != Some(&now_serving) {
+    // The history is noted anew when it changes: a primary gets another one when its first replica links. Until then it
+    // has no backlog, nobody can share its history, and the new name that a promotion gave it is not worth a write.
+    let known = record.seen_serving.as_ref().is_some_and(|seen| {
+        let is_named = seen.replid == now_serving.replid || !own.answer.info.replication.backlog_active;
+        record.sure && is_named && Serving { replid: seen.replid.clone(), ..now_serving.clone() } == *seen
+    });
+    if !known {
         let same_process = record.seen_serving.as_ref().is_none_or(|seen| seen.run_id == now_serving.run_id);
         // Seen for the first time after our own promotion, or a process that somebody else promoted by hand.
         // The second must not become everybody's source of truth over newer data.

@@ -502,6 +502,9 @@ fn a_changed_history_of_the_same_process_is_noted() {
     for pod in ["redis-0", "redis-1", "redis-2"] {
         change(&mut answers, pod, |a| a.info.replication.replid = NEW.into());
     }
+    // Nobody has linked to it since it began this history.
+    assert_eq!(decide(&record(), &look(&record(), answers.clone())), Decision::Rest);
+    change(&mut answers, "redis-0", |a| a.info.replication.backlog_active = true);
     match decide(&record(), &look(&record(), answers)) {
         Decision::Note(noted) => assert_eq!(noted.seen_serving.unwrap().replid, NEW),
         other => panic!("{other:?}"),
