@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
@@ -70,8 +71,17 @@ const STALE_NAMES: Duration = Duration::from_secs(35);
 ///
 /// A primary that hands over dials its successor by name, with all writes paused and no time-out. An old answer of the
 /// cluster's DNS leads it to a dead address, which it tries for `repl-timeout`, 60 s (experiment E4).
-#[derive(Debug, Default)]
-pub struct Addresses(Mutex<HashMap<ObjectRef<Pod>, Address>>);
+#[derive(Debug)]
+pub struct Addresses {
+    since: Instant,
+    known: Mutex<HashMap<ObjectRef<Pod>, Address>>,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self { since: Instant::now(), known: Mutex::default() }
+    }
+}
 
 /// The address of a name, and when it replaced another.
 #[derive(Debug)]
@@ -81,16 +91,22 @@ struct Address {
 }
 
 impl Addresses {
-    /// Whether the name of this pod may still be resolved to a former address.
-    pub fn moved_lately(&self, pod: &Pod) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether the name of this pod may still be resolved to a former address. What was before this process began is not
+    /// known: until everything of that time is forgotten, a new pod counts as one that moved.
+    pub fn moved_lately(&self, pod: &Pod, now: Timestamp) -> bool {
+        let made = pod.creation_timestamp().map(|time| now.duration_since(time.0));
+        let is_new = made.is_none_or(|age| age.unsigned_abs() < STALE_NAMES);
+        if self.since.elapsed() < STALE_NAMES && is_new {
+            return true;
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = known.get(&ObjectRef::from_obj(pod)).and_then(|known| known.moved);
         moved.is_some_and(|moved| moved.elapsed() < STALE_NAMES)
     }
 
     fn see(&self, pod: &Pod) {
         let Some(address) = pod.status.as_ref().and_then(|s| s.pod_ip.clone()) else { return };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Names of sets that are gone are of no use to anybody.
         if known.len() >= REMEMBERED {
             known.clear();
@@ -190,15 +206,20 @@ mod tests {
     fn a_name_that_led_elsewhere_is_remembered_for_a_while() {
         let mut pod = pod(false, &json!({"running": {}}));
         pod.metadata.name = Some("redis-0".into());
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        pod.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         let addresses = Addresses::default();
         let mut seen = |address: &str| {
             pod.status.as_mut().unwrap().pod_ip = Some(address.into());
             addresses.see(&pod);
-            addresses.moved_lately(&pod)
+            addresses.moved_lately(&pod, now)
         };
         assert!(!seen("10.0.0.1"), "its first address");
         assert!(!seen("10.0.0.1"));
         assert!(seen("10.0.0.2"));
         assert!(seen("10.0.0.2"), "still");
+        // A process that has just begun cannot know what a new pod replaced.
+        pod.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:30Z")).unwrap();
+        assert!(Addresses::default().moved_lately(&pod, now));
     }
 }

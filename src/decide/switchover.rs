@@ -81,6 +81,10 @@ pub fn wish(
             pod.ordinal < wanted && pod.revision.as_ref() == Some(revision)
         });
     }
+    // A pod was just told to go; this look does not show it yet.
+    if matches!(roll, Roll::Replace { .. }) {
+        return Wish::Stay;
+    }
     let Some(home) = home.filter(|home| home.pod != primary) else { return Wish::Stay };
     let target = home.pod.clone();
     let Some(pod) = look.observed.pods.iter().find(|pod| pod.name == target && pod.ordinal < wanted) else {

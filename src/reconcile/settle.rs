@@ -206,7 +206,7 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     pass.connections = connections;
     for pod in &mut observed.pods {
         let name = ObjectRef::new(&pod.name).within(&plan.set.namespace);
-        pod.moved = ctx.pods.get(&name).is_some_and(|pod| ctx.addresses.moved_lately(&pod));
+        pod.moved = ctx.pods.get(&name).is_some_and(|pod| ctx.addresses.moved_lately(&pod, now));
     }
     ctx.metrics.count_probes(&observed);
     let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
