@@ -247,7 +247,7 @@ mod tests {
         api::RedisReplicaSet,
         desired::{Stage, desired},
         fake_api::{FakeApi, Sent},
-        observed::{NoAnswer, ObservedPod, RoleLabel},
+        observed::ObservedPod,
         plan::plan,
         settings::Settings,
     };
@@ -297,19 +297,7 @@ mod tests {
 
     impl Case {
         fn new(size: &str, epoch: i64) -> Self {
-            let pod = |ordinal: i32| ObservedPod {
-                name: format!("redis-{ordinal}"),
-                ordinal,
-                uid: format!("uid-{ordinal}"),
-                node: String::new(),
-                ready: true,
-                terminating: false,
-                revision: None,
-                stuck: None,
-                moved: false,
-                label: RoleLabel::default(),
-                answer: Err(NoAnswer::NotStarted),
-            };
+            let pod = |ordinal: i32| ObservedPod::running(ordinal);
             let mut look = Look::default();
             look.observed.pods = vec![pod(0), pod(1)];
             let members = vec!["redis-0".to_owned(), "redis-1".to_owned()];

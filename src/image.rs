@@ -146,7 +146,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         api::status::InstanceState,
-        observed::{ObservedPod, RoleLabel},
+        observed::ObservedPod,
         redis::{
             info::{Info, Persistence, Replication},
             probe::Answer,
@@ -186,17 +186,9 @@ pub(crate) mod tests {
         for ((version, state, revision), ordinal) in pods.iter().zip(0..) {
             let name = format!("redis-{ordinal}");
             look.observed.pods.push(ObservedPod {
-                name: name.clone(),
-                ordinal,
-                uid: format!("uid-{ordinal}"),
-                node: String::new(),
-                ready: true,
-                terminating: false,
-                moved: false,
-                label: RoleLabel::default(),
                 revision: Some((*revision).to_owned()),
-                stuck: None,
                 answer: Ok(answer(version)),
+                ..ObservedPod::running(ordinal)
             });
             look.topology.instances.push(Verdict {
                 pod: name,

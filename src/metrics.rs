@@ -269,7 +269,7 @@ mod tests {
     use super::*;
     use crate::{
         api::status::{InstanceStatus, Primary},
-        observed::{ObservedPod, RoleLabel},
+        observed::ObservedPod,
         redis::{
             info::{Flavour, Info, Persistence, Replication, Server},
             probe::Answer,
@@ -308,19 +308,10 @@ mod tests {
     }
 
     fn look(answers: Vec<Result<Answer, NoAnswer>>) -> Look {
-        let pods = answers.into_iter().zip(0..).map(|(answer, ordinal)| ObservedPod {
-            name: set().pod(ordinal),
-            ordinal,
-            uid: String::new(),
-            node: String::new(),
-            ready: true,
-            terminating: false,
-            revision: None,
-            stuck: None,
-            moved: false,
-            label: RoleLabel::default(),
-            answer,
-        });
+        let pods = answers
+            .into_iter()
+            .zip(0..)
+            .map(|(answer, ordinal)| ObservedPod { answer, ..ObservedPod::running(ordinal) });
         Look { observed: Observed { pods: pods.collect() }, topology: Topology::default(), ..Look::default() }
     }
 

@@ -85,3 +85,23 @@ pub enum NoAnswer {
     /// It was asked and failed.
     Failed(ProbeFailure),
 }
+
+#[cfg(test)]
+impl ObservedPod {
+    /// The running pod `redis-<ordinal>` of a set, whose Redis was not asked; each test changes what it is about.
+    pub fn running(ordinal: i32) -> Self {
+        Self {
+            name: format!("redis-{ordinal}"),
+            ordinal,
+            uid: format!("uid-{ordinal}"),
+            node: String::new(),
+            ready: true,
+            moved: false,
+            terminating: false,
+            revision: None,
+            stuck: None,
+            label: RoleLabel::default(),
+            answer: Err(NoAnswer::NotStarted),
+        }
+    }
+}

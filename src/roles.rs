@@ -181,17 +181,11 @@ mod tests {
         for ((role, state), ordinal) in pods.iter().zip(0..) {
             let silent = matches!(state, Unreachable | InstanceState::Pending);
             look.observed.pods.push(ObservedPod {
-                name: format!("redis-{ordinal}"),
-                ordinal,
-                uid: format!("uid-{ordinal}"),
-                node: String::new(),
                 ready: !silent,
                 terminating: *state == Terminating,
-                revision: None,
-                stuck: None,
-                moved: false,
                 label: RoleLabel { role: *role, ..RoleLabel::default() },
                 answer: if silent { Err(NoAnswer::NotStarted) } else { Ok(an_answer()) },
+                ..ObservedPod::running(ordinal)
             });
             look.topology.instances.push(Verdict {
                 pod: format!("redis-{ordinal}"),

@@ -120,7 +120,6 @@ mod tests {
     use super::*;
     use crate::{
         api::status::InstanceState::{InSync, LinkDown, Pending, Primary},
-        observed::{NoAnswer, RoleLabel},
         topology::Verdict,
     };
 
@@ -141,17 +140,8 @@ mod tests {
         let mut look = Look::default();
         for ((state, revision), ordinal) in pods.iter().zip(0..) {
             look.observed.pods.push(ObservedPod {
-                name: set().pod(ordinal),
-                ordinal,
-                uid: format!("uid-{ordinal}"),
-                node: String::new(),
-                ready: true,
-                terminating: false,
                 revision: Some((*revision).to_owned()),
-                stuck: None,
-                moved: false,
-                label: RoleLabel::default(),
-                answer: Err(NoAnswer::NotStarted),
+                ..ObservedPod::running(ordinal)
             });
             look.topology.instances.push(Verdict {
                 pod: set().pod(ordinal),

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         api::status::InstanceState::{self, InSync, LinkDown, Parked, Primary, Unreachable},
-        observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
+        observed::{Observed, ObservedPod},
         record::Serving,
         topology::Topology,
     };
@@ -92,19 +92,7 @@ mod tests {
 
     /// A look in which the pods were in these states; only a `Primary` serves.
     fn look(states: &[(i32, InstanceState)]) -> Look {
-        let pod = |ordinal: i32| ObservedPod {
-            name: set().pod(ordinal),
-            ordinal,
-            uid: format!("uid-{ordinal}"),
-            node: String::new(),
-            ready: true,
-            terminating: false,
-            revision: None,
-            stuck: None,
-            moved: false,
-            label: RoleLabel::default(),
-            answer: Err(NoAnswer::NotStarted),
-        };
+        let pod = |ordinal: i32| ObservedPod::running(ordinal);
         let verdict = |(ordinal, state): &(i32, InstanceState)| Verdict {
             pod: set().pod(*ordinal),
             ordinal: *ordinal,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{look::Look, *};
 use crate::{
     decide::former::Former,
-    observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
+    observed::{NoAnswer, Observed, ObservedPod},
     redis::{
         PARKED,
         info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
@@ -74,17 +74,9 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
     let pods = answers
         .into_iter()
         .map(|(pod, answer)| ObservedPod {
-            name: pod.into(),
-            ordinal: pod.rsplit('-').next().unwrap().parse().unwrap(),
             uid: format!("uid-{pod}"),
-            node: String::new(),
-            ready: true,
-            terminating: false,
-            revision: None,
-            stuck: None,
-            moved: false,
-            label: RoleLabel::default(),
             answer: answer.ok_or(NoAnswer::Failed(ProbeFailure::Refused)),
+            ..ObservedPod::running(pod.rsplit('-').next().unwrap().parse().unwrap())
         })
         .collect();
     let observed = Observed { pods };

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::{
         api::status::{self, InstanceStatus},
-        observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
+        observed::{Observed, ObservedPod},
         topology::{Topology, Verdict},
     };
     use InstanceState::{LinkDown, Parked, Syncing};
@@ -95,17 +95,9 @@ mod tests {
     /// A look at two pods: a good primary, and one in this state.
     fn look(state: InstanceState, ready: bool, terminating: bool) -> Look {
         let pod = |ordinal: i32, ready, terminating| ObservedPod {
-            name: format!("redis-{ordinal}"),
-            ordinal,
-            uid: format!("uid-{ordinal}"),
-            node: String::new(),
             ready,
             terminating,
-            revision: None,
-            stuck: None,
-            moved: false,
-            label: RoleLabel::default(),
-            answer: Err(NoAnswer::NotStarted),
+            ..ObservedPod::running(ordinal)
         };
         let verdict = |ordinal: i32, state| Verdict {
             pod: format!("redis-{ordinal}"),
