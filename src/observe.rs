@@ -7,9 +7,10 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::{ResourceExt, runtime::reflector::Store};
+use kube::ResourceExt;
 
 use crate::{
+    context::Context,
     desired::labels,
     lease::Mandate,
     names::{REDIS_CONTAINER, REDIS_PORT, SetName},
@@ -51,13 +52,13 @@ impl Connections {
 
 /// Looks at all pods of a set.
 pub async fn observe(
-    pods: &Store<Pod>,
+    ctx: &Context,
     plan: &Plan,
     password: Option<&Password>,
-    mandate: &Mandate,
     now: Timestamp,
 ) -> (Observed, Connections) {
-    let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = pods
+    let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = ctx
+        .pods
         .state()
         .into_iter()
         .filter(|pod| belongs(pod, &plan.set))
@@ -83,13 +84,14 @@ pub async fn observe(
     .await;
 
     let mut observed = Observed::default();
-    let mut connections = Connections { open: BTreeMap::new(), mandate: mandate.clone() };
+    let mut connections = Connections { open: BTreeMap::new(), mandate: ctx.mandate.clone() };
     for (ordinal, pod, answer) in asked {
         let answer = answer.map(|(answer, connection)| {
             connections.open.insert(pod.name_any(), connection);
             answer
         });
-        observed.pods.push(observed_pod(ordinal, &pod, answer, now));
+        let moved = ctx.addresses.moved_lately(&pod, now);
+        observed.pods.push(observed_pod(ordinal, &pod, moved, answer, now));
     }
     (observed, connections)
 }
@@ -121,7 +123,13 @@ fn not_started(pod: &Pod, failure: &ProbeFailure) -> Option<NoAnswer> {
     (!running || !listened && *failure == ProbeFailure::Refused).then_some(NoAnswer::NotStarted)
 }
 
-fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>, now: Timestamp) -> ObservedPod {
+fn observed_pod(
+    ordinal: i32,
+    pod: &Pod,
+    moved: bool,
+    answer: Result<Answer, NoAnswer>,
+    now: Timestamp,
+) -> ObservedPod {
     let status = pod.status.as_ref();
     ObservedPod {
         name: pod.name_any(),
@@ -131,7 +139,7 @@ fn observed_pod(ordinal: i32, pod: &Pod, answer: Result<Answer, NoAnswer>, now: 
         ready: status
             .and_then(|s| s.conditions.as_ref())
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
-        moved: false,
+        moved,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         stuck: stuck(pod, now),

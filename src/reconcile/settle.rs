@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::ResourceExt;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -201,13 +201,8 @@ fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
 
 /// Asks every server, and gathers what else there is to know at this moment.
 async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Look {
-    let (mut observed, connections) =
-        observe(&ctx.pods, plan, pass.password.as_ref(), &ctx.mandate, now).await;
+    let (observed, connections) = observe(ctx, plan, pass.password.as_ref(), now).await;
     pass.connections = connections;
-    for pod in &mut observed.pods {
-        let name = ObjectRef::new(&pod.name).within(&plan.set.namespace);
-        pod.moved = ctx.pods.get(&name).is_some_and(|pod| ctx.addresses.moved_lately(&pod, now));
-    }
     ctx.metrics.count_probes(&observed);
     let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
     let topology = topology(host_of, record, &observed);
