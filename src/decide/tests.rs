@@ -6,6 +6,7 @@ use super::{look::Look, *};
 use crate::{
     decide::former::Former,
     observed::{NoAnswer, Observed, ObservedPod},
+    record::SwitchTo,
     redis::{
         PARKED,
         info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
@@ -98,6 +99,17 @@ fn record() -> Record {
         }),
         ..Record::first(Vec::new(), true)
     }
+}
+
+/// With a switchover to redis-1 under way.
+fn opened(record: Record) -> Record {
+    let process = Serving {
+        pod_uid: "uid-redis-1".into(),
+        run_id: "run-redis-1".into(),
+        replid: OLD.into(),
+        ..Serving::default()
+    };
+    Record { switch_to: Some(SwitchTo { target: "redis-1".into(), replid: OLD.into(), process }), ..record }
 }
 
 fn healthy() -> Vec<(&'static str, Option<Answer>)> {

@@ -23,7 +23,7 @@ use crate::{
     error::{StageError, chain},
     observe::{Connections, belongs, last_end, observe},
     plan::Plan,
-    record::Record,
+    record::{Record, Serving},
     roles,
     store::{self, Stored},
     topology::{Verdict, topology},
@@ -193,7 +193,7 @@ fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
     let pod = look.observed.pods.iter().find(|pod| pod.name == target);
     match (primary, pod) {
         (Some(primary), Some(pod)) if switchover::can_take_over(look, pod) => {
-            switchover::begin(&primary, target, record)
+            look.member(target).map_or(Decision::Rest, |target| switchover::begin(&primary, &target, record))
         }
         _ => Decision::Rest,
     }
@@ -207,11 +207,19 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
     let topology = topology(host_of, record, &observed);
     let nobody_serves = topology.serving().is_empty();
-    let former = if nobody_serves { former_process(ctx, plan, record, now).await } else { Former::default() };
+    let former = match (&record.seen_serving, &record.primary) {
+        (Some(serving), Some(primary)) if nobody_serves => ended(ctx, plan, serving, primary, now).await,
+        _ => Former::default(),
+    };
+    let target = match &record.switch_to {
+        Some(switch) => ended(ctx, plan, &switch.process, &switch.target, now).await,
+        None => Former::default(),
+    };
     let look = Look {
         observed,
         topology,
         former,
+        target,
         before: None,
         waited: ctx.memory.nobody_serves_for(&plan.set, nobody_serves) >= RETURN_PATIENCE,
         consent: plan.consent.clone(),
@@ -228,14 +236,13 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     look
 }
 
-/// What is known of the process that served last.
-async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
-    let Some(serving) = &record.seen_serving else { return Former::default() };
+/// What is known of a process whose pod had this name.
+async fn ended(ctx: &Context, plan: &Plan, serving: &Serving, name: &str, now: Timestamp) -> Former {
     let pods = ctx.pods.state();
     let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
     let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));
     let end_seen = ctx.ended.contains(&serving.pod_uid);
-    let namesake = of_set().find(|pod| pod.metadata.name == record.primary);
+    let namesake = of_set().find(|pod| pod.metadata.name.as_deref() == Some(name));
     let node = if same.is_some() || end_seen {
         NodeState::Unknown("not asked".to_owned())
     } else {

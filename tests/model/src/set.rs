@@ -1,6 +1,6 @@
 //! A set under faults as a [`Model`]: what begins, what may happen, what must hold.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, fmt};
 
 use crate::{
     environment::{Faults, Step},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How a run begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Begin {
     /// The first member serves, the others follow it, all have one confirmed write.
     Healthy,
@@ -26,7 +26,7 @@ pub enum Begin {
 }
 
 /// One run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bounds {
     pub members: usize,
     pub storage: Storage,
@@ -41,10 +41,60 @@ pub struct Bounds {
     pub late: bool,
 }
 
+/// Where worlds at rest end, once faults are over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ends {
+    /// A primary serves, and takes writes.
+    pub serving: usize,
+    /// A hold is shown.
+    pub held: usize,
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} serving, {} held", self.serving, self.held)
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Budget { faults: count, crashes, saves, writes, switches } = self.budget;
+        write!(f, "{} members, {:?}", self.members, self.storage)?;
+        match self.begin {
+            Begin::Healthy => {}
+            Begin::New => f.write_str(", new")?,
+            Begin::OldVolumes => f.write_str(", old volumes without a record")?,
+        }
+        if count > 0 {
+            write!(f, ", {count} of ({})", self.faults)?;
+        }
+        for (number, what) in
+            [(crashes, "operator crash"), (saves, "save"), (writes, "write"), (switches, "switchover")]
+        {
+            if number > 0 {
+                write!(f, ", {number} {what}{}", if number > 1 { "s" } else { "" })?;
+            }
+        }
+        for (is_on, what) in
+            [(self.votes, "votes"), (self.late, "late commands"), (self.strict, "nobody set back")]
+        {
+            if is_on {
+                write!(f, ", {what}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A set of servers and its operator.
 pub struct Set {
     bounds: Bounds,
     mind: Mind,
+    /// Whether a set that neither serves nor holds once faults are over is wrong. Where a rule is taken out it may well be,
+    /// and would hide what the rule is for.
+    pub expects_an_end: bool,
+    /// Whether a set that ends with a hold is wrong too.
+    pub expects_service: bool,
     /// Worlds at rest from which the end was reached, without what no longer counts.
     ends_well: RefCell<ByDigest<End>>,
 }
@@ -59,18 +109,19 @@ pub enum End {
 
 impl Set {
     pub fn new(bounds: Bounds, rules: Rules) -> Self {
-        Self { bounds, mind: Mind::new(rules, bounds.storage, bounds.votes), ends_well: RefCell::default() }
+        let mind = Mind::new(rules, bounds.storage, bounds.votes);
+        Self { bounds, mind, expects_an_end: true, expects_service: false, ends_well: RefCell::default() }
     }
 
     fn storage(&self) -> Storage {
         self.bounds.storage
     }
 
-    /// How many of the worlds at rest end serving, and how many held.
-    pub fn ends(&self) -> (usize, usize) {
+    /// Where the worlds at rest end.
+    pub fn ends(&self) -> Ends {
         let ends = self.ends_well.borrow();
         let count = |end| ends.values().filter(|found| **found == end).count();
-        (count(End::Serves), count(End::Held))
+        Ends { serving: count(End::Serves), held: count(End::Held) }
     }
 
     fn begin(&self) -> World {
@@ -82,7 +133,7 @@ impl Set {
             ghost: None,
             cut_from_operator: 0,
             cut_from_peers: 0,
-            ended: [0; 2],
+            ended: [0; 4],
             record: None,
             operator: Operator::NEW,
             former: None,
@@ -176,8 +227,9 @@ impl Set {
                 if round == ROUNDS / 2 {
                     now = now.pod_ends(self.storage(), member).unwrap_or(now).canonical();
                 }
-                now = now.step_down(member).or_else(|| now.give_up(member)).unwrap_or(now);
-                now = now.take_over(self.storage(), member, false).unwrap_or(now).canonical();
+                let run = now.members[member].redis.map_or(0, |redis| redis.run);
+                now = now.step_down(member, false).or_else(|| now.give_up(run)).unwrap_or(now);
+                now = now.take_over(self.storage(), member, false, false).unwrap_or(now).canonical();
                 if now.can_start(member) {
                     let asked = now.plain_answers(member);
                     let started = now
@@ -244,10 +296,12 @@ impl Model for Set {
                 add(Step::Observe { member: number }, Some(next));
             }
             add(Step::PodEnds { member: number }, world.pod_ends(storage, member));
-            add(Step::StepDown { member: number }, world.step_down(member));
-            add(Step::GiveUp { member: number }, world.give_up(member));
             for ghost in [false, true] {
-                add(Step::TakeOver { member: number, ghost }, world.take_over(storage, member, ghost));
+                add(Step::StepDown { member: number, ghost }, world.step_down(member, ghost));
+                for to_ghost in [false, true] {
+                    let next = world.take_over(storage, member, ghost, to_ghost);
+                    add(Step::TakeOver { member: number, ghost, to_ghost }, next);
+                }
             }
             if world.cut_from_operator >> member & 1 == 1 || world.cut_from_peers >> member & 1 == 1 {
                 let mut next = world.clone();
@@ -277,6 +331,7 @@ impl Model for Set {
         let runs: Vec<u8> = world.processes().map(|redis| redis.run).collect();
         for run in runs {
             add(Step::Write { run }, world.write(run));
+            add(Step::GiveUp { run }, world.give_up(run));
         }
         if self.bounds.faults.forget && world.budget.faults > 0 && world.record.is_some() {
             let mut next = world.clone();
@@ -309,9 +364,12 @@ impl Model for Set {
 
     fn wrong(&self, world: &World) -> Option<String> {
         let at_rest = matches!(world.operator.phase, Phase::Idle) && world.former.is_none();
-        let violation = world
-            .violation
-            .or_else(|| (at_rest && self.end(world) == End::Stuck).then_some(Violation::Stuck));
+        let end = (self.expects_an_end && at_rest).then(|| self.end(world));
+        let violation = world.violation.or(match end {
+            Some(End::Stuck) => Some(Violation::Stuck),
+            Some(End::Held) if self.expects_service => Some(Violation::Held),
+            _ => None,
+        });
         violation.map(|violation| format!("{violation:?}"))
     }
 }

@@ -19,6 +19,7 @@ use redis_operator::{
 };
 
 use crate::{
+    operator::Proven,
     redis::{Storage, bits},
     state::{self, Closed, Earlier, Failover, Glimpse, Glimpses, Id, MOST, Rec, Role, Seen, View, sorted},
 };
@@ -64,6 +65,12 @@ pub fn record(rec: &Rec) -> Record {
         switch_to: rec.switch_to.map(|switch| SwitchTo {
             target: pod(usize::from(switch.target)),
             replid: format!("h{}", switch.replid),
+            process: Serving {
+                pod_uid: format!("u{}", switch.uid),
+                run_id: format!("r{}", switch.run),
+                replid: format!("h{}", switch.replid),
+                ..Serving::default()
+            },
         }),
         ..Record::first(members, rec.sure)
     }
@@ -86,6 +93,8 @@ pub fn rec(record: &Record) -> Rec {
         switch_to: record.switch_to.as_ref().map(|switch| state::SwitchTo {
             target: bits(member(&switch.target)),
             replid: id(&switch.replid),
+            uid: id(&switch.process.pod_uid),
+            run: id(&switch.process.run_id),
         }),
     }
 }
@@ -116,14 +125,15 @@ fn small(number: i64) -> i8 {
     i8::try_from(number).expect("offsets are small")
 }
 
-/// What one look adds up to, through the product's own `topology`. `ended`: the process that served last is proven dead.
+/// What one look adds up to, through the product's own `topology`.
 pub fn look(
     storage: Storage,
     record: &Record,
     glimpses: &Glimpses,
-    ended: bool,
+    proven: Proven,
     before: Option<&Earlier>,
 ) -> Look {
+    let former = |ended| if ended { Former::Ended } else { Former::default() };
     let pods = glimpses.iter().enumerate().filter_map(|(member, glimpse)| {
         let (uid, terminating, answer) = match glimpse {
             Glimpse::NotYet => return None,
@@ -155,7 +165,8 @@ pub fn look(
     Look {
         topology: topology(host_of, record, &observed),
         observed,
-        former: if ended { Former::Ended } else { Former::default() },
+        former: former(proven.former),
+        target: former(proven.target),
         before: before.map(glimpse),
         // The patience of rule 4b ends at any time.
         waited: true,
