@@ -89,6 +89,9 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
         .max_by_key(|c| {
             (
                 rank(c, record),
+                // Cut level, and yet the longer copy of a closed history has all that the shorter one has. (The end was
+                // too low where the winner of that election had come to the next history before it had all of this one.)
+                c.replication().offset,
                 // A process that ran on can serve the others' partial resyncs.
                 c.answer.info.replication.backlog_active,
                 record.primary.as_deref() == Some(c.pod),

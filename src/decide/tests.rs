@@ -289,6 +289,15 @@ fn a_closed_history_counts_only_up_to_its_end() {
     assert_eq!(winner_of(&record, &answers).0, "redis-1");
 }
 
+/// Found by the model: the winner of an election had come to the next history before it had all of the former one, and
+/// so closed that too low; then it restarted with less of it than the other has.
+#[test]
+fn of_two_copies_that_are_cut_level_the_longer_one_wins() {
+    let record = Record { closed: BTreeMap::from([(OLD.to_owned(), 80)]), start_offset: 100, ..record() };
+    let answers = all_parked([90, 100, 95]);
+    assert_eq!(winner_of(&record, &answers).0, "redis-1");
+}
+
 /// Regression: a replica has its new replid before it has the backlog, so a new history below the winner's start
 /// ranks as an old one.
 #[test]

@@ -136,7 +136,8 @@ async fn rounds(
             Decision::Promote { record, pod } => {
                 let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
                 write(pass, ctx, plan, &stored, record).await?;
-                act::promote(&mut pass.connections, &pod, &why).await?;
+                let members: Vec<String> = look.members().iter().map(|c| c.pod.to_owned()).collect();
+                act::promote(&mut pass.connections, &pod, &members, &why).await?;
             }
             Decision::Follow(pods) => follow(&mut pass.connections, plan, &stored.record, &pods).await?,
             Decision::Switch { record, from, target } => {

@@ -277,14 +277,21 @@ impl World {
         let mut operator = std::mem::replace(&mut next.operator, Operator::NEW);
         let Phase::Acting(acts) = &operator.phase else { return None };
         let mut reaches_all = true;
-        match (mind.rules.cut_former, acts.first()) {
-            (Cut::All, Some(Act::Tell { what: Told::Promote(runs), .. })) => {
+        let Rules { cut_former: cut, looks_before_promoting: looks, .. } = mind.rules;
+        match acts.first() {
+            Some(Act::Tell { member: told, what: Told::Promote(runs), .. }) => {
                 for (member, &run) in runs.iter().enumerate().filter(|(_, run)| **run != 0) {
-                    next.cut_former(bits(member));
-                    reaches_all &= next.reaches(mind, member, run);
+                    let is_told = bits(member) == *told;
+                    if cut == Cut::All || cut == Cut::Told && is_told {
+                        next.cut_former(bits(member));
+                        reaches_all &= next.reaches(mind, member, run);
+                    }
+                    // A command that arrived since the look.
+                    let serves = next.members[member].redis.is_some_and(|redis| redis.role == Role::Primary);
+                    reaches_all &= is_told || !looks || !serves;
                 }
             }
-            (Cut::All | Cut::Told, Some(&Act::Tell { member, .. })) => next.cut_former(member),
+            Some(&Act::Tell { member, .. }) if cut != Cut::Nobody => next.cut_former(member),
             _ => {}
         }
         if reaches_all {

@@ -18,6 +18,8 @@ pub struct Rules {
     pub bound: bool,
     /// Rule 1: a leader that acts on a server ends what a former one had begun there, and on all before a promotion.
     pub cut_former: Cut,
+    /// After that, and before a promotion, all are asked whether they serve.
+    pub looks_before_promoting: bool,
     /// The record is written with the version that was read as precondition.
     pub preconditioned: bool,
     /// Whether the process that served last has ended is proven, or taken for granted where its pod was replaced.
@@ -55,6 +57,7 @@ pub const SHIPPED: Rules = Rules {
     start: |own, asked, wait_over, _| StartAs::By(start(own, asked, wait_over)),
     bound: true,
     cut_former: Cut::All,
+    looks_before_promoting: true,
     preconditioned: true,
     ends_are_witnessed: true,
     old_ends_count: false,

@@ -19,6 +19,8 @@ use crate::{
 pub enum Begin {
     /// The first member serves, the others follow it, all have one confirmed write.
     Healthy,
+    /// The same, and the first has saved two writes more that nobody else has yet.
+    Ahead,
     /// The first record of a new set; nobody runs yet.
     New,
     /// No record; volumes of different ages and nobody runs.
@@ -62,6 +64,7 @@ impl fmt::Display for Bounds {
         write!(f, "{} members, {:?}", self.members, self.storage)?;
         match self.begin {
             Begin::Healthy => {}
+            Begin::Ahead => f.write_str(", the primary two writes ahead")?,
             Begin::New => f.write_str(", new")?,
             Begin::OldVolumes => f.write_str(", old volumes without a record")?,
         }
@@ -72,7 +75,12 @@ impl fmt::Display for Bounds {
             [(crashes, "operator crash"), (saves, "save"), (writes, "write"), (switches, "switchover")]
         {
             if number > 0 {
-                write!(f, ", {number} {what}{}", if number > 1 { "s" } else { "" })?;
+                let plural = match (number, what) {
+                    (1, _) => "",
+                    (_, "operator crash") => "es",
+                    _ => "s",
+                };
+                write!(f, ", {number} {what}{plural}")?;
             }
         }
         for (is_on, what) in
@@ -175,6 +183,14 @@ impl Set {
             voters: if self.bounds.votes { sorted([2, if count > 2 { 3 } else { 0 }, 0]) } else { [0; 3] },
             switch_to: None,
         });
+        if begin == Begin::Ahead {
+            let primary = &mut world.members[0];
+            if let Some(redis) = &mut primary.redis {
+                (redis.data, redis.offset) = (0b111, 3);
+                primary.disk = crate::redis::remains(storage, redis.saved(), redis);
+            }
+            world.next_write = 3;
+        }
         if begin == Begin::New {
             for one in world.members.iter_mut().take(count) {
                 (one.redis, one.disk) = (None, Disk::default());
