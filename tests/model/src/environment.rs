@@ -68,7 +68,7 @@ pub enum Step {
     Stop { member: u8 },
     DeletePod { member: u8 },
     PodEnds { member: u8 },
-    StepDown { member: u8, ghost: bool },
+    HandOver { member: u8, ghost: bool },
     GiveUp { run: u8 },
     TakeOver { member: u8, ghost: bool, to_ghost: bool },
     ForceDelete { member: u8, lives_on: Option<bool> },
@@ -228,7 +228,7 @@ impl World {
                 found.push((Step::ForceDelete { member: number, lives_on: None }, next));
                 for reachable in [false, true] {
                     if self.ghost.is_none() {
-                        found.push(self.haunt(spent(), member, redis, killed, reachable));
+                        found.push(spent().haunted(member, redis, killed, reachable));
                     }
                 }
             }
@@ -256,20 +256,13 @@ impl World {
     }
 
     /// A forced deletion whose process goes on.
-    fn haunt(
-        &self,
-        mut next: Self,
-        member: usize,
-        redis: Redis,
-        disk: Disk,
-        reachable: bool,
-    ) -> (Step, Self) {
+    fn haunted(mut self, member: usize, redis: Redis, disk: Disk, reachable: bool) -> (Step, Self) {
         let number = crate::redis::bits(member);
-        next.members[member].redis = None;
-        next.members[member].disk = disk;
-        next.replace_pod(member);
-        next.ghost = Some(Ghost { of: number, reachable, redis });
-        (Step::ForceDelete { member: number, lives_on: Some(reachable) }, next)
+        self.members[member].redis = None;
+        self.members[member].disk = disk;
+        self.replace_pod(member);
+        self.ghost = Some(Ghost { of: number, reachable, redis });
+        (Step::ForceDelete { member: number, lives_on: Some(reachable) }, self)
     }
 
     fn replace_pod(&mut self, member: usize) {

@@ -107,15 +107,15 @@ impl Options {
 
 /// Explores, prints what was found, and fails where something was.
 pub fn explore(options: &Options) -> ExitCode {
-    let rules = match &options.without {
+    let named = |name: &String| regressions::ALL.iter().find(|regression| regression.name == name);
+    let without = options.without.as_ref().map(|name| (name, named(name)));
+    let rules = match without {
         None => SHIPPED,
-        Some(name) => match regressions::ALL.iter().find(|regression| regression.name == *name) {
-            Some(regression) => regression.without,
-            None => {
-                eprintln!("no regression is called {name}");
-                return ExitCode::FAILURE;
-            }
-        },
+        Some((_, Some(regression))) => regression.without,
+        Some((name, None)) => {
+            eprintln!("no regression is called {name}");
+            return ExitCode::FAILURE;
+        }
     };
     let began = Instant::now();
     let bounds = options.bounds();

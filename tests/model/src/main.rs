@@ -13,6 +13,7 @@
     clippy::as_conversions,
     reason = "the model checks itself: whatever is out of bounds here is the run's failure"
 )]
+#![allow(clippy::struct_excessive_bools, reason = "kinds of faults, and rules, are on or off")]
 
 mod environment;
 mod explore;

@@ -74,8 +74,7 @@ impl Mind {
 
     fn ask(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
         let record = translate::record(&seen.record);
-        let look =
-            |glimpses| translate::look(self.storage, &record, glimpses, seen.proven, seen.before.as_ref());
+        let look = |glimpses| translate::look(self.storage, &record, glimpses, seen.proven, seen.before);
         let now = look(&seen.now);
         let mut decision = match &seen.first {
             Some(first) => (self.rules.elect)(&record, &look(first), &now),

@@ -3,7 +3,7 @@
 //!
 //! Rules cover each other. Where one alone can go and nothing is found, others go with it, and the text says which.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis_operator::{
     agent::decide::{Reason, Start, decide as start},
@@ -18,7 +18,8 @@ use crate::{
     redis::Storage::{Aof, Ephemeral, Rdb},
     rules::{Cut, Rules, SHIPPED, StartAs},
     runs::{
-        CUT, Explored, KILL, KILL_AND_CUT, MOST, NONE, bounds, holds, late, switching, voting, without_a_crash, without_crashes,
+        CUT, Explored, KILL, KILL_AND_CUT, MOST, NONE, bounds, holds, late, switching, voting,
+        without_a_crash, without_crashes,
     },
     search::{Report, explore},
     set::{Begin, Bounds, Set},
@@ -40,7 +41,6 @@ pub struct Regression {
 pub struct Found {
     /// With the rule taken out; it has a trace.
     pub without: Report,
-    pub took: Duration,
     pub shipped: Explored,
 }
 
@@ -62,7 +62,7 @@ impl Regression {
             took.as_secs_f32()
         );
         let shipped = holds(name, &self.bounds);
-        Found { without, took, shipped }
+        Found { without, shipped }
     }
 }
 

@@ -159,7 +159,7 @@ runs! {
         Bounds { begin: Begin::New, ..bounds(3, Rdb, Faults { stale_list: true, ..KILL }, 1) }, false;
     two_processes_are_killed: "Two killed processes of a memory-only set", bounds(3, Ephemeral, KILL, 2), false;
     processes_end_with_a_save: "Restarts that save and restarts that do not",
-        bounds(2, Rdb, Faults { stop: true, ..KILL }, 2), true;
+        bounds(2, Rdb, Faults { stop: true, ..KILL }, 2), false;
     pods_are_deleted: "Deleted and evicted pods: the primary hands over while its pod ends", bounds(3, Rdb, Faults { delete: true, ..NONE }, 1), true;
     a_drain_and_a_kill: "The primary's pod is deleted, and the target or anybody else is killed meanwhile",
         bounds(2, Rdb, Faults { delete: true, ..KILL }, 2), false;

@@ -313,7 +313,7 @@ impl Model for Set {
             }
             add(Step::PodEnds { member: number }, world.pod_ends(storage, member));
             for ghost in [false, true] {
-                add(Step::StepDown { member: number, ghost }, world.step_down(member, ghost));
+                add(Step::HandOver { member: number, ghost }, world.step_down(member, ghost));
                 for to_ghost in [false, true] {
                     let next = world.take_over(storage, member, ghost, to_ghost);
                     add(Step::TakeOver { member: number, ghost, to_ghost }, next);
@@ -325,15 +325,15 @@ impl Model for Set {
                 next.cut_from_peers &= !(1 << member);
                 add(Step::Heal { member: number }, Some(next));
             }
-            if storage == Storage::Rdb && world.budget.saves > 0 {
-                if let Some(redis) = world.members[member].redis
-                    && world.members[member].disk != redis.saved()
-                {
-                    let mut next = world.clone();
-                    next.members[member].disk = redis.saved();
-                    next.budget.saves -= 1;
-                    add(Step::Save { member: number }, Some(next));
-                }
+            if let Some(redis) = world.members[member].redis
+                && storage == Storage::Rdb
+                && world.budget.saves > 0
+                && world.members[member].disk != redis.saved()
+            {
+                let mut next = world.clone();
+                next.members[member].disk = redis.saved();
+                next.budget.saves -= 1;
+                add(Step::Save { member: number }, Some(next));
             }
             for (step, next) in world.faults(storage, &self.bounds.faults, member) {
                 add(step, Some(next));

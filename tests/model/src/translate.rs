@@ -112,7 +112,7 @@ pub fn earlier(glimpse: &voters::Glimpse) -> Earlier {
     Earlier { primary: id(&glimpse.primary), offset: small(glimpse.offset), alive: ids(&glimpse.alive) }
 }
 
-fn glimpse(earlier: &Earlier) -> voters::Glimpse {
+fn glimpse(earlier: Earlier) -> voters::Glimpse {
     let alive = earlier.alive.iter().filter(|run| **run != 0).map(|run| format!("r{run}"));
     voters::Glimpse {
         primary: format!("r{}", earlier.primary),
@@ -131,7 +131,7 @@ pub fn look(
     record: &Record,
     glimpses: &Glimpses,
     proven: Proven,
-    before: Option<&Earlier>,
+    before: Option<Earlier>,
 ) -> Look {
     let former = |ended| if ended { Former::Ended } else { Former::default() };
     let pods = glimpses.iter().enumerate().filter_map(|(member, glimpse)| {
@@ -224,7 +224,7 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
                 async_loading: false,
                 aof_enabled: storage == Storage::Aof,
             },
-            keys: Some(if view.empty { 0 } else { 1 }),
+            keys: Some(i64::from(!view.empty)),
         },
         announced: host(member),
     }
