@@ -195,7 +195,8 @@ impl World {
     /// `PSYNC … FAILOVER` to whoever has the target's name: a replica of the same history becomes the primary and is
     /// followed; anybody else refuses, and the old primary goes on. `from_ghost`: the old primary's pod was deleted by
     /// force; `to_ghost`: the name still leads to the target's former pod. (Only where that
-    /// was replaced in the middle of this: a role is not handed to a pod whose name led elsewhere a moment ago.)
+    /// was in sync, and was replaced in the middle of this: a role is not handed to a pod whose name led elsewhere a moment
+    /// ago.)
     pub fn take_over(
         &self,
         storage: Storage,
@@ -206,7 +207,7 @@ impl World {
         let own = self.process(member, from_ghost)?;
         let Failover::InProgress(target) = own.failover else { return None };
         let heir = self.process(usize::from(target), to_ghost)?;
-        if to_ghost && self.members[usize::from(target)].redis.is_some() {
+        if to_ghost && (self.members[usize::from(target)].redis.is_some() || heir.offset != own.offset) {
             return None;
         }
         let mut next = self.clone();
