@@ -250,6 +250,7 @@ mod tests {
         let [long_ago, lately] = ["2026-01-01T00:00:20Z", "2026-01-01T00:00:30Z"];
         let pod_with = |state: Value| pod(false, &state);
         let mut pod = pod_with(json!({"running": {"startedAt": lately}}));
+        pod.metadata.name = Some("redis-0".into());
         assert!(moved(&pod));
         // Created long ago, and without a node until lately.
         pod.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();

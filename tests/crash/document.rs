@@ -41,12 +41,9 @@ pub fn document(scope: &str, parts: &[Part], took: Duration) -> Result<String, F
     )?;
     writeln!(text, "- {scope}. In all {} kills in {:.0} min", all(parts).count(), took.as_secs_f64() / 60.0)?;
     writeln!(text, "- Machine: {}", machine::description()?)?;
-    writeln!(
-        text,
-        "- {}, {}\n",
-        program("KUBE_APISERVER")?,
-        machine::output("redis-server", &["--version"])?.trim()
-    )?;
+    let redis = machine::output("redis-server", &["--version"])?;
+    let redis: Vec<&str> = redis.split_whitespace().take(3).collect();
+    writeln!(text, "- {}, {}\n", program("KUBE_APISERVER")?, redis.join(" "))?;
     text.push_str("| workload | calls undisturbed | kills | as undisturbed | not so | not made | keys | undisturbed | with a kill, median (longest) |\n");
     text.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for part in parts {

@@ -12,6 +12,7 @@
 )]
 
 mod api_proxy;
+mod audit;
 mod campaign;
 #[path = "../support/control_plane.rs"]
 mod control_plane;
