@@ -264,4 +264,16 @@ mod tests {
         assert_eq!(reason(&status, "Degraded"), ("True".into(), "DeadlineExceeded".into()));
         assert_ne!(next, Action::await_change(), "it is tried again");
     }
+
+    /// What is missing went with it, and must not be made for it again.
+    #[tokio::test]
+    async fn nothing_is_made_for_a_set_that_is_gone() {
+        // Six children, the record, and the set itself.
+        let api = FakeApi::answering((0..8).map(|_| (404, FakeApi::status(404, "NotFound"))));
+        let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
+        pass(Arc::new(guarded), context(&api)).await.unwrap();
+        let sent = api.requests();
+        assert!(sent.len() == 8 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
+        assert!(sent[7].path.ends_with("/redisreplicasets/redis"), "{}", sent[7].path);
+    }
 }

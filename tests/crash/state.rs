@@ -110,7 +110,7 @@ pub async fn state(audit: &Audit, client: &Client, namespace: &str, kubelet: &Ku
             object["data"][RECORD_KEY] = record(&kept, &names);
         }
         if let Some(pod) = path.strip_prefix("persistentvolumeclaims/data-") {
-            let annotations = object["metadata"]["annotations"].as_object_mut();
+            let annotations = object["metadata"].get_mut("annotations").and_then(Value::as_object_mut);
             let history = annotations.and_then(|annotations| annotations.remove(HISTORY));
             // Who is no member any more keeps what was written last.
             if kept.members.iter().any(|member| member == pod) {
