@@ -44,7 +44,7 @@ proof: tools ## Look for counterexamples for longer: the model of the protocol; 
 	cargo test --package model --lib --no-fail-fast -- --include-ignored
 	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
 	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) \
-	CRASH_DOCUMENT=docs/crash-campaign.md cargo test --test crash -- --ignored --nocapture
+	CRASH_DOCUMENT=docs/crash-campaign.md cargo test --test crash at_each_moment_of_each_call -- --ignored --nocapture
 
 .PHONY: test-cluster
 test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.

@@ -60,7 +60,7 @@ async fn plane(namespace: &str, user: &str) -> (&'static ControlPlane, Client) {
     let client = plane.client().await;
     install_crd(&client).await;
     create_namespace(&client, namespace).await;
-    grant(plane, user, namespace);
+    grant(&client, user, namespace).await;
     (plane, client)
 }
 
@@ -167,7 +167,7 @@ async fn a_cluster_that_is_not_ready_or_goes_away() {
     let plane = ControlPlane::start();
     let client = plane.client().await;
     create_namespace(&client, "own").await;
-    grant(&plane, user, "own");
+    grant(&client, user, "own").await;
 
     // The operator before its CRD.
     let mut first = Operator::start(&plane, user, "own", "first");
@@ -443,7 +443,7 @@ async fn directives_are_changed_live_or_by_a_roll() {
     let client = plane.client().await;
     install_crd(&client).await;
     create_namespace(&client, "config").await;
-    grant(&plane, user, "config");
+    grant(&client, user, "config").await;
     let _controllers = plane.controllers("statefulset-controller,garbage-collector-controller");
     let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), "config");
     let pods = Api::<Pod>::namespaced(client.clone(), "config");

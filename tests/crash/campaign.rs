@@ -43,12 +43,12 @@ pub struct Part {
 /// Runs the workloads undisturbed, then with the operator killed at each of the targets that `plan` takes from the calls
 /// of the undisturbed run, and fails on what is not as undisturbed.
 ///
-/// To see one failure again: `CRASH_ONLY` holds the beginning of its line, or of several. `CRASH_DOCUMENT` names the file
+/// To see one failure again: `CRASH_ONLY` holds the beginning of its line; several are separated by commas. `CRASH_DOCUMENT` names the file
 /// that is to tell of the run; `scope` says there what was planned.
 pub fn campaign(scope: &str, plan: fn(&[Call]) -> Vec<Target>) {
     let begun = Instant::now();
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();
-    let is_wanted = |line: &str| line.starts_with(&only) || only.starts_with(line);
+    let is_wanted = |line: &str| only.split(',').any(|only| line.starts_with(only) || only.starts_with(line));
     let (lab, slots) = (runtime().block_on(Lab::start()), Slots::default());
     let parts: Vec<Part> =
         at_once(WORKLOADS.into_iter().filter(|workload| is_wanted(&workload.to_string())), |workload| {
@@ -198,11 +198,19 @@ impl Kill {
         }
         if let (Ok(outcome), []) = (&self.outcome, wrong) {
             text = if outcome.killed {
-                format!("as undisturbed, {:.1?}", outcome.took)
+                format!("as undisturbed, {:.1?}{}", outcome.took, deposed(outcome))
             } else {
                 "the call was not made".to_owned()
             };
         }
         format!("{}: {}: {text}", self.workload, self.target)
+    }
+}
+
+/// That operators gave up by themselves is said where they did.
+fn deposed(outcome: &Outcome) -> String {
+    match outcome.deposed {
+        0 => String::new(),
+        times => format!(" (the Lease was lost {times} times besides: the machine is crowded)"),
     }
 }

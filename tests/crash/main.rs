@@ -40,8 +40,22 @@ use trap::{Call, MOMENTS, Target};
 /// What kept the run from being told of.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// The first call of each kind in each workload, at one moment, which goes round: what the product's tests have time for.
+#[test]
+fn the_operator_is_killed_at_each_kind_of_call() {
+    campaign(
+        "The first call of each kind in each workload, at one of the three moments, which go round",
+        |calls| {
+            let first = calls.iter().filter(|call| call.occurrence == 1);
+            let target = |(call, moment): (&Call, _)| Target { call: call.clone(), moment };
+            first.zip(MOMENTS.into_iter().cycle()).map(target).collect()
+        },
+    );
+}
+
 /// Each call of each workload, at one moment, which goes round.
 #[test]
+#[ignore = "takes almost twice as long as the test above"]
 fn the_operator_is_killed_at_each_call() {
     campaign("Each call of each workload, at one of the three moments, which go round", |calls| {
         let target = |(call, moment): (&Call, _)| Target { call: call.clone(), moment };
@@ -51,7 +65,7 @@ fn the_operator_is_killed_at_each_call() {
 
 /// Each call of each workload, at each moment; `make proof` runs it.
 #[test]
-#[ignore = "takes three times as long as the test above"]
+#[ignore = "takes some five times as long as the first of these"]
 fn the_operator_is_killed_at_each_moment_of_each_call() {
     campaign("Each call of each workload, at each of the three moments", |calls| {
         let at = |call: &Call| MOMENTS.map(|moment| Target { call: call.clone(), moment });

@@ -15,16 +15,19 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    pin::pin,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    runtime::{WatchStreamExt, reflector, watcher},
 };
 use redis_operator::{
     names::{PASSWORD_KEY, REDIS_PORT},
@@ -42,38 +45,44 @@ pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() 
         if let Some(found) = check().await {
             return found;
         }
-        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let waited = begun.elapsed();
+        assert!(waited < limit, "{what}: not within {limit:?}");
+        // Who has waited for long need not know it to the moment.
+        tokio::time::sleep((waited / 10).clamp(Duration::from_millis(50), Duration::from_millis(300))).await;
     }
 }
 
 /// Binds the repository's roles, and nothing else, to a user; the Lease lives in this namespace.
-pub fn grant(plane: &ControlPlane, user: &str, namespace: &str) {
-    let mut objects = Vec::new();
+pub async fn grant(client: &Client, user: &str, namespace: &str) {
     for path in ["config/rbac/role.yaml", "config/rbac/lease_role.yaml"] {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
         for mut object in documents {
             let kind = object["kind"].as_str().unwrap().to_owned();
+            let mut place = "/apis/rbac.authorization.k8s.io/v1".to_owned();
             if !kind.starts_with("Cluster") {
                 object["metadata"]["namespace"] = json!(namespace);
+                place += &format!("/namespaces/{namespace}");
             }
             if kind.ends_with("Binding") {
                 object["metadata"]["name"] = json!(user);
                 object["subjects"] =
                     json!([{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}]);
             }
-            objects.push(object);
+            let name = object["metadata"]["name"].as_str().unwrap();
+            let request =
+                http::Request::patch(format!("{place}/{}s/{name}?fieldManager=test", kind.to_lowercase()))
+                    .header("Content-Type", "application/apply-patch+yaml")
+                    .body(object.to_string().into_bytes());
+            let _: Value = client.request(request.unwrap()).await.unwrap();
         }
     }
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
-    let output = plane.kubectl(&["apply", "-f", "-"], &list);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// `redis-operator run`.
 pub struct Operator {
     child: Child,
+    killed: bool,
     listen: SocketAddr,
     directory: TempDir,
 }
@@ -110,7 +119,7 @@ impl Operator {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { child, listen, directory }
+        Self { child, killed: false, listen, directory }
     }
 
     /// Status code and body of a GET; `None` where nobody answers.
@@ -150,6 +159,7 @@ impl Operator {
 
     /// Ends it at once.
     pub fn kill(&mut self) {
+        self.killed = true;
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -158,6 +168,11 @@ impl Operator {
     pub fn terminate(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Whether [`Self::kill`] ended it.
+    pub fn was_killed(&self) -> bool {
+        self.killed
     }
 
     /// How it ended, if it did.
@@ -311,45 +326,53 @@ async fn run(
     secrets: Option<Api<Secret>>,
     machines: Arc<Mutex<Machines>>,
 ) {
+    let (seen, writer) = reflector::store();
+    // The API server may be gone for a while: that is some tests' subject.
+    let watch = watcher(pods.clone(), watcher::Config::default()).default_backoff();
+    let mut changes = pin!(watch.reflect(writer).touched_objects());
     loop {
-        // The API server may be gone for a while: that is some tests' subject.
-        if let Ok(list) = pods.list(&ListParams::default()).await {
-            for pod in
-                list.items.iter().filter(|pod| pod.spec.as_ref().is_some_and(|s| s.node_name.is_none()))
-            {
-                // A pod without a node is deleted at once; one with a node waits for its kubelet.
-                let name = pod.name_any();
-                let binding = json!({
-                    "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
-                    "target": {"apiVersion": "v1", "kind": "Node", "name": "node"},
-                });
-                let _: Result<Value, _> =
-                    pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
-            }
-            let new = machines.lock().unwrap().not_started(&list.items);
-            if let (Some(secrets), Some(pod)) = (&secrets, new) {
-                let password = password(secrets, &pod).await;
-                machines.lock().unwrap().password = password;
-            }
-            let unseen = machines.lock().unwrap().unseen(&list.items);
-            for (uid, claim) in unseen {
-                // Data lives as long as the claim that it is in, or as the pod where there is none.
-                let volume = match claims.get_opt(&claim).await {
-                    Ok(Some(claim)) => claim.uid().unwrap(),
-                    _ => uid.clone(),
-                };
-                machines.lock().unwrap().volumes.insert(uid, volume);
-            }
-            let (changed, ended) = machines.lock().unwrap().sync(&list.items);
-            for (pod, status) in changed {
-                let patch = Patch::Merge(json!({"status": status}));
-                let _ = pods.patch_status(&pod, &PatchParams::default(), &patch).await;
-            }
-            for pod in ended {
-                let _ = pods.delete(&pod, &DeleteParams::default().grace_period(0)).await;
-            }
+        // A pod's change is seen at once; the end of a process is looked for.
+        tokio::select! {
+            _ = changes.next() => while changes.next().now_or_never().is_some() {},
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let list = seen.state();
+        for pod in list.iter().filter(|pod| pod.spec.as_ref().is_some_and(|s| s.node_name.is_none())) {
+            // A pod without a node is deleted at once; one with a node waits for its kubelet.
+            let name = pod.name_any();
+            let binding = json!({
+                "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+                "target": {"apiVersion": "v1", "kind": "Node", "name": "node"},
+            });
+            let _: Result<Value, _> =
+                pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+        }
+        let new = machines.lock().unwrap().not_started(&list);
+        if let (Some(secrets), Some(pod)) = (&secrets, new) {
+            let password = password(secrets, &pod).await;
+            machines.lock().unwrap().password = password;
+        }
+        let unseen = machines.lock().unwrap().unseen(&list);
+        for (uid, claim) in unseen {
+            // Data lives as long as the claim that it is in, or as the pod where there is none.
+            let volume = match claims.get_opt(&claim).await {
+                Ok(Some(claim)) => claim.uid().unwrap(),
+                _ => uid.clone(),
+            };
+            machines.lock().unwrap().volumes.insert(uid, volume);
+        }
+        let (changed, ended) = machines.lock().unwrap().sync(&list);
+        for (pod, status) in changed {
+            let patch = Patch::Merge(json!({"status": status}));
+            let _ = pods.patch_status(&pod, &PatchParams::default(), &patch).await;
+        }
+        for (pod, uid) in ended {
+            // Its successor of the same name may be there already.
+            let params = DeleteParams::default().grace_period(0);
+            let _ = pods
+                .delete(&pod, &params.preconditions(Preconditions { uid: Some(uid), resource_version: None }))
+                .await;
+        }
     }
 }
 
@@ -362,15 +385,15 @@ async fn password(secrets: &Api<Secret>, pod: &str) -> Option<String> {
 
 impl Machines {
     /// A pod that is to be started now.
-    fn not_started(&self, pods: &[Pod]) -> Option<String> {
-        let is_new = |pod: &&Pod| {
+    fn not_started(&self, pods: &[Arc<Pod>]) -> Option<String> {
+        let is_new = |pod: &&Arc<Pod>| {
             pod.metadata.deletion_timestamp.is_none() && !self.servers.contains_key(&pod.uid().unwrap())
         };
-        pods.iter().find(is_new).map(ResourceExt::name_any)
+        pods.iter().find(is_new).map(|pod| pod.name_any())
     }
 
     /// Pods that were not seen before, each with the name that its claim has if there is one.
-    fn unseen(&self, pods: &[Pod]) -> Vec<(String, String)> {
+    fn unseen(&self, pods: &[Arc<Pod>]) -> Vec<(String, String)> {
         pods.iter()
             .filter_map(|pod| Some((pod.uid()?, format!("data-{}", pod.name_any()))))
             .filter(|(uid, _)| !self.volumes.contains_key(uid))
@@ -378,8 +401,8 @@ impl Machines {
     }
 
     /// Starts what is missing and ends what is not wanted; returns the pods whose status changed, and those that have
-    /// ended.
-    fn sync(&mut self, pods: &[Pod]) -> (Vec<(String, Value)>, Vec<String>) {
+    /// ended, with their UIDs.
+    fn sync(&mut self, pods: &[Arc<Pod>]) -> (Vec<(String, Value)>, Vec<(String, String)>) {
         let (mut changed, mut ended) = (Vec::new(), Vec::new());
         if self.ended {
             return (changed, ended);
@@ -389,7 +412,8 @@ impl Machines {
             pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none())
         };
         let gone: Vec<String> = self.servers.keys().filter(|uid| !stays(uid)).cloned().collect();
-        for mut server in gone.iter().filter_map(|uid| self.servers.remove(uid)).collect::<Vec<_>>() {
+        for uid in &gone {
+            let Some(mut server) = self.servers.remove(uid) else { continue };
             // Gracefully: Redis saves, and its next pod loads that from the volume.
             let _ = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status();
             server.child.wait().unwrap();
@@ -398,15 +422,15 @@ impl Machines {
             last["containerStatuses"][0]["state"] =
                 json!({"running": null, "terminated": {"exitCode": 0, "startedAt": server.since}});
             changed.push((server.pod.clone(), last));
-            ended.push(server.pod);
+            ended.push((server.pod, uid.clone()));
         }
-        let terminating = |pod: &&Pod| pod.metadata.deletion_timestamp.is_some();
+        let terminating = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
         // Nothing of those runs.
         ended.extend(
             pods.iter()
                 .filter(terminating)
                 .filter(|pod| !gone.contains(&pod.uid().unwrap()))
-                .map(ResourceExt::name_any),
+                .map(|pod| (pod.name_any(), pod.uid().unwrap())),
         );
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let (name, uid) = (pod.name_any(), pod.uid().unwrap());
