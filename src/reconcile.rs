@@ -186,8 +186,17 @@ pub async fn publish(
         return Ok((before.unwrap_or(status), true));
     }
     // The client has no time-out of its own: an answer that never comes would hold this set for ever.
-    let uid = set.metadata.uid.as_deref();
-    let patched = timeout(PUBLISH_DEADLINE, patch(&ctx.client, learned.set, uid, before.as_ref(), &status));
+    let patched = async {
+        // What was learned of a set is not true of a successor of its name, and a patch of a status cannot name the UID
+        // that it is for: the API server takes all metadata from the stored object. A failed pass says so in any case.
+        let is_learned = learned.failure.is_none() && before.as_ref() != Some(&status);
+        let uid = set.metadata.uid.as_deref();
+        if is_learned && !store::is_there(&ctx.client, learned.set, uid).await.unwrap_or(true) {
+            return Ok(false);
+        }
+        patch(&ctx.client, learned.set, before.as_ref(), &status).await
+    };
+    let patched = timeout(PUBLISH_DEADLINE, patched);
     if !patched.await.map_err(|_| PublishError::Deadline)?? {
         return Ok((status, false));
     }
@@ -292,7 +301,7 @@ async fn is_there(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<bool, S
     if let Some(known) = pass.there {
         return Ok(known);
     }
-    let there = store::is_there(&ctx.client, plan).await?;
+    let there = store::is_there(&ctx.client, &plan.set, Some(&plan.uid)).await?;
     pass.there = Some(there);
     Ok(there)
 }

@@ -14,7 +14,7 @@ use crate::{
     decide::former::NodeState,
     desired::labels,
     hash,
-    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
+    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY, SetName},
     plan::Plan,
     record::Record,
     redis::password::Password,
@@ -68,13 +68,11 @@ pub struct Stored {
 }
 
 /// Whether the set is still there and stays: not one of its name that was made since, and not about to be deleted.
-pub async fn is_there(client: &Client, plan: &Plan) -> Result<bool, StoreError> {
-    let name = &plan.set.name;
-    let sets: Api<RedisReplicaSet> = Api::namespaced(client.clone(), &plan.set.namespace);
+pub async fn is_there(client: &Client, set: &SetName, uid: Option<&str>) -> Result<bool, StoreError> {
+    let name = &set.name;
+    let sets: Api<RedisReplicaSet> = Api::namespaced(client.clone(), &set.namespace);
     let set = sets.get_metadata_opt(name).await.map_err(api_error("read", "RedisReplicaSet", name))?;
-    Ok(set.is_some_and(|set| {
-        set.metadata.uid.as_ref() == Some(&plan.uid) && set.metadata.deletion_timestamp.is_none()
-    }))
+    Ok(set.is_some_and(|set| set.metadata.uid.as_deref() == uid && set.metadata.deletion_timestamp.is_none()))
 }
 
 /// Reads the record, if there is one.
@@ -284,7 +282,7 @@ mod tests {
             ((404, gone), false),
         ] {
             let api = FakeApi::answering([answer]);
-            assert_eq!(is_there(&api.client(), &plan).await.unwrap(), expected);
+            assert_eq!(is_there(&api.client(), &plan.set, Some("u-1")).await.unwrap(), expected);
         }
     }
 

@@ -8,16 +8,13 @@ use serde_json::json;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
-    error::is_of_another,
     names::{STATUS_MANAGER, SetName},
 };
 
-/// Applies the status unless it is what stands there already. Returns whether it was written: it is not where this very
-/// set is gone, as nothing that was learned of it is true of its successor.
+/// Applies the status unless it is what stands there already. Returns whether it was written: not where the set is gone.
 pub async fn patch(
     client: &Client,
     set: &SetName,
-    uid: Option<&str>,
     before: Option<&RedisReplicaSetStatus>,
     status: &RedisReplicaSetStatus,
 ) -> Result<bool, kube::Error> {
@@ -29,13 +26,12 @@ pub async fn patch(
     let body = json!({
         "apiVersion": "replication.redis/v1alpha1",
         "kind": "RedisReplicaSet",
-        "metadata": { "uid": uid },
         "status": status,
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
     match api.patch_status(&set.name, &params, &Patch::Apply(&body)).await {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_not_found() || is_of_another(&status) => Ok(false),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    document::document,
+    document::{checkout, document},
     run::{Lab, Outcome},
     trap::{Call, Target},
     workload::{WORKLOADS, Workload},
@@ -46,7 +46,7 @@ pub struct Part {
 /// To see one failure again: `CRASH_ONLY` holds the beginning of its line; several are separated by commas. `CRASH_DOCUMENT` names the file
 /// that is to tell of the run; `scope` says there what was planned.
 pub fn campaign(scope: &str, plan: fn(&[Call]) -> Vec<Target>) {
-    let begun = Instant::now();
+    let (begun, checkout) = (Instant::now(), checkout());
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();
     let is_wanted = |line: &str| only.split(',').any(|only| line.starts_with(only) || only.starts_with(line));
     let (lab, slots) = (runtime().block_on(Lab::start()), Slots::default());
@@ -78,7 +78,7 @@ pub fn campaign(scope: &str, plan: fn(&[Call]) -> Vec<Target>) {
     let kills: Vec<&Kill> = parts.iter().flat_map(|part| &part.kills).collect();
     println!("{} runs in {:.0?}", kills.len(), begun.elapsed());
     if let Some(path) = std::env::var_os("CRASH_DOCUMENT") {
-        std::fs::write(path, document(scope, &parts, begun.elapsed()).unwrap()).unwrap();
+        std::fs::write(path, document(scope, &checkout, &parts, begun.elapsed()).unwrap()).unwrap();
     }
     assert!(!kills.is_empty(), "CRASH_ONLY={only} names no call that was made");
     let lines = |which: fn(&Kill) -> bool| -> Vec<String> {

@@ -29,15 +29,19 @@ How it is done:
 - Time: from the user's first step until all is as undisturbed, and stays so for a second.
 ";
 
+/// The commit that is tested. Asked for at the beginning: who works on meanwhile may commit.
+pub fn checkout() -> String {
+    machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default().trim().to_owned()
+}
+
 /// The whole document.
-pub fn document(scope: &str, parts: &[Part], took: Duration) -> Result<String, Failure> {
+pub fn document(scope: &str, checkout: &str, parts: &[Part], took: Duration) -> Result<String, Failure> {
     let mut text = String::from("# The operator killed at each of its calls\n\n");
-    let checkout = machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default();
     writeln!(
         text,
         "Written by `make proof` or its test on {}, checkout {}. Do not edit.\n",
         now().strftime("%Y-%m-%d"),
-        checkout.trim()
+        checkout
     )?;
     writeln!(text, "- {scope}. In all {} kills in {:.0} min", all(parts).count(), took.as_secs_f64() / 60.0)?;
     writeln!(text, "- Machine: {}", machine::description()?)?;
