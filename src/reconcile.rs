@@ -14,13 +14,14 @@ use tracing::{info, warn};
 use self::settle::{settle, write};
 use crate::{
     act,
-    api::{RedisReplicaSet, RedisReplicaSetStatus},
+    api::{RedisReplicaSet, RedisReplicaSetStatus, status::DivergenceStatus},
     apply::{self, Live},
     claims,
     config::{File, live::Report},
     context::Context,
     decide::{
         Hold, HoldReason,
+        divergence::Divergence,
         look::Look,
         roll::{Roll, Template, roll},
         size::{Size, size},
@@ -94,6 +95,10 @@ struct Pass {
     move_waits: Option<String>,
     /// A switchover that ended without a change.
     switched_in_vain: Option<String>,
+    /// Data that servers have and the primary has not: published before they are told to follow it.
+    diverged: Vec<Divergence>,
+    /// What the status says of such data already.
+    published: Vec<DivergenceStatus>,
     /// How far the volumes are from the wanted size, if that was looked at.
     growth: Option<Growth>,
     /// Data of before was adopted.
@@ -116,7 +121,8 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         set.metadata.namespace.clone().unwrap_or_default(),
         set.metadata.name.clone().unwrap_or_default(),
     );
-    let mut pass = Pass::default();
+    let published = ctx.memory.current_status(set).map(|status| status.divergences).unwrap_or_default();
+    let mut pass = Pass { published, ..Pass::default() };
     let ended = timeout(ctx.pass_deadline, Box::pin(stages(&mut pass, set, ctx, now))).await;
     let failure = match ended {
         Ok(Ok(())) => None,
@@ -144,6 +150,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
         move_waits: pass.move_waits.as_deref(),
+        diverged: &pass.diverged,
         growth: Some(&growth),
         password_missing: pass.password_missing,
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),

@@ -13,6 +13,8 @@
 
 #[path = "support/control_plane.rs"]
 mod control_plane;
+#[path = "operator/divergence.rs"]
+mod divergence;
 #[path = "support/operator.rs"]
 mod operator;
 #[allow(dead_code, reason = "only its addresses are used here")]
