@@ -1,5 +1,6 @@
 //! What can end a stage of a pass, and the word under which metrics and conditions count it.
 
+use kube::core::Status;
 use thiserror::Error;
 
 use crate::{apply::ApplyError, plan::InvalidSpec, store::StoreError};
@@ -40,6 +41,12 @@ impl StageError {
             Self::Deadline(_) => "DeadlineExceeded",
         }
     }
+}
+
+/// A patch that names another UID than the object's is refused as an attempt to change the UID.
+pub fn is_of_another(status: &Status) -> bool {
+    let causes = status.details.as_ref().map(|details| &details.causes);
+    status.is_invalid() && causes.into_iter().flatten().any(|cause| cause.field == "metadata.uid")
 }
 
 /// The whole chain of an error in one line: each cause once.

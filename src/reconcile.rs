@@ -79,6 +79,8 @@ pub enum PublishError {
 /// What a pass has learned so far.
 #[derive(Default)]
 struct Pass {
+    /// The set was asked for once more, and whether it is still there.
+    there: Option<bool>,
     plan: Option<Plan>,
     stored: Option<Stored>,
     password: Option<Password>,
@@ -124,6 +126,10 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     let published = ctx.memory.current_status(set).map(|status| status.divergences).unwrap_or_default();
     let mut pass = Pass { published, ..Pass::default() };
     let ended = timeout(ctx.pass_deadline, Box::pin(stages(&mut pass, set, ctx, now))).await;
+    if pass.there == Some(false) {
+        info!("the set was deleted");
+        return Ok(Ended { status: set.status.clone().unwrap_or_default(), failed: false, within: None });
+    }
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -187,7 +193,8 @@ pub async fn publish(
         return Ok((before.unwrap_or(status), true));
     }
     // The client has no time-out of its own: an answer that never comes would hold this set for ever.
-    let patched = timeout(PUBLISH_DEADLINE, patch(&ctx.client, learned.set, before.as_ref(), &status));
+    let uid = set.metadata.uid.as_deref();
+    let patched = timeout(PUBLISH_DEADLINE, patch(&ctx.client, learned.set, uid, before.as_ref(), &status));
     if !patched.await.map_err(|_| PublishError::Deadline)?? {
         return Ok((status, false));
     }
@@ -230,6 +237,7 @@ async fn stages(
     config::configure(pass, ctx, &plan).await?;
     config::check_image(pass, &plan, &live)?;
     let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
+    let Some(applied) = applied else { return Ok(()) };
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await?;
     tend_volumes(pass, ctx, &plan, &applied).await
@@ -246,6 +254,9 @@ async fn record(
         return Ok(Some(stored));
     }
     let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
+    if !is_there(pass, ctx, plan).await? {
+        return Ok(None);
+    }
     if live.stateful_set.is_none() && !pods.is_empty() {
         // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
         pass.hold = Some(Hold {
@@ -282,6 +293,17 @@ async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> R
     Ok(())
 }
 
+/// Asked before anything is made: what is missing may have gone with the set, and what is made for a set that is gone
+/// stands in the way of its successor until it is collected too.
+async fn is_there(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<bool, StageError> {
+    if let Some(known) = pass.there {
+        return Ok(known);
+    }
+    let there = store::is_there(&ctx.client, plan).await?;
+    pass.there = Some(there);
+    Ok(there)
+}
+
 /// The record gets the members before the `StatefulSet` gets the size.
 async fn resize_and_apply(
     pass: &mut Pass,
@@ -290,7 +312,7 @@ async fn resize_and_apply(
     plan: &Plan,
     live: Live,
     now: Timestamp,
-) -> Result<apply::Applied, StageError> {
+) -> Result<Option<apply::Applied>, StageError> {
     let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
     let look = pass.look.clone().unwrap_or_default();
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
@@ -306,11 +328,15 @@ async fn resize_and_apply(
         disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
     };
     let plan = Plan { config: config::next_file(pass, plan), ..plan.clone() };
-    let applied = Box::pin(apply::apply(&ctx.client, &plan, desired(&plan, stage), live)).await?;
+    let desired = desired(&plan, stage);
+    if live.lacks(&desired) && !is_there(pass, ctx, &plan).await? {
+        return Ok(None);
+    }
+    let applied = Box::pin(apply::apply(&ctx.client, &plan, desired, live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
-    Ok(applied)
+    Ok(Some(applied))
 }
 
 /// The next step of a roll, if one is due.

@@ -35,14 +35,16 @@ use kube::{
 };
 use redis_operator::{
     act,
-    api::{RedisReplicaSet, directives},
+    api::{RedisReplicaSet, RedisReplicaSetStatus, directives},
     apply::{Applied, ApplyError, Live, Why, apply, fetch},
     crd,
     desired::{Stage, desired},
+    names::SetName,
     observe::Connections,
     plan::{Plan, plan},
     roles::{Change, To},
     settings::Settings,
+    status::patch::patch,
 };
 use serde_json::{Value, json};
 use tower::{Layer, Service as TowerService};
@@ -279,6 +281,26 @@ async fn a_size_can_go_back_once_its_growth_was_refused() {
         let back = create(&sets, "redis", volume("1Gi")).await;
         assert_eq!(back.is_ok(), reason == "VolumeGrowthRefused", "{reason}: {back:?}");
     }
+}
+
+/// What was learned of a set that is gone is not true of its successor.
+#[tokio::test]
+async fn a_successor_does_not_get_the_status_of_the_set_before_it() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "successor").await;
+    let name = SetName::new("successor".to_owned(), "redis".to_owned());
+    let uid = create(&sets, "redis", json!({})).await.unwrap().metadata.uid;
+    let status = RedisReplicaSetStatus { ready_replicas: 3, ..RedisReplicaSetStatus::default() };
+    let written = async |uid: Option<&str>| patch(&client, &name, uid, None, &status).await.unwrap();
+    assert!(written(uid.as_deref()).await);
+    assert_eq!(sets.get("redis").await.unwrap().status, Some(status.clone()));
+
+    sets.delete("redis", &DeleteParams::default()).await.unwrap();
+    assert!(!written(uid.as_deref()).await, "it is gone");
+    let successor = create(&sets, "redis", json!({})).await.unwrap().metadata.uid;
+    assert!(!written(uid.as_deref()).await, "another one is there");
+    assert_eq!(sets.get("redis").await.unwrap().status, None);
+    assert!(written(successor.as_deref()).await);
 }
 
 fn text(output: &Output) -> String {

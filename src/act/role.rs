@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    core::Status,
 };
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -17,7 +16,7 @@ use tracing::{info, warn};
 use super::ActError;
 use crate::{
     desired::labels,
-    error::chain,
+    error::{chain, is_of_another},
     names::CHILDREN_MANAGER,
     observe::Connections,
     observed::Role,
@@ -62,12 +61,6 @@ async fn label(api: &Api<Pod>, change: &Change, now: Timestamp) -> Result<(), Ac
         Err(kube::Error::Api(status)) if status.is_not_found() || is_of_another(&status) => Ok(()),
         Err(source) => Err(ActError::Label { pod: pod.clone(), source }),
     }
-}
-
-/// A patch that names another UID is refused as an attempt to change the UID.
-fn is_of_another(status: &Status) -> bool {
-    let causes = status.details.as_ref().map(|details| &details.causes);
-    status.is_invalid() && causes.into_iter().flatten().any(|cause| cause.field == "metadata.uid")
 }
 
 fn patch(change: &Change, now: Timestamp) -> Value {

@@ -8,13 +8,16 @@ use serde_json::json;
 
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    error::is_of_another,
     names::{STATUS_MANAGER, SetName},
 };
 
-/// Applies the status unless it is what stands there already. Returns whether a call was made.
+/// Applies the status unless it is what stands there already. Returns whether it was written: it is not where this very
+/// set is gone, as nothing that was learned of it is true of its successor.
 pub async fn patch(
     client: &Client,
     set: &SetName,
+    uid: Option<&str>,
     before: Option<&RedisReplicaSetStatus>,
     status: &RedisReplicaSetStatus,
 ) -> Result<bool, kube::Error> {
@@ -26,8 +29,13 @@ pub async fn patch(
     let body = json!({
         "apiVersion": "replication.redis/v1alpha1",
         "kind": "RedisReplicaSet",
+        "metadata": { "uid": uid },
         "status": status,
     });
-    api.patch_status(&set.name, &PatchParams::apply(STATUS_MANAGER).force(), &Patch::Apply(&body)).await?;
-    Ok(true)
+    let params = PatchParams::apply(STATUS_MANAGER).force();
+    match api.patch_status(&set.name, &params, &Patch::Apply(&body)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() || is_of_another(&status) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

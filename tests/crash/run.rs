@@ -20,6 +20,7 @@ use serde_json::json;
 
 use crate::{
     api_proxy::ApiProxy,
+    audit::Audit,
     control_plane::{ControlPlane, Controllers, USERS},
     operator::{Kubelet, grant},
     redis_proxy::{RedisProxies, front},
@@ -30,9 +31,8 @@ use crate::{
     writer::Writer,
 };
 
-/// How long a run may take from the user's last step to its end: a roll waits twice for 35 s, until a new pod's name is
-/// known to lead to it.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// How long a run may take from the user's last step to its end.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// The operator has done all that it wants to when it is ready and changed nothing for this long: longer than any of
 /// its waits but the slow look at a set that is settled.
 const QUIET: Duration = Duration::from_secs(8);
@@ -45,6 +45,7 @@ const STAYS: Duration = Duration::from_secs(1);
 pub struct Lab {
     plane: &'static ControlPlane,
     user: &'static str,
+    audit: Audit,
     runs: AtomicUsize,
     _controllers: Controllers,
 }
@@ -74,7 +75,8 @@ impl Lab {
         install_crd(&client).await;
         add_node(&client).await;
         let controllers = plane.controllers("statefulset-controller,garbage-collector-controller");
-        Self { plane, user: USERS[0], runs: AtomicUsize::new(0), _controllers: controllers }
+        let (user, runs) = (USERS[0], AtomicUsize::new(0));
+        Self { plane, user, audit: Audit::new(plane, user), runs, _controllers: controllers }
     }
 
     /// Runs a workload, killing the operator at the target; to the state of the undisturbed run, where there was one.
@@ -108,7 +110,7 @@ impl Lab {
         let writer = Writer::start(Arc::clone(&kubelet));
         trap.arm(target);
         let begun = Instant::now();
-        let read = async || state(self.plane, &client, self.user, &namespace, &kubelet).await;
+        let read = async || state(&self.audit, &client, &namespace, &kubelet).await;
         let work = async {
             workload.act(&subject, &writer).await;
             self.end(&trap, &subject, undisturbed, read).await
