@@ -31,13 +31,18 @@ use crate::{
     events,
     monitor::Watched,
     names::SetName,
-    observe::{Connections, belongs, target},
+    observe::{Connections, belongs, image_of, target},
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
     status::{Learned, derive, is_mere_progress, patch::patch},
-    store::{self, Stored},
-    volumes::{Growth, history::begin_again, is_at_rest},
+    store::{self, Found, Stored},
+    volumes::{
+        Growth,
+        former::{Claims, taken_over},
+        history::{History, begin_again},
+        is_at_rest, serves,
+    },
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
@@ -225,7 +230,7 @@ async fn stages(
     let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await?;
-    tend_volumes(pass, ctx, &plan, &applied).await
+    tend_volumes(pass, ctx, set, &plan, &applied).await
 }
 
 /// The record, made first where there is none yet. `None`: nothing may be begun yet.
@@ -235,9 +240,11 @@ async fn record(
     plan: &Plan,
     live: &Live,
 ) -> Result<Option<Stored>, StageError> {
-    if let Some(stored) = store::read_record(&ctx.client, plan).await? {
-        return Ok(Some(stored));
-    }
+    let former = match store::read_record(&ctx.client, plan).await? {
+        Some(Found::Own(stored)) => return Ok(Some(stored)),
+        Some(Found::Former(stored)) => Some(stored),
+        None => None,
+    };
     let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
     if live.stateful_set.is_none() && !pods.is_empty() {
         // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
@@ -251,17 +258,35 @@ async fn record(
         return Ok(None);
     }
     let volumes = claims::former(&ctx.client, plan).await?;
+    let is_on_volumes = matches!(plan.storage, Storage::Volume { .. });
+    let goes_on = former
+        .as_ref()
+        .filter(|_| is_on_volumes)
+        .and_then(|former| Some((former, taken_over(&former.record, &former.claims, &volumes.claims)?)));
+    if let Some((former, record)) = goes_on {
+        info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
+        ctx.claims.adopts(&plan.set);
+        return Ok(Some(store::write_record(&ctx.client, plan, former, &record, &former.claims).await?));
+    }
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
     let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
-    let former = volumes.ordinals.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
+    let of_before = volumes.ordinals.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
     // A new set has all its members from the beginning; of a former one, whoever may hold its data.
-    let count = if former == 0 { plan.replicas } else { former };
+    let count = if of_before == 0 { plan.replicas } else { of_before };
     let members = (0..count).map(|ordinal| plan.set.pod(ordinal)).collect();
-    let first =
-        if former == 0 { Record::first(members, true) } else { begin_again(members, volumes.history) };
+    let first = if of_before == 0 {
+        Record::first(members, true)
+    } else {
+        ctx.claims.adopts(&plan.set);
+        let told = former.as_ref().and_then(|former| History::of(&former.record));
+        begin_again(members, History::joined(volumes.history.into_iter().chain(told)))
+    };
     info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
-    ctx.claims.became_sure(&plan.set, first.sure);
-    Ok(Some(store::create_record(&ctx.client, plan, &first).await?))
+    let begun = match &former {
+        Some(former) => store::write_record(&ctx.client, plan, former, &first, &Claims::new()).await?,
+        None => store::create_record(&ctx.client, plan, &first).await?,
+    };
+    Ok(Some(begun))
 }
 
 /// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value.
@@ -320,6 +345,12 @@ async fn replace_outdated(
     let template = Template {
         revision: status.filter(|_| is_seen).and_then(|s| s.update_revision.clone()),
         replicas: stateful_set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0),
+        image: stateful_set
+            .spec
+            .as_ref()
+            .and_then(|s| image_of(s.template.spec.as_ref()?))
+            .unwrap_or_default()
+            .to_owned(),
         ephemeral: matches!(plan.storage, Storage::Ephemeral),
     };
     let next = if look.observed.pods.is_empty() {
@@ -364,18 +395,20 @@ async fn move_primary(
     }
 }
 
-/// Grows the volumes, and leaves on them what a set that is begun again over them needs to know.
+/// Grows the volumes, leaves on them what a set that is begun again over them needs to know, and lets the record live
+/// as long as they do.
 async fn tend_volumes(
     pass: &mut Pass,
     ctx: &Context,
+    set: &RedisReplicaSet,
     plan: &Plan,
     applied: &apply::Applied,
 ) -> Result<(), StageError> {
-    let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
+    let (Some(stored), Some(look)) = (pass.stored.clone(), &pass.look) else { return Ok(()) };
     let record = &stored.record;
-    if ctx.claims.became_sure(&plan.set, record.sure) {
+    if ctx.claims.has_adopted(&plan.set, record.sure, serves(record, look)) {
         pass.adopted = Some(format!(
-            "the record was begun anew over data of before; {} has all of it and is the primary from epoch {} on",
+            "the set was begun again over data of before; {} has all of it and is the primary from epoch {} on",
             record.primary.as_deref().unwrap_or_default(),
             record.epoch
         ));
@@ -388,6 +421,17 @@ async fn tend_volumes(
         pass.again_in(claims::GROWTH_INTERVAL);
     }
     pass.growth = Some(growth);
+    if !at_rest || !ctx.claims.are_new(&plan.set) {
+        return Ok(());
+    }
+    if ctx.claims.claims(&plan.set, &plan.uid).is_none_or(|claims| claims == stored.claims) {
+        ctx.claims.stand_in_record(&plan.set);
+    } else if ctx.memory.current_status(set).is_some_and(|status| status.is_ready()) {
+        write(pass, ctx, plan, &stored, stored.record.clone()).await?;
+    } else {
+        // Whoever waits for Ready need not wait for this; and the votes, which come soon after, are a write anyhow.
+        pass.again_in(claims::KEPT_WITHIN);
+    }
     Ok(())
 }
 
