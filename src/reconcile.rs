@@ -1,5 +1,6 @@
 //! One pass over one set: the picture in the crate's documentation, as code.
 
+mod begin;
 mod config;
 mod settle;
 
@@ -11,7 +12,10 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use self::settle::{settle, write};
+use self::{
+    begin::{password, record},
+    settle::{settle, write},
+};
 use crate::{
     act,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
@@ -20,7 +24,7 @@ use crate::{
     config::{File, live::Report},
     context::Context,
     decide::{
-        Hold, HoldReason,
+        Hold,
         look::Look,
         roll::{Roll, Template, roll},
         size::{Size, size},
@@ -36,13 +40,8 @@ use crate::{
     record::Record,
     redis::password::Password,
     status::{Learned, derive, is_mere_progress, patch::patch},
-    store::{self, Found, Stored},
-    volumes::{
-        Growth,
-        former::{Claims, taken_over},
-        history::{History, begin_again},
-        is_at_rest, serves,
-    },
+    store::Stored,
+    volumes::{Growth, is_at_rest, serves},
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
@@ -231,73 +230,6 @@ async fn stages(
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await?;
     tend_volumes(pass, ctx, set, &plan, &applied).await
-}
-
-/// The record, made first where there is none yet. `None`: nothing may be begun yet.
-async fn record(
-    pass: &mut Pass,
-    ctx: &Context,
-    plan: &Plan,
-    live: &Live,
-) -> Result<Option<Stored>, StageError> {
-    let former = match store::read_record(&ctx.client, plan).await? {
-        Some(Found::Own(stored)) => return Ok(Some(stored)),
-        Some(Found::Former(stored)) => Some(stored),
-        None => None,
-    };
-    let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
-    if live.stateful_set.is_none() && !pods.is_empty() {
-        // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
-        pass.hold = Some(Hold {
-            reason: HoldReason::FormerPods,
-            message: "waiting for the pods of a former set of this name to end".to_owned(),
-        });
-        return Ok(None);
-    }
-    if plan.paused {
-        return Ok(None);
-    }
-    let volumes = claims::former(&ctx.client, plan).await?;
-    let is_on_volumes = matches!(plan.storage, Storage::Volume { .. });
-    let goes_on = former
-        .as_ref()
-        .filter(|_| is_on_volumes)
-        .and_then(|former| Some((former, taken_over(&former.record, &former.claims, &volumes.claims)?)));
-    if let Some((former, record)) = goes_on {
-        info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
-        ctx.claims.adopts(&plan.set);
-        return Ok(Some(store::write_record(&ctx.client, plan, former, &record, &former.claims).await?));
-    }
-    let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
-    let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
-    let of_before = volumes.ordinals.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
-    // A new set has all its members from the beginning; of a former one, whoever may hold its data.
-    let count = if of_before == 0 { plan.replicas } else { of_before };
-    let members = (0..count).map(|ordinal| plan.set.pod(ordinal)).collect();
-    let first = if of_before == 0 {
-        Record::first(members, true)
-    } else {
-        ctx.claims.adopts(&plan.set);
-        let told = former.as_ref().and_then(|former| History::of(&former.record));
-        begin_again(members, History::joined(volumes.history.into_iter().chain(told)))
-    };
-    info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
-    let begun = match &former {
-        Some(former) => store::write_record(&ctx.client, plan, former, &first, &Claims::new()).await?,
-        None => store::create_record(&ctx.client, plan, &first).await?,
-    };
-    Ok(Some(begun))
-}
-
-/// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value.
-async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> Result<(), StageError> {
-    pass.password = store::read_password(&ctx.client, plan).await?;
-    if pass.password.is_none() && live.stateful_set.is_none() && !plan.paused {
-        store::create_password(&ctx.client, plan).await?;
-        pass.password = store::read_password(&ctx.client, plan).await?;
-    }
-    pass.password_missing = pass.password.is_none();
-    Ok(())
 }
 
 /// The record gets the members before the `StatefulSet` gets the size.
