@@ -77,7 +77,7 @@ pub fn switchover_failed(note: &str) -> Event {
     event(EventType::Warning, "SwitchoverFailed", "Switchover", note)
 }
 
-/// The record was begun anew over data of before, and the newest of it serves.
+/// The set was begun again over data of before, and the newest of it serves.
 pub fn data_adopted(note: &str) -> Event {
     event(EventType::Normal, "DataAdopted", "Adopt", note)
 }

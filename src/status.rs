@@ -67,9 +67,8 @@ pub fn is_mere_progress(before: Option<&RedisReplicaSetStatus>, after: &RedisRep
         let matters = |c: &&Condition| !["Replicated", "Progressing"].contains(&c.type_.as_str());
         status.conditions.iter().filter(matters).map(|c| (c.type_.clone(), c.status.clone())).collect()
     };
-    let is_ready = after.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
     before.is_some_and(|before| {
-        !is_ready
+        !after.is_ready()
             && turned(before) == turned(after)
             && before.observed_generation == after.observed_generation
             && before.primary == after.primary

@@ -50,6 +50,13 @@ pub struct RedisReplicaSetStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl RedisReplicaSetStatus {
+    /// Whether the condition Ready is True.
+    pub fn is_ready(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    }
+}
+
 /// Figures prepared for the columns of `kubectl get`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

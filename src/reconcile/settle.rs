@@ -24,7 +24,7 @@ use crate::{
     },
     error::{StageError, chain},
     observe::{Connections, belongs, last_end, observe},
-    plan::Plan,
+    plan::{Plan, Storage},
     record::Record,
     roles,
     status::divergences::is_published,
@@ -291,6 +291,7 @@ async fn follow(
     }
 }
 
+/// Writes the record, and the volumes that it speaks of, as they were seen last.
 pub(super) async fn write(
     pass: &mut Pass,
     ctx: &Context,
@@ -304,6 +305,15 @@ pub(super) async fn write(
         switch_to = record.switch_to.as_ref().map(|s| s.target.as_str()),
         "writing the role record"
     );
-    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record).await?);
+    let seen = match plan.storage {
+        Storage::Volume { .. } => ctx.claims.claims(&plan.set, &plan.uid),
+        Storage::Ephemeral => None,
+    };
+    let is_seen = seen.is_some();
+    let claims = seen.unwrap_or_else(|| before.claims.clone());
+    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record, &claims).await?);
+    if is_seen {
+        ctx.claims.stand_in_record(&plan.set);
+    }
     Ok(())
 }

@@ -11,7 +11,7 @@ fn number(lab: &Lab, pod: &str, field: &str) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_that_is_given_up_stands_in_the_status_before_it_goes() {
-    let user = USERS[0];
+    let user = USERS[7];
     let lab = Lab::new("divergence", user).await;
     lab.up("redis", json!({"replicas": 2})).await;
     lab.write(0..10, "both", 1).await;

@@ -151,6 +151,7 @@ pub fn look(
             ready: true,
             terminating: *terminating,
             revision: None,
+            image: String::new(),
             label: RoleLabel::default(),
             moved: false,
             stuck: None,
