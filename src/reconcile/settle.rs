@@ -13,7 +13,9 @@ use crate::{
     api::status::InstanceState,
     context::Context,
     decide::{
-        Decision, decide, elect,
+        Decision, decide,
+        divergence::{Divergence, divergences},
+        elect,
         former::{Former, NodeState, Traces, former},
         look::Look,
         size::size,
@@ -22,9 +24,10 @@ use crate::{
     },
     error::{StageError, chain},
     observe::{Connections, belongs, last_end, observe},
-    plan::Plan,
+    plan::{Plan, Storage},
     record::Record,
     roles,
+    status::divergences::is_published,
     store::{self, Stored},
     topology::{Verdict, topology},
 };
@@ -138,7 +141,14 @@ async fn rounds(
                 write(pass, ctx, plan, &stored, record).await?;
                 act::promote(&mut pass.connections, &pod, &why).await?;
             }
-            Decision::Follow(pods) => follow(&mut pass.connections, plan, &stored.record, &pods).await?,
+            Decision::Follow(pods) => {
+                // What they alone have is gone once they follow: first it is to stand in the status.
+                let told = published(pass, divergences(&stored.record, &look, &pods), pods);
+                if told.is_empty() {
+                    return Ok(());
+                }
+                follow(&mut pass.connections, plan, &stored.record, &told).await?;
+            }
             Decision::Switch { record, from, target } => {
                 if ctx.memory.switched_in_vain_within(&plan.set, SWITCHOVER_RETRY) {
                     pass.move_waits =
@@ -185,6 +195,23 @@ async fn rounds(
         }
     }
     Ok(())
+}
+
+/// The pods that can be told to follow now. Of the others the status says at the end of this pass what they lose; the
+/// next pass tells them.
+fn published(pass: &mut Pass, diverged: Vec<Divergence>, pods: Vec<String>) -> Vec<String> {
+    let is_news = |d: &Divergence| !pass.published.iter().any(|old| is_published(old, d));
+    pass.diverged = diverged.into_iter().filter(is_news).collect();
+    for Divergence { pod, bytes, replid, .. } in &pass.diverged {
+        warn!(
+            pod,
+            bytes, replid, "has data that the primary does not have; it is published before it is lost"
+        );
+    }
+    if !pass.diverged.is_empty() {
+        pass.again_in(Duration::ZERO);
+    }
+    pods.into_iter().filter(|pod| pass.diverged.iter().all(|d| d.pod != *pod)).collect()
 }
 
 /// Begins the switchover that was wished for, if the target is still fit for it.
@@ -264,6 +291,7 @@ async fn follow(
     }
 }
 
+/// Writes the record, and the volumes that it speaks of, as they were seen last.
 pub(super) async fn write(
     pass: &mut Pass,
     ctx: &Context,
@@ -277,6 +305,15 @@ pub(super) async fn write(
         switch_to = record.switch_to.as_ref().map(|s| s.target.as_str()),
         "writing the role record"
     );
-    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record).await?);
+    let seen = match plan.storage {
+        Storage::Volume { .. } => ctx.claims.claims(&plan.set, &plan.uid),
+        Storage::Ephemeral => None,
+    };
+    let is_seen = seen.is_some();
+    let claims = seen.unwrap_or_else(|| before.claims.clone());
+    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record, &claims).await?);
+    if is_seen {
+        ctx.claims.stand_in_record(&plan.set);
+    }
     Ok(())
 }

@@ -23,14 +23,22 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// May everything.
 const ADMIN: &str = "admin";
 /// Users who may only what a test grants them; their names are also their tokens.
-pub const USERS: [&str; 6] =
-    ["operator-a", "operator-b", "operator-c", "operator-d", "operator-e", "operator-f"];
+pub const USERS: [&str; 8] = [
+    "operator-a",
+    "operator-b",
+    "operator-c",
+    "operator-d",
+    "operator-e",
+    "operator-f",
+    "operator-g",
+    "operator-h",
+];
 
 /// Who did what, without bodies: all that those users did, and of the others what may create or delete an object that
 /// a set consists of. One line a request once it was answered.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
   "rules": [{"level": "Metadata", "users": ["operator-a", "operator-b", "operator-c", "operator-d",
-                                         "operator-e", "operator-f"]},
+                                         "operator-e", "operator-f", "operator-g", "operator-h"]},
     {"level": "Metadata", "verbs": ["create", "patch", "delete"], "resources": [
       {"group": "", "resources": ["pods", "services", "configmaps", "secrets", "persistentvolumeclaims"]},
       {"group": "apps", "resources": ["statefulsets"]},

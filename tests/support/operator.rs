@@ -211,6 +211,8 @@ struct Machines {
     /// `None` while the Secret is not there: a container without what it mounts is not started.
     password: Option<String>,
     front: Front,
+    /// More lines of redis.conf.
+    config: String,
     /// Nothing is started any more.
     ended: bool,
     /// By UID of the pod.
@@ -238,15 +240,20 @@ struct Server {
 impl Kubelet {
     /// Runs the pods of this namespace, all with this password.
     pub fn start(client: Client, namespace: &str, password: &str) -> Self {
-        Self::run(client, namespace, Some(password.to_owned()), Box::new(|_, address| address))
+        Self::start_with(client, namespace, password, "")
+    }
+
+    /// The same with more lines of redis.conf.
+    pub fn start_with(client: Client, namespace: &str, password: &str, config: &str) -> Self {
+        Self::run(client, namespace, Some(password.to_owned()), Box::new(|_, address| address), config)
     }
 
     /// Runs the pods of the one set of this namespace with the password of its Secret, each behind a front.
     pub fn start_behind(client: Client, namespace: &str, front: Front) -> Self {
-        Self::run(client, namespace, None, front)
+        Self::run(client, namespace, None, front, "")
     }
 
-    fn run(client: Client, namespace: &str, password: Option<String>, front: Front) -> Self {
+    fn run(client: Client, namespace: &str, password: Option<String>, front: Front, config: &str) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
         let secrets = password.is_none().then(|| Api::<Secret>::namespaced(client.clone(), namespace));
@@ -254,6 +261,7 @@ impl Kubelet {
             directory,
             password,
             front,
+            config: config.to_owned(),
             ended: false,
             servers: BTreeMap::new(),
             stuck: BTreeSet::new(),
@@ -495,8 +503,8 @@ impl Machines {
         let config = format!(
             "bind {address}\nport {REDIS_PORT}\nprotected-mode no\nreplica-announce-ip {name}\n\
              requirepass \"{password}\"\nmasterauth \"{password}\"\ndir {dir}\nlogfile {dir}/log\n\
-             save 3600 1\nrepl-diskless-sync-delay 0\nreplicaof {} {}\n",
-            PARKED.0, PARKED.1
+             save 3600 1\nrepl-diskless-sync-delay 0\nreplicaof {} {}\n{}",
+            PARKED.0, PARKED.1, self.config
         );
         let path: PathBuf = volume.join("redis.conf");
         fs::write(&path, config).unwrap();
