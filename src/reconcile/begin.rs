@@ -1,15 +1,16 @@
 //! What a set begins with: the role record, and the password.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 use tracing::info;
 
-use super::Pass;
+use super::{Pass, settle::former_process};
 use crate::{
     apply::Live,
     claims,
     context::Context,
-    decide::{Hold, HoldReason},
+    decide::{Hold, HoldReason, former::Former},
     error::StageError,
     observe::belongs,
     plan::{Plan, Storage},
@@ -27,6 +28,7 @@ pub(super) async fn record(
     ctx: &Context,
     plan: &Plan,
     live: &Live,
+    now: Timestamp,
 ) -> Result<Option<Stored>, StageError> {
     let former = match store::read_record(&ctx.client, plan).await? {
         Some(Found::Own(stored)) => return Ok(Some(stored)),
@@ -55,7 +57,12 @@ pub(super) async fn record(
         .as_ref()
         .filter(|_| is_on_volumes)
         .and_then(|former| Some((former, taken_over(&former.record, &former.claims, &volumes.claims)?)));
-    if let Some((former, record)) = goes_on {
+    if let Some((former, mut record)) = goes_on {
+        // The end of a pod is shown once, and this process may not live until the election.
+        let proof = former_process(ctx, plan, &record, now).await;
+        if let (Former::Ended, Some(serving)) = (proof, &mut record.seen_serving) {
+            serving.pod_uid.clear();
+        }
         info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
         ctx.claims.adopts(&plan.set);
         return Ok(Some(store::write_record(&ctx.client, plan, former, &record, &former.claims).await?));

@@ -59,10 +59,10 @@ pub async fn grant(client: &Client, user: &str, namespace: &str) {
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
         for mut object in documents {
             let kind = object["kind"].as_str().unwrap().to_owned();
-            let mut place = "/apis/rbac.authorization.k8s.io/v1".to_owned();
+            let mut place = String::new();
             if !kind.starts_with("Cluster") {
                 object["metadata"]["namespace"] = json!(namespace);
-                place += &format!("/namespaces/{namespace}");
+                place = format!("namespaces/{namespace}/");
             }
             if kind.ends_with("Binding") {
                 object["metadata"]["name"] = json!(user);
@@ -70,10 +70,11 @@ pub async fn grant(client: &Client, user: &str, namespace: &str) {
                     json!([{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}]);
             }
             let name = object["metadata"]["name"].as_str().unwrap();
-            let request =
-                http::Request::patch(format!("{place}/{}s/{name}?fieldManager=test", kind.to_lowercase()))
-                    .header("Content-Type", "application/apply-patch+yaml")
-                    .body(object.to_string().into_bytes());
+            let plural = format!("{}s", kind.to_lowercase());
+            let path = format!("/apis/rbac.authorization.k8s.io/v1/{place}{plural}/{name}?fieldManager=test");
+            let request = http::Request::patch(path)
+                .header("Content-Type", "application/apply-patch+yaml")
+                .body(object.to_string().into_bytes());
             let _: Value = client.request(request.unwrap()).await.unwrap();
         }
     }
@@ -217,6 +218,8 @@ struct Machines {
     ended: bool,
     /// By UID of the pod.
     servers: BTreeMap<String, Server>,
+    /// Pods whose process has ended, of which the API server is not told yet.
+    ending: Vec<Ending>,
     /// UIDs of pods that cannot start.
     stuck: BTreeSet<String>,
     /// Directory of the data, by UID of the pod.
@@ -264,6 +267,7 @@ impl Kubelet {
             config: config.to_owned(),
             ended: false,
             servers: BTreeMap::new(),
+            ending: Vec::new(),
             stuck: BTreeSet::new(),
             volumes: BTreeMap::new(),
         };
@@ -337,11 +341,11 @@ async fn run(
     let (seen, writer) = reflector::store();
     // The API server may be gone for a while: that is some tests' subject.
     let watch = watcher(pods.clone(), watcher::Config::default()).default_backoff();
-    let mut changes = pin!(watch.reflect(writer).touched_objects());
+    let mut events = pin!(watch.reflect(writer).touched_objects());
     loop {
         // A pod's change is seen at once; the end of a process is looked for.
         tokio::select! {
-            _ = changes.next() => while changes.next().now_or_never().is_some() {},
+            _ = events.next() => while events.next().now_or_never().is_some() {},
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
         let list = seen.state();
@@ -391,6 +395,23 @@ async fn password(secrets: &Api<Secret>, pod: &str) -> Option<String> {
     String::from_utf8(data.get(PASSWORD_KEY)?.0.clone()).ok()
 }
 
+/// A pod whose process has ended.
+struct Ending {
+    pod: String,
+    uid: String,
+    /// Its last status.
+    last: Value,
+    since: Instant,
+}
+
+/// From the end of a process until a kubelet tells the API server, which it does once it has looked at the container anew.
+const END_TOLD_AFTER: Duration = Duration::from_secs(1);
+
+/// A pod and its new status.
+type Changed = (String, Value);
+/// A pod that has ended, and its UID.
+type Gone = (String, String);
+
 impl Machines {
     /// A pod that is to be started now.
     fn not_started(&self, pods: &[Arc<Pod>]) -> Option<String> {
@@ -410,7 +431,7 @@ impl Machines {
 
     /// Starts what is missing and ends what is not wanted; returns the pods whose status changed, and those that have
     /// ended, with their UIDs.
-    fn sync(&mut self, pods: &[Arc<Pod>]) -> (Vec<(String, Value)>, Vec<(String, String)>) {
+    fn sync(&mut self, pods: &[Arc<Pod>]) -> (Vec<Changed>, Vec<Gone>) {
         let (mut changed, mut ended) = (Vec::new(), Vec::new());
         if self.ended {
             return (changed, ended);
@@ -420,26 +441,34 @@ impl Machines {
             pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none())
         };
         let gone: Vec<String> = self.servers.keys().filter(|uid| !stays(uid)).cloned().collect();
-        for uid in &gone {
-            let Some(mut server) = self.servers.remove(uid) else { continue };
+        for uid in gone {
+            let Some(mut server) = self.servers.remove(&uid) else { continue };
             // Gracefully: Redis saves, and its next pod loads that from the volume.
             let _ = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status();
             server.child.wait().unwrap();
+            let since = Instant::now();
             let mut last = status(&server);
             last["containerStatuses"][0]["ready"] = json!(false);
             last["containerStatuses"][0]["state"] =
                 json!({"running": null, "terminated": {"exitCode": 0, "startedAt": server.since}});
-            changed.push((server.pod.clone(), last));
-            ended.push((server.pod, uid.clone()));
+            self.ending.push(Ending { pod: server.pod, uid, last, since });
         }
         let terminating = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
         // Nothing of those runs.
         ended.extend(
             pods.iter()
                 .filter(terminating)
-                .filter(|pod| !gone.contains(&pod.uid().unwrap()))
+                .filter(|pod| !self.ending.iter().any(|ending| Some(&ending.uid) == pod.uid().as_ref()))
                 .map(|pod| (pod.name_any(), pod.uid().unwrap())),
         );
+        let (told, ending) = std::mem::take(&mut self.ending)
+            .into_iter()
+            .partition(|ending: &Ending| ending.since.elapsed() >= END_TOLD_AFTER);
+        self.ending = ending;
+        for told in told {
+            changed.push((told.pod.clone(), told.last));
+            ended.push((told.pod, told.uid));
+        }
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let (name, uid) = (pod.name_any(), pod.uid().unwrap());
             if let Some(mut server) = self.servers.remove(&uid) {
