@@ -29,11 +29,13 @@ use crate::{
     plan::{Plan, Storage},
     record::Record,
     store::StoreError,
-    volumes::{Claim, Growth, Need, history::History, is_less, need, pod_of},
+    volumes::{Claim, Growth, Need, former::Claims, history::History, is_less, need, pod_of},
 };
 
 /// A growth that is under way is looked at this often.
 pub const GROWTH_INTERVAL: Duration = Duration::from_secs(5);
+/// After a set has become Ready, the record is to live as long as its volumes from this time on.
+pub const KEPT_WITHIN: Duration = Duration::from_secs(3);
 /// A growth that was refused is tried again this often: somebody may have changed the `StorageClass`.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -44,6 +46,8 @@ pub struct Former {
     pub ordinals: i32,
     /// What the record of that time left on them.
     pub history: Option<History>,
+    /// Their claims.
+    pub claims: Claims,
 }
 
 /// Reads what volumes of this name there are.
@@ -62,6 +66,14 @@ pub async fn former(client: &Client, plan: &Plan) -> Result<Former, StoreError> 
     Ok(Former {
         ordinals: own().map(|(ordinal, _)| ordinal + 1).max().unwrap_or(0),
         history: History::newest(own().filter_map(|(_, text)| text.map(String::as_str))),
+        claims: claims
+            .iter()
+            .filter_map(|claim| {
+                let name = claim.metadata.name.clone()?;
+                pod_of(&plan.set, &name)?;
+                Some((name, claim.metadata.uid.clone()?))
+            })
+            .collect(),
     })
 }
 
@@ -81,10 +93,22 @@ struct Occasion {
 #[derive(Debug, Default)]
 struct Remembered {
     seen: Option<(Occasion, Growth, Instant)>,
-    /// Epoch of the last pass: the pass that brings a new one has more urgent things to do.
-    epoch: i64,
-    /// The record was begun over data of before, and nobody serves yet.
-    unsure: bool,
+    claims: Option<Listed>,
+    /// Epoch of the last pass, once there was one: the pass that brings a new one has more urgent things to do.
+    epoch: Option<i64>,
+    /// The set was begun over data of before, and nobody serves yet.
+    adopting: bool,
+}
+
+/// All claims of a set.
+#[derive(Debug)]
+struct Listed {
+    /// UID of the set for which they were listed.
+    set: String,
+    claims: Claims,
+    /// The record speaks of them. The garbage collector takes out those that are gone, which is no reason to put them
+    /// in again.
+    in_record: bool,
 }
 
 /// What the process remembers of each set's claims. Losing it costs one look.
@@ -96,9 +120,47 @@ impl Memory {
         act(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(set.clone()).or_default())
     }
 
-    /// Whether a record that was begun over data of before has become sure, since this was asked last.
-    pub fn became_sure(&self, set: &SetName, sure: bool) -> bool {
-        self.with(set, |remembered| std::mem::replace(&mut remembered.unsure, !sure) && sure)
+    /// The set begins over data of before.
+    pub fn adopts(&self, set: &SetName) {
+        self.with(set, |remembered| remembered.adopting = true);
+    }
+
+    /// Whether data of before has come to be served by a primary of record, since this was asked last.
+    pub fn has_adopted(&self, set: &SetName, sure: bool, serves: bool) -> bool {
+        self.with(set, |remembered| {
+            // An operator that was started meanwhile knows it by the record.
+            remembered.adopting |= !sure;
+            sure && serves && std::mem::take(&mut remembered.adopting)
+        })
+    }
+
+    /// All claims of the set with this UID, as they were seen last; none where they were not looked at yet.
+    pub fn claims(&self, set: &SetName, uid: &str) -> Option<Claims> {
+        self.with(set, |remembered| {
+            remembered.claims.as_ref().filter(|listed| listed.set == uid).map(|listed| listed.claims.clone())
+        })
+    }
+
+    /// Whether claims were seen that no record was written with.
+    pub fn are_new(&self, set: &SetName) -> bool {
+        self.with(set, |remembered| remembered.claims.as_ref().is_some_and(|listed| !listed.in_record))
+    }
+
+    /// Remembers that the record speaks of the claims that were seen last.
+    pub fn stand_in_record(&self, set: &SetName) {
+        self.with(set, |remembered| {
+            if let Some(listed) = &mut remembered.claims {
+                listed.in_record = true;
+            }
+        });
+    }
+
+    fn listed(&self, plan: &Plan, claims: Claims) {
+        self.with(&plan.set, |remembered| {
+            let before = remembered.claims.as_ref();
+            let in_record = before.is_some_and(|b| b.in_record && b.set == plan.uid && b.claims == claims);
+            remembered.claims = Some(Listed { set: plan.uid.clone(), claims, in_record });
+        });
     }
 
     /// How far the growth was when it was looked at last.
@@ -126,8 +188,8 @@ pub async fn tend(
 ) -> Result<Growth, StoreError> {
     let Storage::Volume { size, .. } = &plan.storage else { return Ok(Growth::default()) };
     let (known, is_new_epoch) = memory.with(&plan.set, |remembered| {
-        let before = std::mem::replace(&mut remembered.epoch, record.epoch);
-        (remembered.seen.clone(), before != record.epoch)
+        let before = remembered.epoch.replace(record.epoch);
+        (remembered.seen.clone(), before.is_some_and(|before| before != record.epoch))
     });
     let at_rest = at_rest && !is_new_epoch;
     let history = History::of(record).filter(|_| at_rest).map(|history| history.text());
@@ -146,6 +208,7 @@ pub async fn tend(
     }
 
     let claims = list(client, plan).await?;
+    memory.listed(plan, claims.iter().map(|claim| (claim.name.clone(), claim.uid.clone())).collect());
     let mut growth = Growth { size: size.0.clone(), ..Growth::default() };
     for claim in claims.iter().filter(|claim| look.observed.pods.iter().any(|pod| pod.name == claim.pod)) {
         grow(client, plan, claim, size, &mut growth).await?;
@@ -350,6 +413,7 @@ mod tests {
         let mut case = Case::new("1Gi", 1);
         let claims = [claim("data-redis-0", "1Gi", ""), claim("data-redis-1", "1Gi", "")];
         // The pass that brings an epoch has more urgent things to do.
+        case.memory.with(&case.plan.set, |remembered| remembered.epoch = Some(0));
         assert_eq!(case.look(Vec::new()).await.0.len(), 0);
         assert_eq!(paths(&case.look(vec![listed(&claims)]).await.0), ["GET persistentvolumeclaims"]);
         assert_eq!(case.look(Vec::new()).await.0.len(), 0);
@@ -406,6 +470,7 @@ mod tests {
             claim("data-redis-2", "1Gi", ""),
             claim("data-redis-3", "1Gi", ""),
         ];
+        case.memory.with(&case.plan.set, |remembered| remembered.epoch = Some(1));
         assert_eq!(case.look(Vec::new()).await.0.len(), 0, "the first pass of the epoch");
         let (sent, _) = case.look(vec![listed(&claims), patched(), patched()]).await;
         assert_eq!(
@@ -435,15 +500,34 @@ mod tests {
             let api = FakeApi::answering([(200, list)]);
             let found = former(&api.client(), &a_plan("1Gi")).await.unwrap();
             let history = (ordinals > 0).then(|| history.clone());
-            assert_eq!(found, Former { ordinals, history }, "{names:?}");
+            let own = names.iter().filter(|name| name.starts_with("data-redis-") && !name.ends_with('x'));
+            let claims = own.map(|name| ((*name).to_owned(), format!("uid-{name}"))).collect();
+            assert_eq!(found, Former { ordinals, history, claims }, "{names:?}");
         }
     }
 
     #[test]
     fn data_of_before_is_adopted_once() {
         let (memory, set) = (Memory::default(), SetName::new("lab", "redis"));
-        let asked: Vec<bool> =
-            [true, false, false, true, true].map(|sure| memory.became_sure(&set, sure)).into();
-        assert_eq!(asked, [false, false, false, true, false]);
+        let asked = |sure, serves| memory.has_adopted(&set, sure, serves);
+        assert!(!asked(true, true) && !asked(true, false) && !asked(true, true), "a primary that failed");
+        assert!(!asked(false, false) && !asked(true, false) && asked(true, true) && !asked(true, true));
+        memory.adopts(&set);
+        assert!(!asked(true, false) && asked(true, true) && !asked(true, true));
+    }
+
+    #[tokio::test]
+    async fn claims_are_remembered_for_the_set_that_they_were_listed_for() {
+        let case = Case::new("1Gi", 1);
+        let known = |uid: &str| case.memory.claims(&case.plan.set, uid);
+        assert_eq!(known("u-1"), None);
+        let claims = [claim("data-redis-0", "1Gi", ""), claim("data-redis-7", "1Gi", "")];
+        case.look(vec![listed(&claims)]).await.1.unwrap();
+        let expected = ["data-redis-0", "data-redis-7"].map(|name| (name.to_owned(), format!("uid-{name}")));
+        assert_eq!(known("u-1"), Some(expected.into()), "also of a pod that is not there");
+        assert_eq!(known("another"), None);
+        assert!(case.memory.are_new(&case.plan.set));
+        case.memory.stand_in_record(&case.plan.set);
+        assert!(!case.memory.are_new(&case.plan.set), "and the garbage collector takes out what is gone");
     }
 }

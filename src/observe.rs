@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
 use kube::ResourceExt;
 
 use crate::{
@@ -142,6 +142,7 @@ fn observed_pod(
         moved,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
+        image: pod.spec.as_ref().and_then(image_of).unwrap_or_default().to_owned(),
         stuck: stuck(pod, now),
         label: RoleLabel {
             role: pod.labels().get(labels::ROLE).and_then(|value| Role::of(value)),
@@ -150,6 +151,11 @@ fn observed_pod(
         },
         answer,
     }
+}
+
+/// The image of the Redis in a pod's spec, or a template's.
+pub fn image_of(spec: &PodSpec) -> Option<&str> {
+    spec.containers.iter().find(|container| container.name == REDIS_CONTAINER)?.image.as_deref()
 }
 
 /// Waiting reasons that the kubelet leaves by itself, in the course of an ordinary start.

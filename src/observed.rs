@@ -30,6 +30,8 @@ pub struct ObservedPod {
     pub terminating: bool,
     /// Label `controller-revision-hash`: the template it was made from.
     pub revision: Option<String>,
+    /// The image of its Redis, as its spec has it; empty where it has none.
+    pub image: String,
     /// Why the pod cannot start, in the words of the kubelet or scheduler (`ImagePullBackOff: …`); `None` where
     /// nothing is wrong.
     pub stuck: Option<String>,
@@ -99,6 +101,7 @@ impl ObservedPod {
             moved: false,
             terminating: false,
             revision: None,
+            image: String::new(),
             stuck: None,
             label: RoleLabel::default(),
             answer: Err(NoAnswer::NotStarted),

@@ -1,5 +1,6 @@
 //! One pass over one set: the picture in the crate's documentation, as code.
 
+mod begin;
 mod config;
 mod settle;
 
@@ -11,16 +12,20 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use self::settle::{settle, write};
+use self::{
+    begin::{is_there, password, record},
+    settle::{settle, write},
+};
 use crate::{
     act,
-    api::{RedisReplicaSet, RedisReplicaSetStatus},
+    api::{RedisReplicaSet, RedisReplicaSetStatus, status::DivergenceStatus},
     apply::{self, Live},
     claims,
     config::{File, live::Report},
     context::Context,
     decide::{
-        Hold, HoldReason,
+        Hold,
+        divergence::Divergence,
         look::Look,
         roll::{Roll, Template, roll},
         size::{Size, size},
@@ -31,13 +36,13 @@ use crate::{
     events,
     monitor::Watched,
     names::SetName,
-    observe::{Connections, belongs, target},
+    observe::{Connections, belongs, image_of, target},
     plan::{Plan, Storage, plan},
     record::Record,
     redis::password::Password,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
-    volumes::{Growth, history::begin_again, is_at_rest},
+    volumes::{Growth, is_at_rest, serves},
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
@@ -78,6 +83,8 @@ pub enum PublishError {
 /// What a pass has learned so far.
 #[derive(Default)]
 struct Pass {
+    /// The set was asked for once more, and whether it is still there.
+    there: Option<bool>,
     plan: Option<Plan>,
     stored: Option<Stored>,
     password: Option<Password>,
@@ -94,6 +101,10 @@ struct Pass {
     move_waits: Option<String>,
     /// A switchover that ended without a change.
     switched_in_vain: Option<String>,
+    /// Data that servers have and the primary has not: published before they are told to follow it.
+    diverged: Vec<Divergence>,
+    /// What the status says of such data already.
+    published: Vec<DivergenceStatus>,
     /// How far the volumes are from the wanted size, if that was looked at.
     growth: Option<Growth>,
     /// Data of before was adopted.
@@ -116,8 +127,13 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         set.metadata.namespace.clone().unwrap_or_default(),
         set.metadata.name.clone().unwrap_or_default(),
     );
-    let mut pass = Pass::default();
+    let published = ctx.memory.current_status(set).map(|status| status.divergences).unwrap_or_default();
+    let mut pass = Pass { published, ..Pass::default() };
     let ended = timeout(ctx.pass_deadline, Box::pin(stages(&mut pass, set, ctx, now))).await;
+    if pass.there == Some(false) {
+        info!("the set was deleted");
+        return Ok(Ended { status: set.status.clone().unwrap_or_default(), failed: false, within: None });
+    }
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -144,6 +160,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
         move_waits: pass.move_waits.as_deref(),
+        diverged: &pass.diverged,
         growth: Some(&growth),
         password_missing: pass.password_missing,
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
@@ -180,7 +197,17 @@ pub async fn publish(
         return Ok((before.unwrap_or(status), true));
     }
     // The client has no time-out of its own: an answer that never comes would hold this set for ever.
-    let patched = timeout(PUBLISH_DEADLINE, patch(&ctx.client, learned.set, before.as_ref(), &status));
+    let patched = async {
+        // What was learned of a set is not true of a successor of its name, and a patch of a status cannot name the UID
+        // that it is for: the API server takes all metadata from the stored object. A failed pass says so in any case.
+        let is_learned = learned.failure.is_none() && before.as_ref() != Some(&status);
+        let uid = set.metadata.uid.as_deref();
+        if is_learned && !store::is_there(&ctx.client, learned.set, uid).await.unwrap_or(true) {
+            return Ok(false);
+        }
+        patch(&ctx.client, learned.set, before.as_ref(), &status).await
+    };
+    let patched = timeout(PUBLISH_DEADLINE, patched);
     if !patched.await.map_err(|_| PublishError::Deadline)?? {
         return Ok((status, false));
     }
@@ -212,7 +239,7 @@ async fn stages(
     pass.plan = Some(plan.clone());
     let live = apply::fetch(&ctx.client, &plan.set).await?;
     pass.file = live.config_map.as_ref().map(File::read);
-    let Some(stored) = record(pass, ctx, &plan, &live).await? else { return Ok(()) };
+    let Some(stored) = record(pass, ctx, &plan, &live, now).await? else { return Ok(()) };
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
@@ -223,56 +250,10 @@ async fn stages(
     config::configure(pass, ctx, &plan).await?;
     config::check_image(pass, &plan, &live)?;
     let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
+    let Some(applied) = applied else { return Ok(()) };
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await?;
-    tend_volumes(pass, ctx, &plan, &applied).await
-}
-
-/// The record, made first where there is none yet. `None`: nothing may be begun yet.
-async fn record(
-    pass: &mut Pass,
-    ctx: &Context,
-    plan: &Plan,
-    live: &Live,
-) -> Result<Option<Stored>, StageError> {
-    if let Some(stored) = store::read_record(&ctx.client, plan).await? {
-        return Ok(Some(stored));
-    }
-    let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
-    if live.stateful_set.is_none() && !pods.is_empty() {
-        // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
-        pass.hold = Some(Hold {
-            reason: HoldReason::FormerPods,
-            message: "waiting for the pods of a former set of this name to end".to_owned(),
-        });
-        return Ok(None);
-    }
-    if plan.paused {
-        return Ok(None);
-    }
-    let volumes = claims::former(&ctx.client, plan).await?;
-    let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
-    let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
-    let former = volumes.ordinals.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
-    // A new set has all its members from the beginning; of a former one, whoever may hold its data.
-    let count = if former == 0 { plan.replicas } else { former };
-    let members = (0..count).map(|ordinal| plan.set.pod(ordinal)).collect();
-    let first =
-        if former == 0 { Record::first(members, true) } else { begin_again(members, volumes.history) };
-    info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
-    ctx.claims.became_sure(&plan.set, first.sure);
-    Ok(Some(store::create_record(&ctx.client, plan, &first).await?))
-}
-
-/// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value.
-async fn password(pass: &mut Pass, ctx: &Context, plan: &Plan, live: &Live) -> Result<(), StageError> {
-    pass.password = store::read_password(&ctx.client, plan).await?;
-    if pass.password.is_none() && live.stateful_set.is_none() && !plan.paused {
-        store::create_password(&ctx.client, plan).await?;
-        pass.password = store::read_password(&ctx.client, plan).await?;
-    }
-    pass.password_missing = pass.password.is_none();
-    Ok(())
+    tend_volumes(pass, ctx, set, &plan, &applied).await
 }
 
 /// The record gets the members before the `StatefulSet` gets the size.
@@ -283,7 +264,7 @@ async fn resize_and_apply(
     plan: &Plan,
     live: Live,
     now: Timestamp,
-) -> Result<apply::Applied, StageError> {
+) -> Result<Option<apply::Applied>, StageError> {
     let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
     let look = pass.look.clone().unwrap_or_default();
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
@@ -299,11 +280,15 @@ async fn resize_and_apply(
         disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
     };
     let plan = Plan { config: config::next_file(pass, plan), ..plan.clone() };
-    let applied = Box::pin(apply::apply(&ctx.client, &plan, desired(&plan, stage), live)).await?;
+    let desired = desired(&plan, stage);
+    if live.lacks(&desired) && !is_there(pass, ctx, &plan).await? {
+        return Ok(None);
+    }
+    let applied = Box::pin(apply::apply(&ctx.client, &plan, desired, live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
-    Ok(applied)
+    Ok(Some(applied))
 }
 
 /// The next step of a roll, if one is due.
@@ -320,6 +305,12 @@ async fn replace_outdated(
     let template = Template {
         revision: status.filter(|_| is_seen).and_then(|s| s.update_revision.clone()),
         replicas: stateful_set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0),
+        image: stateful_set
+            .spec
+            .as_ref()
+            .and_then(|s| image_of(s.template.spec.as_ref()?))
+            .unwrap_or_default()
+            .to_owned(),
         ephemeral: matches!(plan.storage, Storage::Ephemeral),
     };
     let next = if look.observed.pods.is_empty() {
@@ -364,18 +355,20 @@ async fn move_primary(
     }
 }
 
-/// Grows the volumes, and leaves on them what a set that is begun again over them needs to know.
+/// Grows the volumes, leaves on them what a set that is begun again over them needs to know, and lets the record live
+/// as long as they do.
 async fn tend_volumes(
     pass: &mut Pass,
     ctx: &Context,
+    set: &RedisReplicaSet,
     plan: &Plan,
     applied: &apply::Applied,
 ) -> Result<(), StageError> {
-    let (Some(stored), Some(look)) = (&pass.stored, &pass.look) else { return Ok(()) };
+    let (Some(stored), Some(look)) = (pass.stored.clone(), &pass.look) else { return Ok(()) };
     let record = &stored.record;
-    if ctx.claims.became_sure(&plan.set, record.sure) {
+    if ctx.claims.has_adopted(&plan.set, record.sure, serves(record, look)) {
         pass.adopted = Some(format!(
-            "the record was begun anew over data of before; {} has all of it and is the primary from epoch {} on",
+            "the set was begun again over data of before; {} has all of it and is the primary from epoch {} on",
             record.primary.as_deref().unwrap_or_default(),
             record.epoch
         ));
@@ -388,6 +381,17 @@ async fn tend_volumes(
         pass.again_in(claims::GROWTH_INTERVAL);
     }
     pass.growth = Some(growth);
+    if !at_rest || !ctx.claims.are_new(&plan.set) {
+        return Ok(());
+    }
+    if ctx.claims.claims(&plan.set, &plan.uid).is_none_or(|claims| claims == stored.claims) {
+        ctx.claims.stand_in_record(&plan.set);
+    } else if ctx.memory.current_status(set).is_some_and(|status| status.is_ready()) {
+        write(pass, ctx, plan, &stored, stored.record.clone()).await?;
+    } else {
+        // Whoever waits for Ready need not wait for this; and the votes, which come soon after, are a write anyhow.
+        pass.again_in(claims::KEPT_WITHIN);
+    }
     Ok(())
 }
 

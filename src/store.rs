@@ -1,7 +1,10 @@
 //! Reading and writing what the operator keeps in the cluster besides the applied children: the role record and
 //! the password.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Node, Secret},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
@@ -10,14 +13,19 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::{
+    api::RedisReplicaSet,
     decide::former::NodeState,
     desired::labels,
     hash,
-    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
+    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY, SetName},
     plan::Plan,
     record::Record,
     redis::password::Password,
+    volumes::former::Claims,
 };
+
+/// Kind of the objects that keep a record alive besides its set.
+const CLAIM: &str = "PersistentVolumeClaim";
 
 /// Why the record or the password could not be read or written.
 #[derive(Debug, Error)]
@@ -64,39 +72,72 @@ pub struct Stored {
     pub record: Record,
     /// The version that the next write must replace.
     pub resource_version: String,
+    /// The volumes' claims that it speaks of: it outlives the set for as long as one of them is there.
+    pub claims: Claims,
+}
+
+/// A record that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Of this set.
+    Own(Stored),
+    /// Of a deleted set of this name, kept by its volumes.
+    Former(Stored),
+}
+
+/// Whether the set is still there and stays: not one of its name that was made since, and not about to be deleted.
+pub async fn is_there(client: &Client, set: &SetName, uid: Option<&str>) -> Result<bool, StoreError> {
+    let name = &set.name;
+    let sets: Api<RedisReplicaSet> = Api::namespaced(client.clone(), &set.namespace);
+    let set = sets.get_metadata_opt(name).await.map_err(api_error("read", "RedisReplicaSet", name))?;
+    Ok(set.is_some_and(|set| set.metadata.uid.as_deref() == uid && set.metadata.deletion_timestamp.is_none()))
 }
 
 /// Reads the record, if there is one.
-pub async fn read_record(client: &Client, plan: &Plan) -> Result<Option<Stored>, StoreError> {
+pub async fn read_record(client: &Client, plan: &Plan) -> Result<Option<Found>, StoreError> {
     let name = plan.set.record();
     let Some(map) =
         record_api(client, plan).get_opt(&name).await.map_err(api_error("read", "ConfigMap", &name))?
     else {
         return Ok(None);
     };
-    stored(map, plan).map(Some)
+    let is_own = owners(&map).any(|owner| owner.uid == plan.owner.uid);
+    let is_ours = labels::labels(&plan.set)
+        .iter()
+        .all(|(label, value)| map.metadata.labels.as_ref().and_then(|all| all.get(label)) == Some(value));
+    let stored = stored(map, plan);
+    match stored {
+        Ok(stored) if is_own => Ok(Some(Found::Own(stored))),
+        // One that no volume keeps goes by itself, with the set that it was of.
+        Ok(stored) if is_ours && !stored.claims.is_empty() => Ok(Some(Found::Former(stored))),
+        Err(error) if is_own => Err(error),
+        _ => Err(StoreError::Foreign { kind: "ConfigMap", name }),
+    }
 }
 
 /// Creates the first record of a set.
 pub async fn create_record(client: &Client, plan: &Plan, record: &Record) -> Result<Stored, StoreError> {
     let name = plan.set.record();
     let created = record_api(client, plan)
-        .create(&PostParams::default(), &render(plan, record, None))
+        .create(&PostParams::default(), &render(plan, record, None, &Claims::new()))
         .await
         .map_err(api_error("create", "ConfigMap", &name))?;
     stored(created, plan)
 }
 
-/// Replaces the record; fails with a conflict if somebody else wrote since it was read.
+/// Replaces the record and the claims that it speaks of; fails with a conflict if somebody else wrote since it was
+/// read.
 pub async fn write_record(
     client: &Client,
     plan: &Plan,
     before: &Stored,
     record: &Record,
+    claims: &Claims,
 ) -> Result<Stored, StoreError> {
     let name = plan.set.record();
+    let next = render(plan, record, Some(&before.resource_version), claims);
     let written = record_api(client, plan)
-        .replace(&name, &PostParams::default(), &render(plan, record, Some(&before.resource_version)))
+        .replace(&name, &PostParams::default(), &next)
         .await
         .map_err(api_error("update", "ConfigMap", &name))?;
     stored(written, plan)
@@ -150,16 +191,23 @@ pub async fn node_state(client: &Client, node: &str) -> NodeState {
     }
 }
 
-fn render(plan: &Plan, record: &Record, resource_version: Option<&str>) -> ConfigMap {
+fn render(plan: &Plan, record: &Record, resource_version: Option<&str>, claims: &Claims) -> ConfigMap {
     let data = [
         (RECORD_KEY.to_owned(), json!(record).to_string()),
         (MEMBERS_KEY.to_owned(), to_ask(record).join("\n")),
     ];
-    ConfigMap {
-        metadata: metadata(plan, plan.set.record(), resource_version),
-        data: Some(data.into()),
-        ..ConfigMap::default()
-    }
+    let mut metadata = metadata(plan, plan.set.record(), resource_version);
+    // The garbage collector removes an object when the last of its owners is gone.
+    metadata.owner_references.get_or_insert_default().extend(claims.iter().map(|(name, uid)| {
+        OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: CLAIM.to_owned(),
+            name: name.clone(),
+            uid: uid.clone(),
+            ..OwnerReference::default()
+        }
+    }));
+    ConfigMap { metadata, data: Some(data.into()), ..ConfigMap::default() }
 }
 
 /// Whom a pod that starts is to ask who serves. Before the first promotion that can only be the first member, and it
@@ -183,13 +231,15 @@ fn metadata(plan: &Plan, name: String, resource_version: Option<&str>) -> Object
 
 fn stored(map: ConfigMap, plan: &Plan) -> Result<Stored, StoreError> {
     let name = plan.set.record();
-    let owned = map.metadata.owner_references.iter().flatten().any(|owner| owner.uid == plan.owner.uid);
-    if !owned {
-        return Err(StoreError::Foreign { kind: "ConfigMap", name });
-    }
+    let claims = owners(&map).filter(|owner| owner.kind == CLAIM);
+    let claims = claims.map(|owner| (owner.name.clone(), owner.uid.clone())).collect();
     let text = map.data.as_ref().and_then(|data| data.get(RECORD_KEY)).map_or("", String::as_str);
     let record = serde_json::from_str(text).map_err(|source| StoreError::Unreadable { name, source })?;
-    Ok(Stored { record, resource_version: map.metadata.resource_version.unwrap_or_default() })
+    Ok(Stored { record, resource_version: map.metadata.resource_version.unwrap_or_default(), claims })
+}
+
+fn owners(map: &ConfigMap) -> impl Iterator<Item = &OwnerReference> {
+    map.metadata.owner_references.iter().flatten()
 }
 
 fn record_api(client: &Client, plan: &Plan) -> Api<ConfigMap> {
@@ -208,7 +258,7 @@ fn api_error(verb: &'static str, kind: &'static str, name: &str) -> impl FnOnce(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::RedisReplicaSet, fake_api::FakeApi, plan::plan, settings::Settings};
+    use crate::{fake_api::FakeApi, plan::plan, settings::Settings};
     use serde_json::Value;
 
     fn a_plan() -> Plan {
@@ -243,8 +293,11 @@ mod tests {
         let api = FakeApi::answering([(201, config_map("u-1", &text)), (200, config_map("u-1", &text))]);
         let plan = a_plan();
         let created = create_record(&api.client(), &plan, &a_record()).await.unwrap();
-        assert_eq!(created, Stored { record: a_record(), resource_version: "8".into() });
-        assert_eq!(read_record(&api.client(), &plan).await.unwrap(), Some(created));
+        assert_eq!(
+            created,
+            Stored { record: a_record(), resource_version: "8".into(), claims: Claims::new() }
+        );
+        assert_eq!(read_record(&api.client(), &plan).await.unwrap(), Some(Found::Own(created)));
         let sent = &api.requests()[0].body;
         assert_eq!(sent["data"]["members"], "redis-0\nredis-1");
         assert_eq!(sent["metadata"]["ownerReferences"][0]["uid"], "u-1");
@@ -254,20 +307,69 @@ mod tests {
     #[test]
     fn before_the_first_promotion_nobody_waits_for_those_who_come_later() {
         let members = || vec!["redis-0".to_owned(), "redis-1".to_owned()];
-        let asked = |record: &Record| render(&a_plan(), record, None).data.unwrap()["members"].clone();
+        let asked = |record: &Record| {
+            render(&a_plan(), record, None, &Claims::new()).data.unwrap()["members"].clone()
+        };
         assert_eq!(asked(&Record::first(members(), true)), "redis-0");
         assert_eq!(asked(&Record { epoch: 1, ..Record::first(members(), true) }), "redis-0\nredis-1");
         assert_eq!(asked(&Record::first(members(), false)), "redis-0\nredis-1", "anybody may serve");
     }
 
     #[tokio::test]
+    async fn a_successor_of_the_same_name_is_another_set() {
+        let plan = a_plan();
+        let set = |uid: &str, deleted: Value| json!({"metadata": {"name": "redis", "uid": uid, "deletionTimestamp": deleted}});
+        let gone = FakeApi::status(404, "NotFound");
+        let going = json!("2026-01-01T00:00:00Z");
+        for (answer, expected) in [
+            ((200, set("u-1", Value::Null)), true),
+            ((200, set("u-2", Value::Null)), false),
+            ((200, set("u-1", going)), false),
+            ((404, gone), false),
+        ] {
+            let api = FakeApi::answering([answer]);
+            assert_eq!(is_there(&api.client(), &plan.set, Some("u-1")).await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
     async fn a_record_is_replaced_on_condition() {
         let api = FakeApi::answering([(409, FakeApi::status(409, "Conflict"))]);
-        let before = Stored { record: a_record(), resource_version: "8".into() };
-        let error = write_record(&api.client(), &a_plan(), &before, &a_record()).await.unwrap_err();
+        let claims: Claims = [("data-redis-1".to_owned(), "uid-1".to_owned())].into();
+        let before = Stored { record: a_record(), resource_version: "8".into(), claims: Claims::new() };
+        let error = write_record(&api.client(), &a_plan(), &before, &a_record(), &claims).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot update ConfigMap redis-record");
         let sent = &api.requests()[0];
         assert_eq!((sent.method.as_str(), &sent.body["metadata"]["resourceVersion"]), ("PUT", &json!("8")));
+        let owners = &sent.body["metadata"]["ownerReferences"];
+        assert_eq!((&owners[0]["uid"], &owners[0]["controller"]), (&json!("u-1"), &json!(true)));
+        let claim = json!({"apiVersion": "v1", "kind": CLAIM, "name": "data-redis-1", "uid": "uid-1"});
+        assert_eq!(owners[1], claim, "it keeps the record, and nothing waits for it");
+    }
+
+    #[tokio::test]
+    async fn a_record_of_a_deleted_set_is_found_where_a_volume_keeps_it() {
+        let plan = a_plan();
+        let claim = json!({"apiVersion": "v1", "kind": CLAIM, "name": "data-redis-1", "uid": "uid-1"});
+        let of = |owners: Value, labels: Value| {
+            let mut map = config_map("u-0", &json!(a_record()).to_string());
+            map["metadata"]["ownerReferences"] = owners;
+            map["metadata"]["labels"] = labels;
+            map
+        };
+        let ours = json!(labels::labels(&plan.set));
+        let former = json!({"apiVersion": "v1", "kind": "X", "name": "redis", "uid": "u-0"});
+        for owners in [json!([claim]), json!([former, claim])] {
+            let api = FakeApi::answering([(200, of(owners, ours.clone()))]);
+            let claims = [("data-redis-1".to_owned(), "uid-1".to_owned())].into();
+            let stored = Stored { record: a_record(), resource_version: "8".into(), claims };
+            assert_eq!(read_record(&api.client(), &plan).await.unwrap(), Some(Found::Former(stored)));
+        }
+        for (owners, labels) in [(json!([former]), ours), (json!([claim]), json!({}))] {
+            let api = FakeApi::answering([(200, of(owners, labels))]);
+            let error = read_record(&api.client(), &plan).await.unwrap_err();
+            assert!(matches!(error, StoreError::Foreign { kind: "ConfigMap", .. }), "{error}");
+        }
     }
 
     #[tokio::test]

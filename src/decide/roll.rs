@@ -40,6 +40,8 @@ pub struct Template {
     pub revision: Option<String>,
     /// `spec.replicas`.
     pub replicas: i32,
+    /// The image of its Redis.
+    pub image: String,
     /// Data lives only in the pods.
     pub ephemeral: bool,
 }
@@ -57,28 +59,26 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
         .filter(|p| p.ordinal < template.replicas && p.revision.as_ref() != Some(revision))
         .collect();
     outdated.sort_by_key(|p| std::cmp::Reverse(p.ordinal));
+    let is_primary = |p: &&ObservedPod| record.primary.as_deref() == Some(p.name.as_str());
     if outdated.is_empty() {
-        return Roll::Done;
+        let altered = altered(template, look).filter(|p| !(template.ephemeral && is_primary(p)));
+        return altered.map_or(Roll::Done, free);
     }
     // An image whose name did not tell its version: the replica that was replaced with it tells.
     let primary = record.primary.as_deref().unwrap_or_default();
     if let Some(why) = image::overtaken(look, primary, revision) {
         return Roll::Wait(why);
     }
-    let is_primary = |p: &&ObservedPod| record.primary.as_deref() == Some(p.name.as_str());
-    if let Some(stuck) = outdated.iter().find(|p| !p.terminating && p.answer.is_err() && p.stuck.is_some()) {
-        if template.ephemeral && is_primary(stuck) {
+    let stuck = outdated.iter().copied().find(|p| cannot_start(p)).or_else(|| altered(template, look));
+    if let Some(stuck) = stuck {
+        if template.ephemeral && is_primary(&stuck) {
             return Roll::Wait(format!(
                 "{} cannot start, and was the primary with its data in the pod: replacing it would lose what nobody \
                  else has. Delete the pod yourself to accept that",
                 stuck.name
             ));
         }
-        return Roll::Replace {
-            pod: stuck.name.clone(),
-            uid: stuck.uid.clone(),
-            why: "it cannot start, and its template was changed since".to_owned(),
-        };
+        return free(stuck);
     }
     // Verified by its servers' answers, and by the kubelet too: the disruption budget counts what the kubelet says.
     let is_verified = |pod: &str| {
@@ -115,6 +115,26 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     }
 }
 
+fn free(stuck: &ObservedPod) -> Roll {
+    Roll::Replace {
+        pod: stuck.name.clone(),
+        uid: stuck.uid.clone(),
+        why: format!("it cannot start with the image {}, and its template is another one", stuck.image),
+    }
+}
+
+fn cannot_start(pod: &ObservedPod) -> bool {
+    !pod.terminating && pod.answer.is_err() && pod.stuck.is_some()
+}
+
+/// A pod that cannot start with the image that somebody gave to it: made anew it has the template's. Where no pod has
+/// that one, the API server's admission gives them another, and would again.
+fn altered<'a>(template: &Template, look: &'a Look) -> Option<&'a ObservedPod> {
+    let mut mine = look.observed.pods.iter().filter(|pod| pod.ordinal < template.replicas);
+    mine.clone().find(|pod| pod.image == template.image)?;
+    mine.find(|pod| pod.image != template.image && cannot_start(pod))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +148,7 @@ mod tests {
     }
 
     fn template(replicas: i32) -> Template {
-        Template { revision: Some("new".into()), replicas, ephemeral: false }
+        Template { revision: Some("new".into()), replicas, image: "redis:7".into(), ephemeral: false }
     }
 
     fn record(primary: i32) -> Record {
@@ -221,6 +241,33 @@ mod tests {
         look.observed.pods[1].terminating = false;
         look.observed.pods[1].revision = Some("new".into());
         assert!(waits(&roll(&set(), &template(3), &record(0), &look)).starts_with("redis-1"));
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_with_an_image_that_was_given_by_hand_is_made_anew() {
+        let mut look = look(&[(Primary, "new"), (Pending, "new")]);
+        for pod in &mut look.observed.pods {
+            pod.image = "redis:7".into();
+        }
+        look.observed.pods[1].stuck = Some("ErrImagePull: no".into());
+        let next = |look: &Look, primary, ephemeral| {
+            roll(&set(), &Template { ephemeral, ..template(2) }, &record(primary), look)
+        };
+        assert_eq!(next(&look, 0, false), Roll::Done, "it has the template's, and would have it again");
+        look.observed.pods[1].image = "redis:none".into();
+        let freed = next(&look, 0, false);
+        assert_eq!(replaced(&freed), "redis-1");
+        assert!(
+            matches!(freed, Roll::Replace { uid, why, .. } if uid == "uid-1" && why.contains("redis:none"))
+        );
+        assert_eq!(replaced(&next(&look, 0, true)), "redis-1");
+        assert_eq!(replaced(&next(&look, 1, false)), "redis-1", "its volume keeps the data");
+        assert_eq!(next(&look, 1, true), Roll::Done, "what nobody else has may be in it");
+        // Nobody has the template's: the API server gives each another one.
+        let template_only = Template { image: "redis:mirrored".into(), ..template(2) };
+        assert_eq!(roll(&set(), &template_only, &record(0), &look), Roll::Done);
+        look.observed.pods[1].stuck = None;
+        assert_eq!(next(&look, 0, false), Roll::Done, "it starts, or will");
     }
 
     #[test]

@@ -13,7 +13,9 @@ use crate::{
     api::status::InstanceState,
     context::Context,
     decide::{
-        Decision, decide, elect,
+        Decision, decide,
+        divergence::{Divergence, divergences},
+        elect,
         former::{Former, NodeState, Traces, former},
         look::Look,
         size::size,
@@ -22,9 +24,10 @@ use crate::{
     },
     error::{StageError, chain},
     observe::{Connections, belongs, last_end, observe},
-    plan::Plan,
+    plan::{Plan, Storage},
     record::{Record, Serving},
     roles,
+    status::divergences::is_published,
     store::{self, Stored},
     topology::{Verdict, topology},
 };
@@ -139,7 +142,14 @@ async fn rounds(
                 let members: Vec<String> = look.members().iter().map(|c| c.pod.to_owned()).collect();
                 act::promote(&mut pass.connections, &pod, &members, &why).await?;
             }
-            Decision::Follow(pods) => follow(&mut pass.connections, plan, &stored.record, &pods).await?,
+            Decision::Follow(pods) => {
+                // What they alone have is gone once they follow: first it is to stand in the status.
+                let told = published(pass, divergences(&stored.record, &look, &pods), pods);
+                if told.is_empty() {
+                    return Ok(());
+                }
+                follow(&mut pass.connections, plan, &stored.record, &told).await?;
+            }
             Decision::Switch { record, from, target } => {
                 if ctx.memory.switched_in_vain_within(&plan.set, SWITCHOVER_RETRY) {
                     pass.move_waits =
@@ -188,6 +198,23 @@ async fn rounds(
     Ok(())
 }
 
+/// The pods that can be told to follow now. Of the others the status says at the end of this pass what they lose; the
+/// next pass tells them.
+fn published(pass: &mut Pass, diverged: Vec<Divergence>, pods: Vec<String>) -> Vec<String> {
+    let is_news = |d: &Divergence| !pass.published.iter().any(|old| is_published(old, d));
+    pass.diverged = diverged.into_iter().filter(is_news).collect();
+    for Divergence { pod, bytes, replid, .. } in &pass.diverged {
+        warn!(
+            pod,
+            bytes, replid, "has data that the primary does not have; it is published before it is lost"
+        );
+    }
+    if !pass.diverged.is_empty() {
+        pass.again_in(Duration::ZERO);
+    }
+    pods.into_iter().filter(|pod| pass.diverged.iter().all(|d| d.pod != *pod)).collect()
+}
+
 /// Begins the switchover that was wished for, if the target is still fit for it.
 fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
     let primary = record.primary.as_deref().and_then(|pod| look.member(pod));
@@ -208,14 +235,8 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
     let topology = topology(host_of, record, &observed);
     let nobody_serves = topology.serving().is_empty();
-    let former = match (&record.seen_serving, &record.primary) {
-        (Some(serving), Some(primary)) if nobody_serves => ended(ctx, plan, serving, primary, now).await,
-        _ => Former::default(),
-    };
-    let target = match &record.switch_to {
-        Some(switch) => ended(ctx, plan, &switch.process, &switch.target, now).await,
-        None => Former::default(),
-    };
+    let former = if nobody_serves { former_process(ctx, plan, record, now).await } else { Former::default() };
+    let target = target_process(ctx, plan, record, now).await;
     let look = Look {
         observed,
         topology,
@@ -237,8 +258,28 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     look
 }
 
+/// What is known of the process that served last.
+pub(super) async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+    match (&record.seen_serving, &record.primary) {
+        (Some(serving), Some(primary)) => ended(ctx, plan, serving, primary, now).await,
+        _ => Former::default(),
+    }
+}
+
+/// What is known of the process to which a switchover hands the role.
+pub(super) async fn target_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+    match &record.switch_to {
+        Some(switch) => ended(ctx, plan, &switch.process, &switch.target, now).await,
+        None => Former::default(),
+    }
+}
+
 /// What is known of a process whose pod had this name.
 async fn ended(ctx: &Context, plan: &Plan, serving: &Serving, name: &str, now: Timestamp) -> Former {
+    // Of a set that went on with its record: its pods had ended before.
+    if serving.pod_uid.is_empty() {
+        return Former::Ended;
+    }
     let pods = ctx.pods.state();
     let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
     let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));
@@ -272,6 +313,7 @@ async fn follow(
     }
 }
 
+/// Writes the record, and the volumes that it speaks of, as they were seen last.
 pub(super) async fn write(
     pass: &mut Pass,
     ctx: &Context,
@@ -285,6 +327,15 @@ pub(super) async fn write(
         switch_to = record.switch_to.as_ref().map(|s| s.target.as_str()),
         "writing the role record"
     );
-    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record).await?);
+    let seen = match plan.storage {
+        Storage::Volume { .. } => ctx.claims.claims(&plan.set, &plan.uid),
+        Storage::Ephemeral => None,
+    };
+    let is_seen = seen.is_some();
+    let claims = seen.unwrap_or_else(|| before.claims.clone());
+    pass.stored = Some(store::write_record(&ctx.client, plan, before, &record, &claims).await?);
+    if is_seen {
+        ctx.claims.stand_in_record(&plan.set);
+    }
     Ok(())
 }

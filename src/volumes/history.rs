@@ -45,8 +45,12 @@ impl History {
     /// What the annotations of all volumes say together, whatever their ages: the latest epoch's words, and the ends of
     /// histories that only an older one still knows. Text that is no history says nothing.
     pub fn newest<'a>(annotations: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let mut all: Vec<Self> =
-            annotations.into_iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        Self::joined(annotations.into_iter().filter_map(|text| serde_json::from_str(text).ok()))
+    }
+
+    /// What several say together.
+    pub fn joined(all: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut all: Vec<Self> = all.into_iter().collect();
         all.sort_by_key(|history| Reverse(history.epoch));
         let mut all = all.into_iter();
         let mut newest = all.next()?;

@@ -13,33 +13,41 @@ use redis_operator::names::HISTORY;
 
 use super::*;
 
+#[path = "append_only.rs"]
+mod append_only;
+
 const PASSWORD: &str = "correct-horse-battery";
 
 /// A namespace with an operator and kubelets, and its sets.
-struct Lab {
-    plane: &'static ControlPlane,
-    client: Client,
+pub struct Lab {
+    pub plane: &'static ControlPlane,
+    pub client: Client,
     namespace: &'static str,
-    sets: Api<RedisReplicaSet>,
+    pub sets: Api<RedisReplicaSet>,
     claims: Api<PersistentVolumeClaim>,
-    kubelet: Kubelet,
-    _operator: Operator,
+    pub kubelet: Kubelet,
+    pub operator: Operator,
 }
 
 impl Lab {
-    async fn new(namespace: &'static str, user: &str) -> Self {
+    pub async fn new(namespace: &'static str, user: &str) -> Self {
+        Self::with_config(namespace, user, "").await
+    }
+
+    /// With more lines of redis.conf.
+    pub async fn with_config(namespace: &'static str, user: &str, config: &str) -> Self {
         let (plane, client) = plane(namespace, user).await;
         controllers(plane);
         let operator = Operator::start(plane, user, namespace, "only");
         until("it leads", PATIENCE, async || operator.leads().then_some(())).await;
-        let kubelet = Kubelet::start(client.clone(), namespace, PASSWORD);
+        let kubelet = Kubelet::start_with(client.clone(), namespace, PASSWORD, config);
         let sets = Api::namespaced(client.clone(), namespace);
         let claims = Api::namespaced(client.clone(), namespace);
-        Self { plane, client, namespace, sets, claims, kubelet, _operator: operator }
+        Self { plane, client, namespace, sets, claims, kubelet, operator }
     }
 
     /// Applies a set whose password is the one that the kubelets run their servers with, and waits until it is Ready.
-    async fn up(&self, name: &str, spec: Value) {
+    pub async fn up(&self, name: &str, spec: Value) {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), self.namespace);
         let secret =
             json!({"metadata": {"name": format!("{name}-auth")}, "stringData": {"password": PASSWORD}});
@@ -95,13 +103,28 @@ impl Lab {
         }
     }
 
+    /// What Events say of data of before.
+    async fn adopted(&self) -> BTreeSet<String> {
+        let events = Api::<Event>::namespaced(self.client.clone(), self.namespace);
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let notes = events.items.into_iter().filter(|event| event.reason.as_deref() == Some("DataAdopted"));
+        notes.filter_map(|event| event.note).collect()
+    }
+
+    /// Deletes a set and waits until its pods have ended.
+    async fn delete(&self) {
+        self.sets.delete("redis", &DeleteParams::default()).await.unwrap();
+        let pods = Api::<Pod>::namespaced(self.client.clone(), self.namespace);
+        until("the pods are gone", PATIENCE, async || uids(&pods).await.is_empty().then_some(())).await;
+    }
+
     async fn uids(&self) -> BTreeMap<String, String> {
         let claims = self.claims.list(&ListParams::default()).await.unwrap();
         claims.iter().map(|claim| (claim.name_any(), claim.uid().unwrap())).collect()
     }
 
     /// Writes keys at the primary, and waits until every replica has them.
-    async fn write(&self, keys: std::ops::Range<u32>, value: &str, replicas: usize) {
+    pub async fn write(&self, keys: std::ops::Range<u32>, value: &str, replicas: usize) {
         // Never the same again: a replica that has it has all that was written before.
         static MARKS: AtomicU32 = AtomicU32::new(0);
         let primary = self.sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod;
@@ -116,7 +139,7 @@ impl Lab {
         .await;
     }
 
-    fn value(&self, pod: usize, key: &str) -> String {
+    pub fn value(&self, pod: usize, key: &str) -> String {
         self.kubelet.command(&format!("redis-{pod}"), &["GET", key]).unwrap_or_default()
     }
 
@@ -267,12 +290,7 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     let sized = |replicas: i32, size: &str| json!({"replicas": replicas, "primary": {"failback": false}, "storage": {"size": size, "storageClassName": "resizes"}});
     let spec = |replicas| sized(replicas, "1Gi");
     storage_class(&lab.client, "resizes", true).await;
-    let adopted = async || {
-        let events =
-            Api::<Event>::namespaced(lab.client.clone(), "again").list(&ListParams::default()).await.unwrap();
-        let notes = events.items.into_iter().filter(|event| event.reason.as_deref() == Some("DataAdopted"));
-        notes.filter_map(|event| event.note).collect::<BTreeSet<String>>()
-    };
+    let adopted = async || lab.adopted().await;
     lab.up("redis", spec(3)).await;
     lab.write(0..20, "one", 2).await;
     // The third volume is left behind, in a history that an election ends afterwards.
@@ -286,9 +304,7 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     let volumes = lab.uids().await;
     lab.provide_volumes().await;
 
-    lab.sets.delete("redis", &DeleteParams::default()).await.unwrap();
-    let pods = Api::<Pod>::namespaced(lab.client.clone(), "again");
-    until("the pods are gone", PATIENCE, async || uids(&pods).await.is_empty().then_some(())).await;
+    lab.delete().await;
     lab.up("redis", sized(3, "2Gi")).await;
     lab.assert_keys(3, 30, "two").await;
     assert_eq!((lab.uids().await, lab.epoch("redis").await), (volumes, 3));

@@ -47,7 +47,7 @@ impl Client {
             told.push(now(), answer);
         })?);
         let feeder = set.feed(lab, Arc::clone(&program), Order::Member);
-        let service = service(lab, set).await?;
+        let service = service_of(lab, set, &set.name.name).await?;
         Ok(Self { program, feeder, heard, service })
     }
 
@@ -79,7 +79,7 @@ impl Client {
     /// After the Service was made anew: writers go to the new one.
     pub async fn follow_service(&self, lab: &Lab, set: &Set) -> Result<(), Failure> {
         if self.has_service()
-            && let Some(service) = service(lab, set).await?
+            && let Some(service) = service_of(lab, set, &set.name.name).await?
         {
             self.program.send(&Order::Service(service))?;
         }
@@ -99,9 +99,9 @@ impl Client {
     }
 }
 
-/// The Service of the primary, as a server to talk to.
-async fn service(lab: &Lab, set: &Set) -> Result<Option<Target>, Failure> {
-    let Some(service) = lab.api::<Service>().get_opt(&set.name.name).await? else { return Ok(None) };
+/// A Service of the set, as a server to talk to.
+pub async fn service_of(lab: &Lab, set: &Set, name: &str) -> Result<Option<Target>, Failure> {
+    let Some(service) = lab.api::<Service>().get_opt(name).await? else { return Ok(None) };
     let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.clone());
     let address = address.ok_or_else(|| format!("the Service {} has no address", service.name_any()))?;
     Ok(Some(Target { pod: service.name_any(), address, password: set.password(lab).await? }))

@@ -22,7 +22,7 @@ How it is done, on the cluster of `hack/cluster` (three nodes, control plane and
   *Lost*: the primary does not have it. All members must have the same keys.
 - *Wiped*: a server that served, or that is there at the end, with less than half of the keys that a primary had before.
 - *Gap*: between two acknowledged writes of the client that finds the primary among the members; in parentheses as the
-  client of the Service sees it. *In all*: the sum of the gaps above 0.1 s.
+  client of the Service sees it. Where a set of one Pod is a part of the scenario, between two OKs. *In all*: the sum of the gaps above 0.1 s.
 - *Said*: from the disturbance until the status no longer said Ready. *Settled*: until the status says Ready about the
   latest spec, all servers say the same, and both stay so for a second; after a switchover, a rolling update and the
   primary's death also until the primary is at home again (ordinal 0).

@@ -163,7 +163,8 @@ fn selection(arguments: &Arguments) -> Vec<(Scenario, Kind, Fate)> {
             arguments.storage.iter().copied().filter(|kind| possible.contains(kind)).collect()
         };
         for kind in kinds {
-            selected.extend(arguments.operator.iter().map(|fate| (scenario, kind, *fate)));
+            let fates = arguments.operator.iter().copied().filter(|fate| scenario.suffers(*fate));
+            selected.extend(fates.map(|fate| (scenario, kind, fate)));
         }
     }
     selected

@@ -5,8 +5,9 @@ use std::time::Duration;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
+use serde_json::json;
 
 use crate::{
     Failure,
@@ -66,6 +67,37 @@ async fn pods(lab: &Lab) -> Result<Vec<Pod>, Failure> {
     let pods: Api<Pod> = Api::namespaced(lab.client.clone(), OPERATOR_NAMESPACE);
     let labels = ListParams::default().labels("app.kubernetes.io/component=operator");
     Ok(pods.list(&labels).await?.items)
+}
+
+/// Ends all of the operator's Pods; returns how many are wanted, by Deployment.
+pub async fn stop(lab: &Lab) -> Result<Vec<(String, i32)>, Failure> {
+    let deployments: Api<Deployment> = Api::namespaced(lab.client.clone(), OPERATOR_NAMESPACE);
+    let mut wanted = Vec::new();
+    for deployment in deployments.list(&ListParams::default()).await? {
+        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        wanted.push((deployment.name_any(), replicas));
+    }
+    for (name, _) in &wanted {
+        scale(lab, name, 0).await?;
+    }
+    until(Duration::from_secs(60), "the operator's Pods are gone", async || Ok(pods(lab).await?.is_empty()))
+        .await?;
+    Ok(wanted)
+}
+
+/// Starts them again.
+pub async fn start(lab: &Lab, wanted: Vec<(String, i32)>) -> Result<(), Failure> {
+    for (name, replicas) in wanted {
+        scale(lab, &name, replicas).await?;
+    }
+    restore(lab).await
+}
+
+async fn scale(lab: &Lab, deployment: &str, replicas: i32) -> Result<(), Failure> {
+    let deployments: Api<Deployment> = Api::namespaced(lab.client.clone(), OPERATOR_NAMESPACE);
+    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+    deployments.patch(deployment, &PatchParams::default(), &patch).await?;
+    Ok(())
 }
 
 /// Gives every Pod whose container was restarted a successor, since the kubelet restarts a container that ended within

@@ -54,21 +54,25 @@ pub enum Scenario {
     Switchover,
     DeletePrimary,
     DeleteReplica,
+    Evict,
     Drain,
     Roll,
     StartConfig,
     LiveConfig,
     Image,
     Scale,
+    ScaleToOne,
     KillPrimary,
     TerminatePrimary,
     OutOfMemory,
     KillAll,
+    PowerCut,
     EmptyReplica,
     EmptyPrimary,
     NeverStarts,
     RecordDeleted,
     Recreate,
+    OperatorStopped,
 }
 
 /// What may be lost.
@@ -104,21 +108,25 @@ impl Scenario {
             Self::Switchover => "switchover by annotation, and back",
             Self::DeletePrimary => "primary's pod deleted",
             Self::DeleteReplica => "replica's pod deleted",
+            Self::Evict => "primary's pod evicted",
             Self::Drain => "primary's node drained",
             Self::Roll => "rolling update",
             Self::StartConfig => "directive that needs a start changed",
             Self::LiveConfig => "directive changed live",
             Self::Image => "image changed to a newer Redis",
             Self::Scale => "3 → 5 → 2 → 3 pods",
+            Self::ScaleToOne => "3 → 1 → 3 → 1 → 3 pods",
             Self::KillPrimary => "primary's process killed",
             Self::TerminatePrimary => "primary's process ended by SIGTERM",
             Self::OutOfMemory => "primary killed for its memory",
             Self::KillAll => "all processes killed at once",
+            Self::PowerCut => "all killed at once, with files of different ages",
             Self::EmptyReplica => "replica's files removed, process killed",
             Self::EmptyPrimary => "primary's files removed, process killed",
             Self::NeverStarts => "primary's pod can never start again",
             Self::RecordDeleted => "ConfigMap of the record deleted",
             Self::Recreate => "resource deleted and made again over its volumes",
+            Self::OperatorStopped => "no operator: replica killed, replica's pod deleted",
         }
     }
 
@@ -126,9 +134,19 @@ impl Scenario {
     pub fn kinds(self) -> &'static [Kind] {
         match self {
             // There are no volumes to make it again over.
-            Self::Recreate => &[Kind::Rdb, Kind::Aof],
+            Self::Recreate | Self::PowerCut => &[Kind::Rdb, Kind::Aof],
             _ => &Kind::ALL,
         }
+    }
+
+    /// Whether it makes sense with this fate of the operator.
+    pub fn suffers(self, fate: Fate) -> bool {
+        self != Self::OperatorStopped || fate == Fate::Left
+    }
+
+    /// Whether there is a replica at every moment, to acknowledge writes.
+    pub fn has_replicas(self) -> bool {
+        self != Self::ScaleToOne
     }
 
     /// Whether it can be done several times to one set.
@@ -156,7 +174,9 @@ impl Scenario {
         let mut limits =
             Limits { loss: Loss::Unacknowledged, longest_p50: None, longest_p99: None, total: None };
         match self {
-            Self::Switchover | Self::DeletePrimary | Self::Drain => limits.longest_p99 = Some(500),
+            Self::Switchover | Self::DeletePrimary | Self::Evict | Self::Drain | Self::OperatorStopped => {
+                limits.longest_p99 = Some(500);
+            }
             Self::Roll => limits.total = Some(1_000),
             Self::KillPrimary => {
                 limits.longest_p50 = Some(2_000);
@@ -169,7 +189,7 @@ impl Scenario {
             (limits.longest_p50, limits.longest_p99, limits.total) = (None, None, None);
         }
         limits.loss = match (self, kind) {
-            (Self::KillAll, Kind::Rdb) => Loss::SinceDump,
+            (Self::KillAll | Self::PowerCut, Kind::Rdb) => Loss::SinceDump,
             (Self::KillAll, Kind::Ephemeral) => Loss::Everything,
             _ if self.is_planned() => Loss::Nothing,
             _ => Loss::Unacknowledged,
@@ -183,18 +203,22 @@ impl Scenario {
             Self::Switchover
             | Self::DeletePrimary
             | Self::DeleteReplica
+            | Self::Evict
             | Self::Drain
             | Self::Roll
             | Self::StartConfig
             | Self::LiveConfig
             | Self::Image
             | Self::Scale
+            | Self::ScaleToOne
             | Self::RecordDeleted
-            | Self::Recreate => true,
+            | Self::Recreate
+            | Self::OperatorStopped => true,
             Self::KillPrimary
             | Self::TerminatePrimary
             | Self::OutOfMemory
             | Self::KillAll
+            | Self::PowerCut
             | Self::EmptyReplica
             | Self::EmptyPrimary
             | Self::NeverStarts => false,
@@ -207,21 +231,25 @@ impl Scenario {
             Self::Switchover => plays::planned::switchover(stage).await,
             Self::DeletePrimary => plays::planned::delete(stage, &stage.set.primary()?).await,
             Self::DeleteReplica => plays::planned::delete(stage, &stage.set.replica()?).await,
+            Self::Evict => plays::planned::evict(stage).await,
             Self::Drain => plays::planned::drain(stage).await,
             Self::Roll => plays::change::roll(stage).await,
             Self::StartConfig => plays::change::start_config(stage).await,
             Self::LiveConfig => plays::change::live_config(stage).await,
             Self::Image => plays::change::image(stage).await,
-            Self::Scale => plays::change::scale(stage).await,
+            Self::Scale => plays::change::scale(stage, &[5, 2, 3]).await,
+            Self::ScaleToOne => plays::change::scale(stage, &[1, 3, 1, 3]).await,
             Self::KillPrimary => plays::faults::end_primary(stage, "KILL").await,
             Self::TerminatePrimary => plays::faults::end_primary(stage, "TERM").await,
             Self::OutOfMemory => plays::faults::out_of_memory(stage).await,
             Self::KillAll => plays::faults::kill_all(stage).await,
+            Self::PowerCut => plays::faults::power_cut(stage).await,
             Self::EmptyReplica => plays::faults::empty(stage, &stage.set.replica()?).await,
             Self::EmptyPrimary => plays::faults::empty(stage, &stage.set.primary()?).await,
             Self::NeverStarts => plays::faults::never_starts(stage).await,
             Self::RecordDeleted => plays::planned::record_deleted(stage).await,
             Self::Recreate => plays::planned::recreate(stage).await,
+            Self::OperatorStopped => plays::planned::without_operator(stage).await,
         }
     }
 }

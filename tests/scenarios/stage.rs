@@ -14,12 +14,12 @@ use serde_json::Value;
 
 use crate::{
     Failure,
-    client::Client,
+    client::{Client, service_of},
     clock::{millis, now},
     lab::{Lab, until},
     log::Log,
     machine::{Process, output},
-    node::{Asked, InNode, Span, Sync},
+    node::{Asked, InNode, Span, Sync, Target},
     scenario::Kind,
     set::{PROBING_NODE, Set, is_ready},
     truth::{Change, longest_false_ready},
@@ -95,6 +95,11 @@ impl<'a> Stage<'a> {
         let at = now();
         let open = notes.window.replace(at);
         notes.windows.extend(open.map(|from| Span { from, to: at }));
+    }
+
+    /// What was until now is not the scenario's: gaps are counted from now on.
+    pub fn forget(&self) {
+        self.notes().window = Some(now());
     }
 
     /// Begins a round.
@@ -190,6 +195,15 @@ impl<'a> Stage<'a> {
         let wanted = self.members()?.len();
         let is_broken = |sync: &Sync| (!is_whole(sync, wanted)).then_some(());
         self.set.truth.find(since, LIMIT, "the servers show the disturbance", is_broken).await.map(|_| ())
+    }
+
+    /// Waits until the servers show that one serves and all others follow it.
+    pub async fn whole(&self) -> Result<(), Failure> {
+        let wanted = self.members()?.len();
+        until(LIMIT, "one serves and all others follow it", async || {
+            Ok(self.set.truth.scan(|truth| truth.last().is_some_and(|(_, sync)| is_whole(sync, wanted))))
+        })
+        .await
     }
 
     /// Waits until the record names every replica as a voter: it may then be decided without the primary (rule 4b of
@@ -298,6 +312,16 @@ impl<'a> Stage<'a> {
 
     /// Sends one command to a Pod's Redis.
     pub async fn ask(&self, pod: &str, words: &[&str]) -> Result<String, Failure> {
+        self.ask_target(&self.set.target(self.lab, pod).await?, words).await
+    }
+
+    /// Sends one command to the Redis behind a Service.
+    pub async fn ask_service(&self, service: &str, words: &[&str]) -> Result<String, Failure> {
+        let found = service_of(self.lab, &self.set, service).await?;
+        self.ask_target(&found.ok_or_else(|| format!("no Service {service}"))?, words).await
+    }
+
+    async fn ask_target(&self, target: &Target, words: &[&str]) -> Result<String, Failure> {
         let heard: std::sync::Arc<Log<Asked>> = Log::new();
         let told = heard.clone();
         let arguments = [&["ask", "--"], words].concat();
@@ -305,11 +329,11 @@ impl<'a> Stage<'a> {
             told.push(now(), answer);
         })?;
         let asked = now();
-        program.send(&self.set.target(self.lab, pod).await?)?;
-        let what = format!("{pod} answers {}", words.first().unwrap_or(&""));
+        program.send(target)?;
+        let what = format!("{} answers {}", target.pod, words.first().unwrap_or(&""));
         let answer =
             heard.find(asked, Duration::from_secs(10), &what, |answer| Some(answer.clone())).await?.1;
-        answer.map_err(|error| format!("{pod}: {error}").into())
+        answer.map_err(|error| format!("{}: {error}", target.pod).into())
     }
 
     /// Runs kubectl.

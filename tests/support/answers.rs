@@ -27,6 +27,7 @@ pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
         ready: true,
         terminating: false,
         revision: None,
+        image: String::new(),
         stuck: None,
         moved: false,
         label: RoleLabel::default(),

@@ -189,7 +189,7 @@ regressions! {
         bounds(2, Rdb, KILL, 2),
         Rules {
             start: |own, asked, wait_over, stale| match start(own, asked, wait_over) {
-                Start::Park { .. } if own == stale => StartAs::Primary,
+                Start::Park { .. } if own.host == stale => StartAs::Primary,
                 Start::Park { .. } => StartAs::By(Start::Follow { host: stale.to_owned() }),
                 other => StartAs::By(other),
             },

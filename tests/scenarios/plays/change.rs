@@ -71,10 +71,10 @@ async fn has_directive(stage: &Stage<'_>, name: &str, value: &str) -> Result<(),
     .await
 }
 
-/// More pods, fewer than before, and as before.
-pub async fn scale(stage: &Stage<'_>) -> Result<(), Failure> {
+/// More pods or fewer, one number after the other.
+pub async fn scale(stage: &Stage<'_>, numbers: &[usize]) -> Result<(), Failure> {
     stage.disturb();
-    for replicas in [5, 2, 3] {
+    for &replicas in numbers {
         stage.set.patch(stage.lab, &json!({"spec": {"replicas": replicas}})).await?;
         stage.settled(None).await?;
         let found = stage.uids().await?.len();

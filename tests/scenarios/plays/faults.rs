@@ -1,6 +1,6 @@
 //! What nobody asks for.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::{
     Failure,
+    plays::planned,
     scenario::Kind,
     stage::{LIMIT, Stage},
 };
@@ -59,6 +60,50 @@ pub async fn kill_all(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.broken(disturbed).await
 }
 
+/// All processes at once, and the files of the first Pod are older than the others': it is not to win because it is the
+/// first. What the primary had, all must have afterwards.
+pub async fn power_cut(stage: &Stage<'_>) -> Result<(), Failure> {
+    const OLDER_BY: Duration = Duration::from_secs(3);
+    let (oldest, primary, other) = (stage.home(), stage.set.name.pod(2), stage.set.name.pod(1));
+    planned::ask_for(stage, Some(&primary)).await?;
+    stage.settled(Some(&primary)).await?;
+    let save = async |pod: &str| match stage.kind {
+        Kind::Aof => Ok(()),
+        _ => stage.ask(pod, &["SAVE"]).await.map(|_| ()),
+    };
+    save(&oldest).await?;
+    let processes: Result<Vec<_>, Failure> =
+        [&oldest, &primary, &other].into_iter().map(|pod| stage.process(pod)).collect();
+    let processes = processes?;
+    if let Some(process) = processes.first() {
+        process.signal("STOP")?;
+    }
+    tokio::time::sleep(OLDER_BY).await;
+    let mark = format!("mark-{}", stage.round);
+    stage.ask(&primary, &["SET", "power-cut", &mark]).await?;
+    for pod in [&other, &primary] {
+        save(pod).await?;
+    }
+    stage.forget();
+    let disturbed = stage.disturb();
+    for process in processes {
+        process.kill()?;
+    }
+    stage.broken(disturbed).await?;
+    stage.settled(None).await?;
+    let first = stage.set.primary()?;
+    if first == oldest {
+        return Err(format!("{oldest} is the primary, although its files were {OLDER_BY:?} older").into());
+    }
+    for pod in [&oldest, &primary, &other] {
+        let found = stage.ask(pod, &["GET", "power-cut"]).await?;
+        if !found.contains(&mark) {
+            return Err(format!("{pod} lacks what {primary} had: {found}").into());
+        }
+    }
+    planned::ask_for(stage, None).await
+}
+
 /// A member's process is stopped, its files are removed, and it is killed: it comes back with nothing.
 pub async fn empty(stage: &Stage<'_>, pod: &str) -> Result<(), Failure> {
     let process = stage.process(pod)?;
@@ -74,7 +119,8 @@ pub async fn empty(stage: &Stage<'_>, pod: &str) -> Result<(), Failure> {
 }
 
 /// The primary's process dies, and nothing can start in its place: with volumes its Pod is bound to a node that takes no
-/// Pods, without them its container wants an image that does not exist. Another member is to serve meanwhile.
+/// Pods, without them its container wants an image that does not exist, until the Pod is made anew from its template.
+/// Another member is to serve meanwhile.
 pub async fn never_starts(stage: &Stage<'_>) -> Result<(), Failure> {
     let primary = stage.set.primary()?;
     let (node, process) = (stage.node(&primary)?, stage.process(&primary)?);
@@ -83,15 +129,13 @@ pub async fn never_starts(stage: &Stage<'_>) -> Result<(), Failure> {
     if stage.kind == Kind::Ephemeral {
         let patch =
             json!({"spec": {"containers": [{"name": "redis", "image": "localhost/redis:no-such-version"}]}});
+        let before = stage.uid(&primary)?;
         let disturbed = stage.disturb();
         pods.patch(&primary, &PatchParams::default(), &Patch::Strategic(patch)).await?;
         process.kill()?;
         stage.broken(disturbed).await?;
         let other = stage.another_serves(&primary).await?;
         println!("  {other} serves in place of {primary}, which has no image");
-        // A person changed the Pod, and a person takes it away; the template is right.
-        let before = stage.uid(&primary)?;
-        pods.delete(&primary, &DeleteParams::default()).await?;
         return stage.replaced(disturbed, &primary, &before).await;
     }
     stage.kubectl(&["cordon", &node]).await?;

@@ -3,29 +3,37 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
     ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, EvictParams, ListParams},
 };
 use redis_operator::api::RedisReplicaSet;
 use serde_json::{Value, json};
 
 use crate::{
     Failure,
+    clock::now,
     lab::until,
+    operators,
     stage::{LIMIT, Stage},
 };
 
 /// Asks for another primary.
 const SWITCHOVER_TO: &str = "replication.redis/switchover-to";
 
+/// Asks for the primary in this Pod, or for nothing any more.
+pub async fn ask_for(stage: &Stage<'_>, pod: Option<&str>) -> Result<(), Failure> {
+    let pod = pod.map_or(Value::Null, |pod| json!(pod));
+    stage.set.patch(stage.lab, &json!({"metadata": {"annotations": {SWITCHOVER_TO: pod}}})).await?;
+    Ok(())
+}
+
 /// There, and back.
 pub async fn switchover(stage: &Stage<'_>) -> Result<(), Failure> {
     let target = stage.set.name.pod(1);
-    let ask = |target: Value| json!({"metadata": {"annotations": {SWITCHOVER_TO: target}}});
     stage.disturb();
-    stage.set.patch(stage.lab, &ask(json!(target))).await?;
+    ask_for(stage, Some(&target)).await?;
     stage.settled(Some(&target)).await?;
     stage.window();
-    stage.set.patch(stage.lab, &ask(Value::Null)).await?;
+    ask_for(stage, None).await?;
     stage.serves(&stage.home()).await
 }
 
@@ -35,6 +43,22 @@ pub async fn delete(stage: &Stage<'_>, pod: &str) -> Result<(), Failure> {
     let disturbed = stage.disturb();
     stage.lab.api::<Pod>().delete(pod, &DeleteParams::default()).await?;
     stage.replaced(disturbed, pod, &before).await
+}
+
+/// The primary's Pod is evicted, as often as it takes where the disruption budget says no.
+pub async fn evict(stage: &Stage<'_>) -> Result<(), Failure> {
+    let primary = stage.set.primary()?;
+    let before = stage.uid(&primary)?;
+    let disturbed = stage.disturb();
+    until(LIMIT, "the Pod is evicted", async || {
+        match stage.lab.api::<Pod>().evict(&primary, &EvictParams::default()).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await?;
+    stage.replaced(disturbed, &primary, &before).await
 }
 
 /// The primary's node is drained, all of it, and given back afterwards.
@@ -76,4 +100,32 @@ pub async fn recreate(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.set.apply(stage.lab, &stage.spec).await?;
     stage.replaced(disturbed, &stage.home(), &before).await?;
     stage.client.follow_service(stage.lab, &stage.set).await
+}
+
+/// Nobody operates: writes and reads go on, a replica's process that dies comes back, and so does a replica's Pod.
+pub async fn without_operator(stage: &Stage<'_>) -> Result<(), Failure> {
+    let stopped = operators::stop(stage.lab).await?;
+    let played = restarts(stage).await;
+    operators::start(stage.lab, stopped).await?;
+    played
+}
+
+async fn restarts(stage: &Stage<'_>) -> Result<(), Failure> {
+    let primary = stage.set.primary()?;
+    let replicas: Vec<String> = stage.members()?.into_iter().filter(|pod| *pod != primary).collect();
+    let [one, other] = replicas.as_slice() else { return Err("not two replicas".into()) };
+    let disturbed = stage.disturb();
+    stage.process(one)?.kill()?;
+    stage.broken(disturbed).await?;
+    stage.whole().await?;
+    println!("  the process in {one} came back by itself");
+    let (before, deleted) = (stage.uid(other)?, now());
+    stage.lab.api::<Pod>().delete(other, &DeleteParams::default()).await?;
+    stage.replaced(deleted, other, &before).await?;
+    stage.broken(deleted).await?;
+    stage.whole().await?;
+    println!("  the Pod {other} came back by itself");
+    let read = stage.ask_service(&stage.set.name.replicas_service(), &["DBSIZE"]).await?;
+    println!("  a replica behind the Service for reads answers {read}");
+    Ok(())
 }
