@@ -14,7 +14,7 @@ use thiserror::Error;
 use tracing::{debug, info};
 
 use crate::{
-    decide::left_unwritten,
+    decide::{left_unwritten, look::Look},
     names::REDIS_PORT,
     observe::{Connections, PROBE_DEADLINE},
     plan::Plan,
@@ -65,18 +65,18 @@ pub enum ActError {
     },
 }
 
-/// `REPLICAOF NO ONE`. `members`: the pods whose own Redis answered.
+/// `REPLICAOF NO ONE`, by what was seen in this look.
 pub async fn promote(
     connections: &mut Connections,
     pod: &str,
-    members: &[String],
+    look: &Look,
     why: &str,
 ) -> Result<(), ActError> {
     info!(pod, why, "promoting");
     // A promotion that a former leader sent to another member must not arrive beside this one.
     for other in connections.pods() {
         let connection = alone(connections, &other, "promote").await?;
-        if other == pod || !members.contains(&other) {
+        if other == pod || look.process(&other).is_none() {
             continue;
         }
         // It may have arrived since the look.

@@ -139,8 +139,7 @@ async fn rounds(
             Decision::Promote { record, pod } => {
                 let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
                 write(pass, ctx, plan, &stored, record).await?;
-                let members: Vec<String> = look.members().iter().map(|c| c.pod.to_owned()).collect();
-                act::promote(&mut pass.connections, &pod, &members, &why).await?;
+                act::promote(&mut pass.connections, &pod, &look, &why).await?;
             }
             Decision::Follow(pods) => {
                 // What they alone have is gone once they follow: first it is to stand in the status.
