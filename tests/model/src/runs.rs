@@ -193,7 +193,5 @@ runs! {
     #[ignore = "long: make proof"]
     three_faults_and_partitions: "Three kills and partitions of any kind", bounds(3, Rdb, KILL_AND_CUT, 3), false;
     #[ignore = "long: make proof"]
-    three_members_with_votes_and_crashes: "Rule 4b of three members, with an operator that crashes", voting(bounds(3, Rdb, KILL, 2)), false;
-    #[ignore = "long: make proof"]
     a_lagging_backlog_and_two_kills: "Rule 4b, a switchover and replicas that lag, of three members, with two kills", lagging(2), false;
 }
