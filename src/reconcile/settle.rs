@@ -258,9 +258,6 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
 /// What is known of the process that served last.
 pub(super) async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
     let Some(serving) = &record.seen_serving else { return Former::default() };
-    if serving.pod_uid.is_empty() {
-        return Former::Ended;
-    }
     let pods = ctx.pods.state();
     let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
     let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));
