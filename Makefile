@@ -28,20 +28,20 @@ test: lint test-local test-cluster ## All tests, with all set-up done by itself.
 .PHONY: lint
 lint: packages ## Formatting, clippy, shellcheck, and what the dependencies are allowed to be.
 	cargo fmt --all --check
-	cargo clippy --workspace --exclude model --all-targets --features redis-operator/cluster-tests -- --deny warnings
+	cargo clippy --workspace --all-targets --features redis-operator/cluster-tests -- --deny warnings
 	shellcheck .ci/run $$(git ls-files '*.sh')
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
 	cargo deny --workspace check bans licenses sources
 
 .PHONY: test-local
-test-local: tools ## Tests that need no cluster: units, properties, real redis-servers, a real kube-apiserver.
+test-local: tools ## Tests that need no cluster: units, properties, the model of the protocol, real redis-servers, a real kube-apiserver.
 	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
 	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) HELM=$(HELM) \
-	cargo test --workspace --exclude model --no-fail-fast
+	cargo test --workspace --no-fail-fast
 
 .PHONY: proof
 proof: tools ## Look for counterexamples for longer: the model of the protocol; the operator killed at each moment of each of its calls.
-	cargo test --package model --lib --no-fail-fast -- --include-ignored
+	cargo run --quiet --package model -- report docs/model.md
 	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
 	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) \
 	CRASH_DOCUMENT=docs/crash-campaign.md cargo test --test crash at_each_moment_of_each_call -- --ignored --nocapture

@@ -39,6 +39,14 @@ pub enum ActError {
         /// What went wrong.
         source: ProbeFailure,
     },
+    /// Another member came to serve since the look.
+    #[error("cannot promote {pod}: {other} serves by now; the next pass looks again")]
+    ServesAlready {
+        /// The pod that was to be promoted.
+        pod: String,
+        /// The pod that serves.
+        other: String,
+    },
     /// The API server refused to delete a pod.
     #[error("cannot delete pod {pod}")]
     Delete {
@@ -57,12 +65,26 @@ pub enum ActError {
     },
 }
 
-/// `REPLICAOF NO ONE`.
-pub async fn promote(connections: &mut Connections, pod: &str, why: &str) -> Result<(), ActError> {
+/// `REPLICAOF NO ONE`. `members`: the pods whose own Redis answered.
+pub async fn promote(
+    connections: &mut Connections,
+    pod: &str,
+    members: &[String],
+    why: &str,
+) -> Result<(), ActError> {
     info!(pod, why, "promoting");
     // A promotion that a former leader sent to another member must not arrive beside this one.
     for other in connections.pods() {
-        alone(connections, &other, "promote").await?;
+        let connection = alone(connections, &other, "promote").await?;
+        if other == pod || !members.contains(&other) {
+            continue;
+        }
+        // It may have arrived since the look.
+        let replication =
+            connection.info_replication().await.map_err(|source| redis("promote", pod, source))?;
+        if replication.upstream.is_none() {
+            return Err(ActError::ServesAlready { pod: pod.to_owned(), other });
+        }
     }
     let connection = connection(connections, pod, "promote")?;
     connection.replicaof_no_one().await.map_err(|source| redis("promote", pod, source))

@@ -166,7 +166,7 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
         return strangers_serve(&strangers, record, look, true);
     }
     if let Some(target) = switchover::evacuate(primary, look) {
-        return switchover::begin(&own, target, record);
+        return switchover::begin(&own, &target, record);
     }
     let astray: Vec<String> = look
         .topology

@@ -45,9 +45,13 @@ pub struct SwitchTo {
     pub target: String,
     /// `master_replid` that the primary of record served when the switchover began.
     pub replid: String,
+    /// The process that was in sync under the target's name when the switchover began. Another one there must not be
+    /// handed the role, and this one may serve unseen until its end is proven.
+    #[serde(default)]
+    pub process: Serving,
 }
 
-/// A process that served as primary, by its own words.
+/// A process that serves as primary, or is about to, by its own words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Serving {

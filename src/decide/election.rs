@@ -11,6 +11,7 @@ use super::{
     look::Look,
     rank::{Candidate, NoWinner, close_histories, winner},
     serving,
+    switchover::{Heir, heir},
 };
 use crate::record::Record;
 
@@ -20,7 +21,7 @@ pub(super) fn nobody_serves(record: &Record, look: &Look) -> Decision {
         return decision;
     }
     let hold = match silent_members(record, look).as_slice() {
-        [] => former_process(record, look),
+        [] => former_process(record, look).or_else(|| former_target(record, look)),
         silent => without_primary(record, look, silent).err(),
     };
     if let Some(hold) = hold.or_else(|| unsettled_members(look)) {
@@ -128,8 +129,16 @@ pub(super) fn silent(members: &[&str], why: &str) -> Hold {
 /// member answers and had all of its data at some time.
 fn without_primary(record: &Record, look: &Look, members: &[&str]) -> Result<(), Hold> {
     let primary = record.primary.as_deref().filter(|primary| members == [*primary]);
-    if primary.is_none() || record.seen_serving.is_none() || record.switch_to.is_some() || !record.sure {
+    if primary.is_none() || record.seen_serving.is_none() || !record.sure {
         return Err(silent(members, ""));
+    }
+    // The target of an open switchover may have served, and only the process that would have done so can tell.
+    if let Some(switch) = record.switch_to.as_ref().filter(|switch| heir(switch, look) != Heir::Runs) {
+        let why = format!(
+            ". It cannot be done without: it was handing its role over to {}, and the process that was in sync there does not answer",
+            switch.target
+        );
+        return Err(silent(members, &why));
     }
     if let Former::Unproven(missing) = &look.former {
         return Err(silent(members, &format!(". It cannot be done without: {missing}")));
@@ -171,6 +180,14 @@ fn former_process(record: &Record, look: &Look) -> Option<Hold> {
             seen.pod_uid
         ),
     })
+}
+
+/// The same for the process to which an open switchover handed the role: it may have taken over unseen.
+fn former_target(record: &Record, look: &Look) -> Option<Hold> {
+    match heir(record.switch_to.as_ref()?, look) {
+        Heir::Unknown(message) => Some(Hold { reason: HoldReason::FormerProcess, message }),
+        Heir::Runs | Heir::Ended => None,
+    }
 }
 
 /// Members whose data is still changing.

@@ -16,6 +16,8 @@ pub struct Look {
     pub topology: Topology,
     /// Whether the process that served last is proven dead.
     pub former: Former,
+    /// Whether the process to which a switchover hands the role is proven dead.
+    pub target: Former,
     /// An earlier look at the serving primary, a few seconds old.
     pub before: Option<Glimpse>,
     /// Nobody has been serving for long enough that a primary which restarts would have answered.

@@ -89,6 +89,9 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
         .max_by_key(|c| {
             (
                 rank(c, record),
+                // Cut level, and yet the longer copy of a closed history has all that the shorter one has. (The end was
+                // too low where the winner of that election had come to the next history before it had all of this one.)
+                c.replication().offset,
                 // A process that ran on can serve the others' partial resyncs.
                 c.answer.info.replication.backlog_active,
                 record.primary.as_deref() == Some(c.pod),
@@ -128,8 +131,14 @@ fn winner_of_switchover<'a>(
     match target {
         // It did not take over: the old primary was the last to serve.
         Some(target) if target.replid() == switch.replid => Ok(**only),
-        // It did: its history goes on from the one that the switchover began with.
-        Some(target) if target.replication().replid2 == switch.replid => Ok(*target),
+        // It did, or the old primary was told to go on after all: both begin a history that goes on from the one that
+        // the switchover began with. Whoever has most of it has all that was confirmed.
+        Some(target) if target.replication().replid2 == switch.replid => candidates
+            .iter()
+            .filter(|c| c.replid() == target.replid())
+            .max_by_key(|c| (c.replication().offset, c.pod == target.pod))
+            .copied()
+            .ok_or_else(hold),
         _ => Err(hold()),
     }
 }
@@ -198,8 +207,11 @@ impl Candidate<'_> {
         let is_other = |c: &&Candidate<'_>| c.pod != self.pod;
         let shares =
             |c: &Candidate<'_>| c.replid() == self.replid() || c.replication().replid2 == self.replid();
+        // A restart with append-only files forgets the former history too, so who names it ran on.
+        let goes_on_from_seen = seen == Some(self.replication().replid2.as_str());
         let known = record.closed.contains_key(self.replid())
             || seen == Some(self.replid())
+            || goes_on_from_seen
             || candidates.iter().filter(is_other).any(shares);
         if self.is_empty() || known {
             return false;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Hold, HoldReason, look::Look, rank::Candidate, roll::Roll, serving, strangers_serve};
+use super::{
+    Decision, Hold, HoldReason, former::Former, look::Look, rank::Candidate, roll::Roll, serving,
+    strangers_serve,
+};
 use crate::{
     api::status::InstanceState,
     names::SetName,
@@ -13,12 +16,53 @@ use crate::{
 };
 
 /// Begins a switchover: the record first, then the command.
-pub fn begin(primary: &Candidate<'_>, target: &str, record: &Record) -> Decision {
-    let replid = primary.answer.info.replication.replid.clone();
+pub fn begin(primary: &Candidate<'_>, target: &Candidate<'_>, record: &Record) -> Decision {
+    let switch = SwitchTo {
+        target: target.pod.to_owned(),
+        replid: primary.answer.info.replication.replid.clone(),
+        process: serving(target, record),
+    };
     Decision::Switch {
-        record: Record { switch_to: Some(SwitchTo { target: target.to_owned(), replid }), ..record.clone() },
+        record: Record { switch_to: Some(switch), ..record.clone() },
         from: primary.pod.to_owned(),
-        target: target.to_owned(),
+        target: target.pod.to_owned(),
+    }
+}
+
+/// What became of the process that a switchover was begun with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heir {
+    /// It answers.
+    Runs,
+    /// It has ended; whoever has the target's name now began from older files.
+    Ended,
+    /// Nobody knows, and it may serve: why.
+    Unknown(String),
+}
+
+/// Looks for the process that the record names.
+pub(super) fn heir(switch: &SwitchTo, look: &Look) -> Heir {
+    let named = &switch.process;
+    let pod = look.observed.pods.iter().find(|pod| pod.name == switch.target);
+    let Some(pod) = pod.filter(|pod| pod.uid == named.pod_uid) else {
+        return match &look.target {
+            Former::Ended => Heir::Ended,
+            Former::Unproven(missing) => Heir::Unknown(format!(
+                "{} was replaced while it took over, and its former pod (UID {}) may serve: {missing}",
+                switch.target, named.pod_uid
+            )),
+        };
+    };
+    match (look.process(&switch.target), &pod.answer) {
+        // A pod runs one Redis at a time.
+        (Some(own), _) if own.answer.info.server.run_id == named.run_id => Heir::Runs,
+        (Some(_), _) | (None, Err(NoAnswer::NotStarted | NoAnswer::Failed(ProbeFailure::Refused))) => {
+            Heir::Ended
+        }
+        (None, _) => Heir::Unknown(format!(
+            "{} does not answer: nobody knows whether it serves already",
+            switch.target
+        )),
     }
 }
 
@@ -114,9 +158,9 @@ pub fn wish(
 }
 
 /// The replica that takes over from a primary whose pod is being deleted: by a drain, an eviction, a person.
-pub(super) fn evacuate<'a>(primary: &Verdict, look: &'a Look) -> Option<&'a str> {
+pub(super) fn evacuate<'a>(primary: &Verdict, look: &'a Look) -> Option<Candidate<'a>> {
     let pod = look.observed.pods.iter().find(|pod| pod.name == primary.pod)?;
-    if pod.terminating { best_target(look, |_| true) } else { None }
+    if pod.terminating { look.member(best_target(look, |_| true)?) } else { None }
 }
 
 /// The best replica to hand the role to, among those that `fits` allows: verified, not about to go, with the most data,
@@ -162,26 +206,13 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
         // It was never told, it refused, or its time was over.
         (true, false) => Decision::Abort { record: given_up, pod: old.to_owned() },
         // It waits for the target to take over, for as long as it takes: no TIMEOUT applies any more.
-        (false, true) => match look.observed.pods.iter().find(|pod| pod.name == switch.target) {
-            // A process that began anew is parked, over an older file, and must not be handed the role either.
-            Some(_) if look.process(&switch.target).is_some_and(|c| c.is_parked()) => {
-                Decision::Abort { record: given_up, pod: old.to_owned() }
-            }
-            Some(target) if target.answer.is_ok() => Decision::Await,
-            // Nobody listens there, so nobody can have taken over; who comes back under that name with older data
-            // must not be handed the role.
-            Some(ObservedPod {
-                answer: Err(NoAnswer::NotStarted | NoAnswer::Failed(ProbeFailure::Refused)),
-                ..
-            })
-            | None => Decision::Abort { record: given_up, pod: old.to_owned() },
-            Some(_) => Decision::Hold(Hold {
+        (false, true) => match heir(switch, look) {
+            Heir::Runs => Decision::Await,
+            // It did not take over, and who comes back under its name with older data must not be handed the role.
+            Heir::Ended => Decision::Abort { record: given_up, pod: old.to_owned() },
+            Heir::Unknown(why) => Decision::Hold(Hold {
                 reason: HoldReason::MemberSilent,
-                message: format!(
-                    "{old} is handing its role over to {0}, and {0} does not answer: nobody knows whether it serves \
-                     already",
-                    switch.target
-                ),
+                message: format!("{old} is handing its role over to {}. {why}", switch.target),
             }),
         },
         // The servers were not asked at one moment: the target may have taken over after it was asked. A second look

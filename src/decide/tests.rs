@@ -6,6 +6,7 @@ use super::{look::Look, *};
 use crate::{
     decide::former::Former,
     observed::{NoAnswer, Observed, ObservedPod},
+    record::SwitchTo,
     redis::{
         PARKED,
         info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
@@ -99,6 +100,17 @@ fn record() -> Record {
         }),
         ..Record::first(Vec::new(), true)
     }
+}
+
+/// With a switchover to redis-1 under way.
+fn opened(record: Record) -> Record {
+    let process = Serving {
+        pod_uid: "uid-redis-1".into(),
+        run_id: "run-redis-1".into(),
+        replid: OLD.into(),
+        ..Serving::default()
+    };
+    Record { switch_to: Some(SwitchTo { target: "redis-1".into(), replid: OLD.into(), process }), ..record }
 }
 
 fn healthy() -> Vec<(&'static str, Option<Answer>)> {
@@ -275,6 +287,15 @@ fn a_closed_history_counts_only_up_to_its_end() {
             a.info.replication.offset = 130;
         });
     }
+    assert_eq!(winner_of(&record, &answers).0, "redis-1");
+}
+
+/// Found by the model: the winner of an election had come to the next history before it had all of the former one, and
+/// so closed that too low; then it restarted with less of it than the other has.
+#[test]
+fn of_two_copies_that_are_cut_level_the_longer_one_wins() {
+    let record = Record { closed: BTreeMap::from([(OLD.to_owned(), 80)]), start_offset: 100, ..record() };
+    let answers = all_parked([90, 100, 95]);
     assert_eq!(winner_of(&record, &answers).0, "redis-1");
 }
 

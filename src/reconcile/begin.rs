@@ -5,7 +5,10 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 use tracing::info;
 
-use super::{Pass, settle::former_process};
+use super::{
+    Pass,
+    settle::{former_process, target_process},
+};
 use crate::{
     apply::Live,
     claims,
@@ -62,6 +65,10 @@ pub(super) async fn record(
         let proof = former_process(ctx, plan, &record, now).await;
         if let (Former::Ended, Some(serving)) = (proof, &mut record.seen_serving) {
             serving.pod_uid.clear();
+        }
+        let proof = target_process(ctx, plan, &record, now).await;
+        if let (Former::Ended, Some(switch)) = (proof, &mut record.switch_to) {
+            switch.process.pod_uid.clear();
         }
         info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
         ctx.claims.adopts(&plan.set);

@@ -25,7 +25,7 @@ use crate::{
     error::{StageError, chain},
     observe::{Connections, belongs, last_end, observe},
     plan::{Plan, Storage},
-    record::Record,
+    record::{Record, Serving},
     roles,
     status::divergences::is_published,
     store::{self, Stored},
@@ -139,7 +139,8 @@ async fn rounds(
             Decision::Promote { record, pod } => {
                 let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
                 write(pass, ctx, plan, &stored, record).await?;
-                act::promote(&mut pass.connections, &pod, &why).await?;
+                let members: Vec<String> = look.members().iter().map(|c| c.pod.to_owned()).collect();
+                act::promote(&mut pass.connections, &pod, &members, &why).await?;
             }
             Decision::Follow(pods) => {
                 // What they alone have is gone once they follow: first it is to stand in the status.
@@ -220,7 +221,7 @@ fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
     let pod = look.observed.pods.iter().find(|pod| pod.name == target);
     match (primary, pod) {
         (Some(primary), Some(pod)) if switchover::can_take_over(look, pod) => {
-            switchover::begin(&primary, target, record)
+            look.member(target).map_or(Decision::Rest, |target| switchover::begin(&primary, &target, record))
         }
         _ => Decision::Rest,
     }
@@ -235,10 +236,12 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     let topology = topology(host_of, record, &observed);
     let nobody_serves = topology.serving().is_empty();
     let former = if nobody_serves { former_process(ctx, plan, record, now).await } else { Former::default() };
+    let target = target_process(ctx, plan, record, now).await;
     let look = Look {
         observed,
         topology,
         former,
+        target,
         before: None,
         waited: ctx.memory.nobody_serves_for(&plan.set, nobody_serves) >= RETURN_PATIENCE,
         consent: plan.consent.clone(),
@@ -257,12 +260,27 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
 
 /// What is known of the process that served last.
 pub(super) async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
-    let Some(serving) = &record.seen_serving else { return Former::default() };
+    match (&record.seen_serving, &record.primary) {
+        (Some(serving), Some(primary)) => ended(ctx, plan, serving, primary, now).await,
+        _ => Former::default(),
+    }
+}
+
+/// What is known of the process to which a switchover hands the role.
+pub(super) async fn target_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+    match &record.switch_to {
+        Some(switch) => ended(ctx, plan, &switch.process, &switch.target, now).await,
+        None => Former::default(),
+    }
+}
+
+/// What is known of a process whose pod had this name.
+async fn ended(ctx: &Context, plan: &Plan, serving: &Serving, name: &str, now: Timestamp) -> Former {
     let pods = ctx.pods.state();
     let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
     let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));
     let end_seen = ctx.ended.contains(&serving.pod_uid);
-    let namesake = of_set().find(|pod| pod.metadata.name == record.primary);
+    let namesake = of_set().find(|pod| pod.metadata.name.as_deref() == Some(name));
     let node = if same.is_some() || end_seen {
         NodeState::Unknown("not asked".to_owned())
     } else {

@@ -8,12 +8,11 @@ use crate::{
         switchover::{Home, Wish, wish},
     },
     names::SetName,
-    record::SwitchTo,
 };
 
 /// redis-0 is to hand over to redis-1.
 fn open_record() -> Record {
-    Record { switch_to: Some(SwitchTo { target: "redis-1".into(), replid: OLD.into() }), ..record() }
+    opened(record())
 }
 
 fn handing_over(answers: &mut [(&str, Option<Answer>)], state: &str) {
@@ -51,7 +50,12 @@ fn a_primary_whose_pod_is_being_deleted_hands_over_to_the_fullest_replica() {
     match decide(&record(), &look) {
         Decision::Switch { record: written, from, target } => {
             assert_eq!((from.as_str(), target.as_str()), ("redis-0", "redis-2"));
-            assert_eq!(written.switch_to, Some(SwitchTo { target, replid: OLD.into() }));
+            let switch = written.switch_to.unwrap();
+            assert_eq!((switch.target, switch.replid.as_str()), (target, OLD));
+            assert_eq!(
+                (switch.process.pod_uid.as_str(), switch.process.run_id.as_str()),
+                ("uid-redis-2", "run-redis-2")
+            );
             assert_eq!((written.epoch, written.primary), (1, Some("redis-0".into())), "not before it serves");
         }
         other => panic!("{other:?}"),
@@ -164,13 +168,57 @@ fn a_handover_to_nobody_is_aborted_and_one_to_a_silent_target_is_held() {
     let open = open_record();
     let refused = look(&open, answers.clone());
     assert!(matches!(decide(&open, &refused), Decision::Abort { pod, .. } if pod == "redis-0"));
-    let mut parked_anew = answers.clone();
-    parked_anew[1] = all_parked([100, 90, 100]).swap_remove(1);
-    assert!(matches!(decide(&open, &look(&open, parked_anew)), Decision::Abort { .. }), "over an older file");
+    let mut anew = answers.clone();
+    anew[1] = all_parked([100, 90, 100]).swap_remove(1);
+    assert_eq!(decide(&open, &look(&open, anew.clone())), Decision::Await, "the process that was in sync");
+    change(&mut anew, "redis-1", |a| a.info.server.run_id = "another".into());
+    assert!(matches!(decide(&open, &look(&open, anew)), Decision::Abort { .. }), "over an older file");
     let mut silent = refused.clone();
     let timeout = ProbeFailure::Timeout(std::time::Duration::from_secs(2));
     silent.observed.pods[1].answer = Err(NoAnswer::Failed(timeout));
     assert_eq!(hold_reason(decide(&open, &silent)), HoldReason::MemberSilent);
+}
+
+/// Regression "a force-deleted pod's process lives on while its namesake answers", for the target of a switchover.
+#[test]
+fn a_replaced_target_may_have_taken_over_unseen() {
+    let open = open_record();
+    let mut answers = healthy();
+    let old = answers[0].1.take().unwrap();
+    answers[0].1 = Some(following(old, &host("redis-1"), 6379, false));
+    handing_over(&mut answers, "failover-in-progress");
+    for namesake in [None, all_parked([100, 90, 100]).swap_remove(1).1] {
+        answers[1].1 = namesake;
+        let mut replaced = look(&open, answers.clone());
+        replaced.observed.pods[1].uid = "uid-namesake".into();
+        assert_eq!(hold_reason(decide(&open, &replaced)), HoldReason::MemberSilent);
+        replaced.target = Former::Ended;
+        assert!(matches!(decide(&open, &replaced), Decision::Abort { .. }));
+    }
+    // Nobody serves.
+    let mut nobody = look(&open, all_parked([100, 100, 100]));
+    nobody.observed.pods[1].uid = "uid-namesake".into();
+    assert_eq!(decide(&open, &nobody), Decision::LookAgain);
+    match elect(&open, &nobody, &nobody) {
+        Decision::Hold(Hold { reason: HoldReason::FormerProcess, message }) => {
+            assert!(message.contains("redis-1") && message.contains("uid-redis-1"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let ended = Look { target: Former::Ended, ..nobody };
+    assert!(matches!(elect(&open, &ended, &ended), Decision::Promote { pod, .. } if pod == "redis-0"));
+}
+
+/// Whoever answers at the target's address is not of the set; what became of the target's process it cannot say.
+#[test]
+fn a_stranger_at_the_targets_address_proves_nothing() {
+    let open = open_record();
+    let mut answers = healthy();
+    let old = answers[0].1.take().unwrap();
+    answers[0].1 = Some(following(old, &host("redis-1"), 6379, false));
+    handing_over(&mut answers, "failover-in-progress");
+    change(&mut answers, "redis-1", |a| a.announced = host("redis-7"));
+    assert_eq!(hold_reason(decide(&open, &look(&open, answers))), HoldReason::MemberSilent);
 }
 
 /// Rule 6: "FAILOVER done, then target or old primary killed (AOF: either alone → available; both → hold)".

@@ -5,13 +5,10 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::{
-    decide::{
-        former::{Former, KUBELET_ENDS_PODS_WITHIN, NodeState, Traces, former},
-        look::Consent,
-        voters::{Glimpse, glimpse},
-    },
-    record::SwitchTo,
+use crate::decide::{
+    former::{Former, KUBELET_ENDS_PODS_WITHIN, NodeState, Traces, former},
+    look::Consent,
+    voters::{Glimpse, glimpse},
 };
 
 fn voting() -> Record {
@@ -75,15 +72,26 @@ fn each_missing_condition_holds_and_is_named() {
             other => panic!("{case}: {other:?}"),
         }
     }
-    let switching =
-        Record { switch_to: Some(SwitchTo { target: "redis-1".into(), replid: OLD.into() }), ..voting() };
-    let look = bereft([0, 1, 1]);
-    assert_eq!(decide(&switching, &look), Decision::LookAgain);
-    assert_eq!(hold_reason(elect(&switching, &look, &look)), HoldReason::MemberSilent);
     // Another member is silent too.
     let mut two = bereft([0, 100, 120]);
     two.observed.pods[1].answer = Err(NoAnswer::NotStarted);
     assert_eq!(hold_reason(decide(&voting(), &two)), HoldReason::MemberSilent);
+}
+
+/// The primary's pod was evicted and ended in the middle of its switchover.
+#[test]
+fn in_the_middle_of_a_switchover_the_target_must_be_the_process_that_was_in_sync() {
+    let open = opened(voting());
+    let look = bereft([0, 100, 120]);
+    let (winner, written) = promoted(&open, &look, &look);
+    assert_eq!((winner.as_str(), written.switch_to), ("redis-2", None));
+    // It voted, but it is not the process that may have taken over.
+    let mut other = open.clone();
+    other.switch_to.as_mut().unwrap().process.run_id = "another".into();
+    assert_eq!(hold_reason(elect(&other, &look, &look)), HoldReason::MemberSilent);
+    let mut replaced = look.clone();
+    replaced.observed.pods[1].uid = "uid-namesake".into();
+    assert_eq!(hold_reason(elect(&open, &replaced, &replaced)), HoldReason::MemberSilent);
 }
 
 #[test]

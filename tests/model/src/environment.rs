@@ -1,5 +1,7 @@
 //! What happens to a set without being asked: starts, faults, partitions.
 
+use std::fmt;
+
 use redis_operator::agent::decide::{Own, PeerAnswer, Says, Silence, Start};
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// Faults that a run explores.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Faults {
     /// A process is killed and restarts in place.
     pub kill: bool,
@@ -21,8 +23,6 @@ pub struct Faults {
     pub delete: bool,
     /// A pod is deleted by force: its process ends unseen, or lives on with or without peers that reach it.
     pub force: bool,
-    /// The same to a pod that was promoted and not seen serving yet.
-    pub force_unnoted: bool,
     /// A process is killed and its volume is emptied.
     pub lose: bool,
     /// A member is cut off from the operator.
@@ -35,8 +35,28 @@ pub struct Faults {
     pub stale_list: bool,
 }
 
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kill, stop, delete, force, lose, cut, cut_peers, forget, stale_list } = *self;
+        let kinds = [
+            (kill, "kill"),
+            (stop, "stop"),
+            (delete, "delete"),
+            (force, "force"),
+            (lose, "volume lost"),
+            (cut, "cut from the operator"),
+            (cut_peers, "cut from peers"),
+            (forget, "record deleted"),
+            (stale_list, "stale list"),
+        ];
+        let names: Vec<&str> = kinds.iter().filter(|(is_on, _)| *is_on).map(|(_, name)| *name).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
 /// One step of the world.
 #[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "what is not read is shown in traces")]
 pub enum Step {
     Start { member: u8 },
     Link { member: u8, ghost: bool },
@@ -48,9 +68,9 @@ pub enum Step {
     Stop { member: u8 },
     DeletePod { member: u8 },
     PodEnds { member: u8 },
-    StepDown { member: u8 },
-    GiveUp { member: u8 },
-    TakeOver { member: u8, ghost: bool },
+    HandOver { member: u8, ghost: bool },
+    GiveUp { run: u8 },
+    TakeOver { member: u8, ghost: bool, to_ghost: bool },
     ForceDelete { member: u8, lives_on: Option<bool> },
     Lose { member: u8 },
     Cut { member: u8, from_operator: bool, from_peers: bool },
@@ -207,16 +227,14 @@ impl World {
                 next.end(member, redis.saved(), true);
                 found.push((Step::Stop { member: number }, next));
             }
-            let noted = self.record.and_then(|record| record.seen).is_some_and(|seen| seen.run == redis.run);
-            let unnoted = redis.role == Role::Primary && !noted;
-            if faults.force && (faults.force_unnoted || !unnoted) {
+            if faults.force {
                 let mut next = spent();
                 next.end(member, killed, false);
                 next.replace_pod(member);
                 found.push((Step::ForceDelete { member: number, lives_on: None }, next));
                 for reachable in [false, true] {
                     if self.ghost.is_none() {
-                        found.push(self.haunt(spent(), member, redis, killed, reachable));
+                        found.push(spent().haunted(member, redis, killed, reachable));
                     }
                 }
             }
@@ -244,20 +262,13 @@ impl World {
     }
 
     /// A forced deletion whose process goes on.
-    fn haunt(
-        &self,
-        mut next: Self,
-        member: usize,
-        redis: Redis,
-        disk: Disk,
-        reachable: bool,
-    ) -> (Step, Self) {
+    fn haunted(mut self, member: usize, redis: Redis, disk: Disk, reachable: bool) -> (Step, Self) {
         let number = crate::redis::bits(member);
-        next.members[member].redis = None;
-        next.members[member].disk = disk;
-        next.replace_pod(member);
-        next.ghost = Some(Ghost { of: number, reachable, redis });
-        (Step::ForceDelete { member: number, lives_on: Some(reachable) }, next)
+        self.members[member].redis = None;
+        self.members[member].disk = disk;
+        self.replace_pod(member);
+        self.ghost = Some(Ghost { of: number, reachable, redis });
+        (Step::ForceDelete { member: number, lives_on: Some(reachable) }, self)
     }
 
     fn replace_pod(&mut self, member: usize) {

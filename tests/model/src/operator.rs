@@ -6,7 +6,7 @@ use redis_operator::decide::{Decision, HoldReason, switchover, voters};
 
 use crate::{
     redis::{Storage, bits},
-    rules::Rules,
+    rules::{Cut, Rules},
     search::{ByDigest, fingerprint},
     state::{
         Act, Acts, Closed, Earlier, Glimpse, Glimpses, MOST, NOTHING_SEEN, Operator, Phase, Rec, Role, Told,
@@ -31,12 +31,20 @@ pub struct Seen {
     pub record: Rec,
     pub first: Option<Glimpses>,
     pub now: Glimpses,
-    /// The process that served last is proven dead.
-    pub ended: bool,
+    pub proven: Proven,
     /// An earlier look at the serving primary, where that is old enough.
     pub before: Option<Earlier>,
     /// A pod to hand the role to where nothing else is to be done.
     pub wish: Option<u8>,
+}
+
+/// Processes that are proven dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Proven {
+    /// The one that served last.
+    pub former: bool,
+    /// The one to which a switchover hands the role.
+    pub target: bool,
 }
 
 /// The operator's mind: the rules, and what they said before. They are pure, and are asked the same again and again.
@@ -66,8 +74,7 @@ impl Mind {
 
     fn ask(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
         let record = translate::record(&seen.record);
-        let look =
-            |glimpses| translate::look(self.storage, &record, glimpses, seen.ended, seen.before.as_ref());
+        let look = |glimpses| translate::look(self.storage, &record, glimpses, seen.proven, seen.before);
         let now = look(&seen.now);
         let mut decision = match &seen.first {
             Some(first) => (self.rules.elect)(&record, &look(first), &now),
@@ -76,10 +83,9 @@ impl Mind {
         if let (Decision::Rest, Some(target)) = (&decision, seen.wish) {
             // As `reconcile::settle` does.
             let primary = record.primary.as_deref().and_then(|pod| now.member(pod));
-            let target = translate::pod(usize::from(target));
-            let fit =
-                now.observed.pods.iter().any(|p| p.name == target && switchover::can_take_over(&now, p));
-            if let Some(primary) = primary.filter(|_| fit) {
+            let name = translate::pod(usize::from(target));
+            let fit = now.observed.pods.iter().any(|p| p.name == name && switchover::can_take_over(&now, p));
+            if let (Some(primary), Some(target)) = (primary.filter(|_| fit), now.member(&name)) {
                 decision = switchover::begin(&primary, &target, &record);
             }
         }
@@ -90,14 +96,14 @@ impl Mind {
 }
 
 fn outcome(decision: Decision, seen: &Seen) -> Outcome {
+    // Without a connection the act fails, as in the product.
+    let connected = seen.now.map(|glimpse| match glimpse {
+        Glimpse::Answer { view, .. } => view.run,
+        _ => 0,
+    });
     let tell = |pod: &str, what: Told| {
         let member = translate::member(pod);
-        // Without a connection the act fails, as in the product.
-        let run = match seen.now[member] {
-            Glimpse::Answer { view, .. } => view.run,
-            _ => 0,
-        };
-        Act::Tell { member: bits(member), run, what }
+        Act::Tell { member: bits(member), run: connected[member], what }
     };
     let all = |pods: &[String], what: Told| pods.iter().map(|pod| tell(pod, what)).collect();
     let write = |record| Act::Write(translate::rec(record));
@@ -112,7 +118,9 @@ fn outcome(decision: Decision, seen: &Seen) -> Outcome {
             let served = seen.record.seen.map_or(0, |serving| serving.replid);
             Outcome::Do(all(&pods, Told::Retire(served)))
         }
-        Decision::Promote { record, pod } => Outcome::Do(vec![write(&record), tell(&pod, Told::Promote)]),
+        Decision::Promote { record, pod } => {
+            Outcome::Do(vec![write(&record), tell(&pod, Told::Promote(connected))])
+        }
         Decision::Follow(pods) => match seen.record.primary {
             Some(primary) => Outcome::Do(all(&pods, Told::Follow(primary))),
             None => Outcome::Rest,
@@ -154,15 +162,19 @@ impl World {
         }
     }
 
-    /// Whether the API server's objects prove that the process which served last has ended.
-    fn is_proven_dead(&self, record: &Rec, rules: &Rules) -> bool {
-        let Some(seen) = record.seen else { return false };
-        let pod = record.primary.map(|primary| &self.members[usize::from(primary)]);
-        let replaced = pod.is_some_and(|pod| pod.uid != seen.uid);
-        let restarted = pod.is_some_and(|pod| pod.uid == seen.uid && pod.restarted);
-        self.ended.contains(&seen.run)
-            || !rules.ends_are_witnessed && replaced
-            || rules.old_ends_count && restarted
+    /// Whose end the API server's objects prove.
+    fn proven_dead(&self, record: &Rec, rules: &Rules) -> Proven {
+        let is_dead = |name: u8, uid: u8, run: u8| {
+            let pod = &self.members[usize::from(name)];
+            self.ended.contains(&run)
+                || !rules.ends_are_witnessed && pod.uid != uid
+                || rules.old_ends_count && pod.uid == uid && pod.restarted
+        };
+        let former = record.primary.zip(record.seen);
+        Proven {
+            former: former.is_some_and(|(name, seen)| is_dead(name, seen.uid, seen.run)),
+            target: record.switch_to.is_some_and(|switch| is_dead(switch.target, switch.uid, switch.run)),
+        }
     }
 
     /// Begins a pass without a record: the record is made anew (rule 9).
@@ -211,8 +223,8 @@ impl World {
             next.operator = operator;
             return vec![(next, None)];
         }
-        let ended = self.is_proven_dead(&record, &mind.rules);
-        let seen = Seen { record, first: *first, now: *now, ended, before: None, wish: None };
+        let proven = self.proven_dead(&record, &mind.rules);
+        let seen = Seen { record, first: *first, now: *now, proven, before: None, wish: None };
         let mut ways = vec![(seen, 0)];
         if let Some(before) = operator.remembers {
             ways.push((Seen { before: Some(before), ..seen }, 0));
@@ -229,13 +241,14 @@ impl World {
                 next.budget.switches -= switches;
                 let (outcome, mut glimpsed) = mind.decide(&seen);
                 let mut operator = operator.clone();
-                if let Some(glimpsed) = &mut glimpsed
-                    && mind.rules.votes_need_two_looks
-                {
-                    let answered = operator.answered;
-                    operator.answered = glimpsed.alive;
-                    glimpsed.alive =
-                        sorted(glimpsed.alive.map(|run| if answered.contains(&run) { run } else { 0 }));
+                if mind.rules.votes_need_two_looks {
+                    // As `context::Memory::glimpse` does.
+                    let answered = std::mem::take(&mut operator.answered);
+                    if let Some(glimpsed) = &mut glimpsed {
+                        operator.answered = glimpsed.alive;
+                        glimpsed.alive =
+                            sorted(glimpsed.alive.map(|run| if answered.contains(&run) { run } else { 0 }));
+                    }
                 }
                 operator.remembers = match (operator.remembers, glimpsed) {
                     // Not old enough yet.
@@ -262,12 +275,29 @@ impl World {
         let mut next = self.clone();
         let mut operator = std::mem::replace(&mut next.operator, Operator::NEW);
         let Phase::Acting(acts) = &operator.phase else { return None };
-        if mind.rules.cut_former
-            && let Some(&Act::Tell { member, .. }) = acts.first()
-        {
-            next.cut_former(member);
+        let mut reaches_all = true;
+        let Rules { cut_former: cut, looks_before_promoting: looks, .. } = mind.rules;
+        match acts.first() {
+            Some(Act::Tell { member: told, what: Told::Promote(runs), .. }) => {
+                for (member, &run) in runs.iter().enumerate().filter(|(_, run)| **run != 0) {
+                    let is_told = bits(member) == *told;
+                    if cut == Cut::All || cut == Cut::Told && is_told {
+                        next.cut_former(bits(member));
+                        reaches_all &= next.reaches(mind, member, run);
+                    }
+                    // A command that arrived since the look.
+                    let serves = next.members[member].redis.is_some_and(|redis| redis.role == Role::Primary);
+                    reaches_all &= is_told || !looks || !serves;
+                }
+            }
+            Some(&Act::Tell { member, .. }) if cut != Cut::Nobody => next.cut_former(member),
+            _ => {}
         }
-        next.carry_out(mind, &mut operator, true);
+        if reaches_all {
+            next.carry_out(mind, &mut operator, true);
+        } else {
+            operator.phase = Phase::Idle;
+        }
         next.operator = operator;
         Some(next)
     }
@@ -281,16 +311,14 @@ impl World {
         Some(next)
     }
 
-    /// Rule 1: the former leader's connection to this member is gone, and with it its pass.
+    /// Rule 1: the former leader's connection to this member is gone. What it writes to the API server still arrives.
     fn cut_former(&mut self, member: u8) {
-        if let Some(Operator { phase: Phase::Acting(acts), .. }) = &self.former {
-            let next = acts.iter().find_map(|act| match act {
-                Act::Tell { member, .. } => Some(*member),
-                Act::Write(_) => None,
-            });
-            if next == Some(member) {
-                self.former = None;
-            }
+        let Some(Operator { phase: Phase::Acting(acts), .. }) = &mut self.former else { return };
+        let ends_there = |act: &Act| matches!(act, Act::Tell { member: told, what, .. } if *told == member && what.ends_a_pass_that_fails());
+        acts.truncate(acts.iter().position(ends_there).unwrap_or(acts.len()));
+        acts.retain(|act| !matches!(act, Act::Tell { member: told, .. } if *told == member));
+        if acts.is_empty() {
+            self.former = None;
         }
     }
 
@@ -314,7 +342,7 @@ impl World {
             }
             Act::Tell { member, run, what } => {
                 let told = self.tell(mind, usize::from(member), run, what);
-                told || !matches!(what, Told::Promote | Told::Abort)
+                told || !what.ends_a_pass_that_fails()
             }
         };
         if !goes_on || acts.is_empty() {
@@ -322,15 +350,19 @@ impl World {
         }
     }
 
+    /// Whether the connection of the look is still there.
+    fn reaches(&self, mind: &Mind, member: usize, run: u8) -> bool {
+        let same = |redis: crate::state::Redis| redis.run == run || !mind.rules.bound && run != 0;
+        self.members[member].redis.is_some_and(same) && !self.is_cut_from_operator(member)
+    }
+
     /// One command over the connection of the look; true if it was carried out.
     fn tell(&mut self, mind: &Mind, member: usize, run: u8, what: Told) -> bool {
-        let reached =
-            self.members[member].redis.is_some_and(|redis| redis.run == run || !mind.rules.bound && run != 0);
-        if !reached || self.is_cut_from_operator(member) {
+        if !self.reaches(mind, member, run) {
             return false;
         }
         match what {
-            Told::Promote => self.promote(member),
+            Told::Promote(_) => self.promote(self.members[member].redis.map_or(0, |redis| redis.run)),
             Told::Follow(primary) => self.replicaof(member, Role::ReplicaOf(primary)),
             Told::Park => self.replicaof(member, Role::Parked),
             Told::Retire(served) => {

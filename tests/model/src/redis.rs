@@ -5,7 +5,7 @@
 use crate::state::{Disk, Failover, Ghost, Kind, Redis, Role, Violation, World, Writes};
 
 /// How a set keeps its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Storage {
     /// The file of the last save, with its history and offset: of a replica always, of a primary where it had a backlog.
     Rdb,
@@ -67,21 +67,21 @@ impl World {
         }
     }
 
-    /// `REPLICAOF NO ONE`.
-    pub fn promote(&mut self, member: usize) {
+    /// `REPLICAOF NO ONE`, to the process of this `run_id`.
+    pub fn promote(&mut self, run: u8) {
         let replid = self.fresh(Kind::Replid);
-        let Some(redis) = &mut self.members[member].redis else { return };
+        let Some(redis) = self.processes_mut().find(|redis| redis.run == run) else { return };
         if redis.role == Role::Primary {
             return;
         }
         (redis.replid2, redis.second) = (redis.replid, redis.offset + 1);
         (redis.role, redis.failover, redis.link, redis.replid) = (Role::Primary, Failover::No, 0, replid);
-        let (run, data) = (redis.run, redis.data);
+        let data = redis.data;
         // Its replicas must hear of the new history.
         self.disconnect(run);
         let lacks = self.acked & self.surviving() & !data;
         if lacks != 0 {
-            self.violation = Some(Violation::PromotedOlder { member: bits(member), lacks });
+            self.violation = Some(Violation::PromotedOlder { run, lacks });
         }
         if self.processes().filter(|redis| redis.role == Role::Primary).count() > 1 {
             self.violation = Some(Violation::TwoPrimaries);
@@ -127,13 +127,7 @@ impl World {
 
     /// Who answers a member that dials another one's name.
     fn answers_as(&self, member: usize, of: usize, ghost: bool) -> Option<Redis> {
-        if self.is_cut_from_peers(member) {
-            None
-        } else if ghost {
-            self.ghost.filter(|ghost| usize::from(ghost.of) == of && ghost.reachable).map(|ghost| ghost.redis)
-        } else {
-            self.members[of].redis.filter(|_| of != member && !self.is_cut_from_peers(of))
-        }
+        if self.is_cut_from_peers(member) || !ghost && of == member { None } else { self.process(of, ghost) }
     }
 
     fn resync(&mut self, storage: Storage, member: usize, source: Redis) {
@@ -156,54 +150,86 @@ impl World {
         }
     }
 
-    /// The target has everything: the primary becomes its replica, and offers it the role.
-    pub fn step_down(&self, member: usize) -> Option<Self> {
-        let own = self.members[member].redis?;
-        let Failover::Waiting(target) = own.failover else { return None };
-        let heir = self.members[usize::from(target)].redis.filter(|heir| heir.link == own.run)?;
-        self.source(usize::from(target), own.run)?;
-        if heir.offset != own.offset || self.is_cut_from_peers(member) {
-            return None;
+    /// The process that answers under a member's name, or the ghost of it.
+    fn process(&self, member: usize, ghost: bool) -> Option<Redis> {
+        if ghost {
+            self.ghost
+                .filter(|ghost| usize::from(ghost.of) == member && ghost.reachable)
+                .map(|ghost| ghost.redis)
+        } else {
+            self.members[member].redis.filter(|_| !self.is_cut_from_peers(member))
         }
+    }
+
+    fn change(&mut self, run: u8, edit: impl FnOnce(&mut Redis)) {
+        if let Some(redis) = self.processes_mut().find(|redis| redis.run == run) {
+            edit(redis);
+        }
+    }
+
+    /// The target has everything: the primary becomes its replica, and offers it the role. (The process of a target
+    /// whose pod was deleted by force before this is left out. It would pass for in sync while the role goes to its
+    /// namesake; `docs/guarantees.md`, "What is not promised".)
+    pub fn step_down(&self, member: usize, ghost: bool) -> Option<Self> {
+        let own = self.process(member, ghost)?;
+        let Failover::Waiting(target) = own.failover else { return None };
+        let linked = |heir: &Redis| heir.link == own.run && heir.offset == own.offset;
+        self.process(usize::from(target), false).filter(linked)?;
         let mut next = self.clone();
-        let redis = next.members[member].redis.as_mut()?;
-        (redis.role, redis.link) = (Role::ReplicaOf(target), 0);
-        redis.failover = Failover::InProgress(target);
+        next.change(own.run, |redis| {
+            (redis.role, redis.link) = (Role::ReplicaOf(target), 0);
+            redis.failover = Failover::InProgress(target);
+        });
         Some(next)
     }
 
     /// The `TIMEOUT` while it waits for the target: as before.
-    pub fn give_up(&self, member: usize) -> Option<Self> {
-        let own = self.members[member].redis?;
+    pub fn give_up(&self, run: u8) -> Option<Self> {
+        let own = self.processes().find(|redis| redis.run == run)?;
         let Failover::Waiting(_) = own.failover else { return None };
         let mut next = self.clone();
-        next.members[member].redis.as_mut()?.failover = Failover::No;
+        next.change(run, |redis| redis.failover = Failover::No);
         Some(next)
     }
 
     /// `PSYNC … FAILOVER` to whoever has the target's name: a replica of the same history becomes the primary and is
-    /// followed; anybody else refuses, and the old primary goes on.
-    pub fn take_over(&self, storage: Storage, member: usize, ghost: bool) -> Option<Self> {
-        let own = self.members[member].redis?;
+    /// followed; anybody else refuses, and the old primary goes on. `from_ghost`: the old primary's pod was deleted by
+    /// force; `to_ghost`: the name still leads to the target's former pod. (Only where that
+    /// was in sync, and was replaced in the middle of this: a role is not handed to a pod whose name led elsewhere a moment
+    /// ago.)
+    pub fn take_over(
+        &self,
+        storage: Storage,
+        member: usize,
+        from_ghost: bool,
+        to_ghost: bool,
+    ) -> Option<Self> {
+        let own = self.process(member, from_ghost)?;
         let Failover::InProgress(target) = own.failover else { return None };
-        let heir = self.answers_as(member, usize::from(target), ghost)?;
+        let heir = self.process(usize::from(target), to_ghost)?;
+        if to_ghost && (self.members[usize::from(target)].redis.is_some() || heir.offset != own.offset) {
+            return None;
+        }
         let mut next = self.clone();
-        if ghost || heir.role == Role::Primary || heir.replid != own.replid {
-            next.promote(member);
+        if heir.role == Role::Primary || heir.replid != own.replid {
+            next.promote(own.run);
             return Some(next);
         }
-        next.promote(usize::from(target));
-        let heir = next.members[usize::from(target)].redis?;
-        next.members[member].redis.as_mut()?.failover = Failover::No;
-        next.resync(storage, member, heir);
+        next.promote(heir.run);
+        next.change(own.run, |redis| redis.failover = Failover::No);
+        if !from_ghost {
+            let heir = *next.processes().find(|redis| redis.run == heir.run)?;
+            next.resync(storage, member, heir);
+        }
         Some(next)
     }
 
     /// `FAILOVER ABORT`; true if the server serves then.
     pub fn abort(&mut self, member: usize) -> bool {
         let Some(redis) = &mut self.members[member].redis else { return false };
+        let run = redis.run;
         match redis.failover {
-            Failover::InProgress(_) => self.promote(member),
+            Failover::InProgress(_) => self.promote(run),
             _ => redis.failover = Failover::No,
         }
         self.members[member].redis.is_some_and(|redis| redis.role == Role::Primary)

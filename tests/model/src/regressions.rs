@@ -1,55 +1,69 @@
 //! Every counterexample of `docs/protocol.md` whose rule the code has: with the rule taken out the checker finds a way
-//! to lose data or to serve twice, and within the same bounds as shipped there is none.
+//! to lose data, to set a member back or to serve twice, and within the same bounds as shipped there is none.
+//!
+//! Rules cover each other. Where one alone can go and nothing is found, others go with it, and the text says which.
+
+use std::time::Instant;
 
 use redis_operator::{
-    agent::decide::{Start, decide as start},
-    decide::{Decision, decide, elect, look::Look},
+    agent::decide::{Reason, Start, decide as start},
+    decide::{Decision, decide, elect, look::Look, voters::Glimpse},
+    observed::ObservedPod,
     record::Record,
+    redis::PARKED,
 };
 
 use crate::{
     environment::Faults,
-    redis::Storage,
-    rules::{Rules, SHIPPED, StartAs},
-    runs::{bounds, holds},
-    search::explore,
+    redis::Storage::{Aof, Ephemeral, Rdb},
+    rules::{Cut, Rules, SHIPPED, StartAs},
+    runs::{
+        CUT, Explored, KILL, KILL_AND_CUT, MOST, NONE, bounds, holds, late, switching, voting,
+        without_a_crash, without_crashes,
+    },
+    search::{Report, explore},
     set::{Begin, Bounds, Set},
     state::Budget,
 };
 
-/// The bounds with votes, so that rule 4b applies.
-fn voting(bounds: Bounds) -> Bounds {
-    Bounds { votes: true, ..bounds }
+/// One rule, and what happens without it.
+pub struct Regression {
+    pub name: &'static str,
+    /// What goes wrong, and what was taken out for it.
+    pub about: &'static str,
+    pub bounds: Bounds,
+    pub without: Rules,
+    /// A part of `make proof` only.
+    pub long: bool,
 }
 
-/// The bounds with a switchover that a person wishes for.
-fn switching(bounds: Bounds) -> Bounds {
-    Bounds { budget: Budget { switches: 1, ..bounds.budget }, ..bounds }
+/// What a regression has shown.
+pub struct Found {
+    /// With the rule taken out; it has a trace.
+    pub without: Report,
+    pub shipped: Explored,
 }
 
-const NONE: Faults = Faults {
-    kill: false,
-    stop: false,
-    delete: false,
-    force: false,
-    force_unnoted: false,
-    lose: false,
-    cut: false,
-    cut_peers: false,
-    forget: false,
-    stale_list: false,
-};
-
-/// With `without` in force a trace is found; as shipped there is none.
-fn needed(name: &str, bounds: Bounds, without: Rules) {
-    let report = explore(&Set::new(bounds, without), 20_000_000);
-    let trace = report.trace.as_deref().unwrap_or_else(|| panic!("{name}: no counterexample in {report}"));
-    assert!(!trace.starts_with("Stuck") && !trace.starts_with("Diverged"), "{name}: {trace}");
-    println!("{name}: {} after {report}", trace.lines().next().unwrap_or_default());
-    if std::env::var_os("MODEL_TRACES").is_some() {
-        println!("{trace}");
+impl Regression {
+    /// With the rule taken out a trace is found; as shipped there is none.
+    pub fn check(&self) -> Found {
+        let began = Instant::now();
+        let mut set = Set::new(self.bounds, self.without);
+        set.expects_an_end = false;
+        let without = explore(&set, MOST);
+        let took = began.elapsed();
+        let name = self.name;
+        let trace =
+            without.trace.as_deref().unwrap_or_else(|| panic!("{name}: no counterexample in {without}"));
+        assert!(!trace.starts_with("Diverged"), "{name}: the model is wrong: {trace}");
+        println!(
+            "{name}: {} after {without}; {:.1} s",
+            trace.lines().next().unwrap_or_default(),
+            took.as_secs_f32()
+        );
+        let shipped = holds(name, &self.bounds);
+        Found { without, shipped }
     }
-    holds(name, bounds);
 }
 
 /// Alters the record that an election writes.
@@ -70,181 +84,296 @@ fn without_silent(record: &Record, look: &Look) -> Record {
     record
 }
 
-/// The same look, by servers that do not say that they keep append-only files.
-fn aof_hidden(look: &Look) -> Look {
+fn altered(look: &Look, change: impl Fn(&mut ObservedPod)) -> Look {
     let mut look = look.clone();
-    for pod in &mut look.observed.pods {
-        if let Ok(answer) = &mut pod.answer {
-            answer.info.persistence.aof_enabled = false;
-        }
-    }
+    look.observed.pods.iter_mut().for_each(change);
     look
 }
 
-#[test]
-fn a_pod_trusts_the_name_in_its_file() {
-    let rules = Rules {
-        start: |own, asked, wait_over, stale| match start(own, asked, wait_over) {
-            Start::Park { .. } if own.host == stale => StartAs::Primary,
-            Start::Park { .. } => StartAs::By(Start::Follow { host: stale.to_owned() }),
-            other => StartAs::By(other),
-        },
-        ..SHIPPED
-    };
-    needed("stale name", bounds(2, Storage::Rdb, Faults { kill: true, ..NONE }, 2), rules);
+/// The same look, by servers that do not say that they keep append-only files.
+fn aof_hidden(look: &Look) -> Look {
+    altered(look, |pod| {
+        if let Ok(answer) = &mut pod.answer {
+            answer.info.persistence.aof_enabled = false;
+        }
+    })
 }
 
-#[test]
-fn an_aof_history_stays_open() {
-    let rules = Rules {
-        elect: |record, first, second| {
-            rewritten(elect(record, first, second), |written| written.closed.clone_from(&record.closed))
-        },
-        ..SHIPPED
-    };
-    needed("history stays open", bounds(2, Storage::Aof, Faults { kill: true, ..NONE }, 3), rules);
+/// The same look; who dials in vain seems to be parked.
+fn dialling_hidden(look: &Look) -> Look {
+    altered(look, |pod| {
+        if let Ok(answer) = &mut pod.answer
+            && let Some(upstream) = answer.info.replication.upstream.as_mut().filter(|u| !u.link_up)
+        {
+            (upstream.host, upstream.port) = (PARKED.0.to_owned(), PARKED.1);
+        }
+    })
 }
 
-#[test]
-fn the_end_of_a_history_is_taken_from_a_shorter_member() {
-    let rules = Rules {
-        elect: |record, first, second| {
-            rewritten(elect(record, first, second), |written| {
-                for member in second.members() {
-                    let own = &member.answer.info.replication;
-                    if let Some(end) = written.closed.get_mut(&own.replid) {
-                        *end = (*end).min(own.offset);
-                    }
-                }
-            })
-        },
-        ..SHIPPED
-    };
-    needed("end of the shorter", bounds(3, Storage::Rdb, Faults { kill: true, ..NONE }, 2), rules);
+/// The same look; who has more of a closed history than counts seems to have just that.
+fn level(record: &Record, look: &Look) -> Look {
+    altered(look, |pod| {
+        if let Ok(answer) = &mut pod.answer
+            && let Some(end) = record.closed.get(&answer.info.replication.replid)
+        {
+            answer.info.replication.offset = answer.info.replication.offset.min(*end);
+        }
+    })
 }
 
-#[test]
-fn one_look_decides() {
-    let rules = Rules {
-        decide: |record, look| match decide(record, look) {
-            Decision::LookAgain => elect(record, look, look),
-            other => other,
-        },
-        ..SHIPPED
-    };
-    needed(
-        "one look",
-        bounds(3, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2),
-        rules,
-    );
-}
-
-#[test]
-fn an_act_reaches_whoever_answers_by_then() {
-    let rules = Rules { bound: false, ..SHIPPED };
-    needed("acts not bound", bounds(2, Storage::Rdb, Faults { kill: true, ..NONE }, 2), rules);
-}
-
-#[test]
-fn a_former_leader_writes_without_precondition() {
-    let rules = Rules { preconditioned: false, ..SHIPPED };
-    needed("no precondition", bounds(2, Storage::Rdb, Faults { kill: true, ..NONE }, 3), rules);
-}
-
-#[test]
-fn a_namesake_passes_for_the_pod_that_served() {
-    let rules = Rules { ends_are_witnessed: false, ..SHIPPED };
-    needed("namesake", bounds(2, Storage::Rdb, Faults { force: true, ..NONE }, 1), rules);
-}
-
-#[test]
-fn a_cut_off_primary_is_left_out() {
-    let rules = Rules {
-        decide: |record, look| decide(&without_silent(record, look), look),
-        elect: |record, first, second| elect(&without_silent(record, second), first, second),
-        ..SHIPPED
-    };
-    needed(
-        "cut-off primary",
-        bounds(2, Storage::Rdb, Faults { cut: true, cut_peers: true, ..NONE }, 1),
-        rules,
-    );
-    needed(
-        "empty beside silent",
-        bounds(2, Storage::Ephemeral, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2),
-        rules,
-    );
-}
-
-#[test]
-fn aof_offsets_are_compared_after_a_restart() {
-    let rules = Rules {
-        decide: |record, look| decide(record, &aof_hidden(look)),
-        elect: |record, first, second| elect(record, &aof_hidden(first), &aof_hidden(second)),
-        ..SHIPPED
-    };
-    needed("rule 6", bounds(2, Storage::Aof, Faults { kill: true, ..NONE }, 3), rules);
-}
-
-#[test]
-fn a_new_history_counts_from_its_first_byte() {
-    let rules = Rules {
-        elect: |record, first, second| elect(&Record { start_offset: 0, ..record.clone() }, first, second),
-        ..SHIPPED
-    };
-    needed(
-        "start offset",
-        bounds(3, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 3),
-        rules,
-    );
-}
-
-#[test]
-fn a_rebuilt_record_passes_for_a_sure_one() {
-    let rules = Rules {
-        decide: |record, look| decide(&Record { sure: true, ..record.clone() }, look),
-        elect: |record, first, second| elect(&Record { sure: true, ..record.clone() }, first, second),
-        ..SHIPPED
-    };
-    let old = Bounds { begin: Begin::OldVolumes, ..bounds(2, Storage::Rdb, NONE, 0) };
-    needed("not sure", Bounds { budget: Budget { writes: 0, ..old.budget }, ..old }, rules);
-}
-
-#[test]
-fn everybody_who_answers_votes() {
-    let rules = Rules {
-        decide: |record, look| decide(&voters_of(record, look), look),
-        elect: |record, first, second| elect(&voters_of(record, second), first, second),
-        ..SHIPPED
-    };
-    needed("votes", voting(bounds(2, Storage::Rdb, Faults { kill: true, ..NONE }, 2)), rules);
-}
-
-fn voters_of(record: &Record, look: &Look) -> Record {
+/// The record with votes for all who answer.
+fn all_vote(record: &Record, look: &Look) -> Record {
     let voters = look.members().iter().map(|c| c.answer.info.server.run_id.clone()).collect();
     Record { voters, ..record.clone() }
 }
 
-#[test]
-fn an_older_containers_end_counts() {
-    let rules = Rules { old_ends_count: true, ..SHIPPED };
-    needed(
-        "old end",
-        voting(bounds(2, Storage::Rdb, Faults { kill: true, cut: true, cut_peers: true, ..NONE }, 2)),
-        rules,
-    );
+/// The same where at least one of them has a vote.
+fn one_votes(record: &Record, look: &Look) -> Record {
+    let has_vote = look.members().iter().any(|c| record.voters.contains(&c.answer.info.server.run_id));
+    if has_vote { all_vote(record, look) } else { record.clone() }
 }
 
-#[test]
-fn a_switchover_leaves_the_old_history_open() {
-    let rules = Rules {
-        decide: |record, look| match (decide(record, look), &record.switch_to) {
-            (Decision::Note(noted), Some(_)) => {
-                Decision::Note(Record { closed: record.closed.clone(), start_offset: 0, ..noted })
-            }
-            (other, _) => other,
-        },
-        ..SHIPPED
+/// A record that takes whoever has the target's name for the process that the switchover was begun with.
+fn any_target(record: &Record, look: &Look) -> Record {
+    let mut record = record.clone();
+    if let Some(switch) = &mut record.switch_to
+        && let Some(pod) = look.observed.pods.iter().find(|pod| pod.name == switch.target)
+    {
+        switch.process.pod_uid.clone_from(&pod.uid);
+        if let Ok(answer) = &pod.answer {
+            switch.process.run_id.clone_from(&answer.info.server.run_id);
+        }
+    }
+    record
+}
+
+fn no_switchover(record: &Record) -> Record {
+    Record { switch_to: None, ..record.clone() }
+}
+
+/// A look whose earlier one has shown an offset that everybody reaches.
+fn no_offset(look: &Look) -> Look {
+    let before = look.before.clone().map(|before| Glimpse { offset: i64::MIN, ..before });
+    Look { before, ..look.clone() }
+}
+
+macro_rules! regressions {
+    (@long) => { false };
+    (@long $long:meta) => { true };
+    ($($(#[$long:meta])? $name:ident: $about:literal, $bounds:expr, $without:expr;)*) => {
+        /// Every regression.
+        pub const ALL: &[Regression] = &[$(Regression {
+            name: stringify!($name),
+            about: $about,
+            bounds: $bounds,
+            without: $without,
+            long: regressions!(@long $($long)?),
+        }),*];
+
+        #[cfg(test)]
+        mod tests {
+            $(
+                #[test]
+                $(#[$long])?
+                fn $name() {
+                    super::ALL.iter().find(|one| one.name == stringify!($name)).unwrap().check();
+                }
+            )*
+        }
     };
-    needed("old history open", switching(bounds(2, Storage::Rdb, Faults { kill: true, ..NONE }, 2)), rules);
+}
+
+regressions! {
+    a_pod_trusts_the_name_in_its_file:
+        "A pod follows, or becomes, the primary that a file names: the file is as old as the set",
+        bounds(2, Rdb, KILL, 2),
+        Rules {
+            start: |own, asked, wait_over, stale| match start(own, asked, wait_over) {
+                Start::Park { .. } if own.host == stale => StartAs::Primary,
+                Start::Park { .. } => StartAs::By(Start::Follow { host: stale.to_owned() }),
+                other => StartAs::By(other),
+            },
+            ..SHIPPED
+        };
+    a_pod_alone_in_its_list_serves:
+        "A pod whose list of members is too old to name anybody makes itself primary",
+        bounds(2, Rdb, Faults { stale_list: true, ..KILL }, 1),
+        Rules {
+            start: |own, asked, wait_over, _| match start(own, asked, wait_over) {
+                Start::Park { .. } if asked.is_empty() => StartAs::Primary,
+                other => StartAs::By(other),
+            },
+            ..SHIPPED
+        };
+    a_pod_starts_while_the_role_is_handed_to_it:
+        "Start rule 3 is out: a target that restarts in the middle of a switchover gets the role over its old file",
+        switching(bounds(2, Rdb, KILL, 1)),
+        Rules {
+            start: |own, asked, wait_over, _| match start(own, asked, wait_over) {
+                Start::Withhold { .. } => StartAs::By(Start::Park { reason: Reason::NobodyServes }),
+                other => StartAs::By(other),
+            },
+            ..SHIPPED
+        };
+    an_election_leaves_histories_open:
+        "The primary is done without, returns with writes that nobody confirmed, and outranks what was confirmed since",
+        without_crashes(Bounds { begin: Begin::Ahead, ..voting(bounds(3, Rdb, KILL, 2)) }),
+        Rules {
+            elect: |record, first, second| {
+                rewritten(elect(record, first, second), |written| written.closed.clone_from(&record.closed))
+            },
+            ..SHIPPED
+        };
+    a_history_ends_where_a_shorter_member_ends:
+        "The end of a closed history is taken from a shorter member: the longer copy is cut level. (And nothing but the ordinal decides between such copies)",
+        bounds(3, Rdb, KILL, 2),
+        Rules {
+            elect: |record, first, second| {
+                let chosen = elect(record, &level(record, first), &level(record, second));
+                rewritten(chosen, |written| {
+                    for member in second.members() {
+                        let own = &member.answer.info.replication;
+                        if let Some(end) = written.closed.get_mut(&own.replid) {
+                            *end = (*end).min(own.offset);
+                        }
+                    }
+                })
+            },
+            ..SHIPPED
+        };
+    copies_that_are_cut_level_are_equal:
+        "A winner had come to the next history before it had all of the former one, closed that too low, and restarted",
+        without_a_crash(switching(bounds(2, Rdb, KILL, 3))),
+        Rules {
+            elect: |record, first, second| elect(record, &level(record, first), &level(record, second)),
+            ..SHIPPED
+        };
+    a_new_history_counts_from_its_first_byte:
+        "A replica has the winner's history before it has the backlog; without `startOffset` it outranks the confirmed copy",
+        switching(bounds(2, Rdb, KILL, 2)),
+        Rules {
+            elect: |record, first, second| elect(&Record { start_offset: 0, ..record.clone() }, first, second),
+            ..SHIPPED
+        };
+    an_act_reaches_whoever_answers_by_then:
+        "The winner restarts between the decision and the promotion, and the promotion reaches its next process",
+        bounds(2, Rdb, KILL, 2),
+        Rules { bound: false, ..SHIPPED };
+    a_former_leader_writes_without_precondition:
+        "A former leader, which goes on without a Lease, writes its record over a newer one. (And nobody is asked again before a promotion)",
+        late(Bounds { budget: Budget { crashes: 2, ..bounds(2, Rdb, KILL, 2).budget }, ..bounds(2, Rdb, KILL, 2) }),
+        Rules { preconditioned: false, mandate: false, looks_before_promoting: false, ..SHIPPED };
+    a_former_leaders_promotion_arrives_late:
+        "A promotion that is under way arrives after another member took over",
+        late(switching(bounds(2, Rdb, KILL, 1))),
+        Rules { cut_former: Cut::Nobody, ..SHIPPED };
+    a_former_leader_is_cut_off_the_winner_only:
+        "The same, where a former leader's connections are cut on the member that is told something only",
+        late(bounds(3, Rdb, KILL, 2)),
+        Rules { cut_former: Cut::Told, ..SHIPPED };
+    a_promotion_that_arrived_since_the_look_is_not_seen:
+        "The same, where nobody is asked again before the promotion",
+        late(bounds(3, Rdb, KILL, 2)),
+        Rules { looks_before_promoting: false, ..SHIPPED };
+    a_namesake_passes_for_the_pod_that_served:
+        "A pod was deleted by force; its process serves on while its namesake answers",
+        bounds(2, Rdb, Faults { force: true, ..NONE }, 1),
+        Rules { ends_are_witnessed: false, ..SHIPPED };
+    a_namesake_passes_for_the_target:
+        "The same for the target of a switchover, which took over unseen",
+        switching(bounds(2, Rdb, Faults { force: true, ..NONE }, 1)),
+        Rules {
+            decide: |record, look| decide(&any_target(record, look), look),
+            elect: |record, first, second| elect(&any_target(record, second), first, second),
+            ..SHIPPED
+        };
+    a_cut_off_primary_is_left_out:
+        "A primary that cannot be reached serves on while another is promoted",
+        bounds(2, Rdb, CUT, 1),
+        Rules {
+            decide: |record, look| decide(&without_silent(record, look), look),
+            elect: |record, first, second| elect(&without_silent(record, second), first, second),
+            ..SHIPPED
+        };
+    silent_replicas_are_left_out:
+        "An empty parked former primary is promoted beside full replicas that are silent",
+        bounds(2, Ephemeral, KILL_AND_CUT, 2),
+        Rules {
+            decide: |record, look| decide(&without_silent(record, look), look),
+            elect: |record, first, second| elect(&without_silent(record, second), first, second),
+            ..SHIPPED
+        };
+    aof_offsets_are_compared_after_a_restart:
+        "Rule 6 is out: a restarted member with append-only files begins at offset 0 and loses against an older copy",
+        without_crashes(bounds(3, Aof, KILL, 2)),
+        Rules {
+            decide: |record, look| decide(record, &aof_hidden(look)),
+            elect: |record, first, second| elect(record, &aof_hidden(first), &aof_hidden(second)),
+            ..SHIPPED
+        };
+    a_rebuilt_record_passes_for_a_sure_one:
+        "The record is lost over volumes of different ages, and the longest history wins",
+        {
+            let old = Bounds { begin: Begin::OldVolumes, ..bounds(2, Rdb, NONE, 0) };
+            Bounds { budget: Budget { writes: 0, ..old.budget }, ..old }
+        },
+        Rules {
+            decide: |record, look| decide(&Record { sure: true, ..record.clone() }, look),
+            elect: |record, first, second| elect(&Record { sure: true, ..record.clone() }, first, second),
+            ..SHIPPED
+        };
+    everybody_who_answers_votes:
+        "Rule 4b without votes: a member that restarted from an older file decides",
+        voting(bounds(2, Rdb, KILL, 2)),
+        Rules {
+            decide: |record, look| decide(&all_vote(record, look), look),
+            elect: |record, first, second| elect(&all_vote(record, second), first, second),
+            ..SHIPPED
+        };
+    one_voter_of_two_decides:
+        "Rule 4b with one vote of two: the other one had the confirmed write",
+        voting(bounds(3, Rdb, KILL, 2)),
+        Rules {
+            decide: |record, look| decide(&one_votes(record, look), look),
+            elect: |record, first, second| elect(&one_votes(record, second), first, second),
+            ..SHIPPED
+        };
+    a_link_that_is_up_is_a_vote:
+        "A restarted replica is linked, and its backlog has not arrived",
+        voting(bounds(2, Rdb, KILL, 2)),
+        Rules { decide: |record, look| decide(record, &no_offset(look)), ..SHIPPED };
+    a_vote_comes_from_one_torn_look:
+        "Who was alive is taken from the look that read the offset: a member that was asked later is counted",
+        voting(bounds(2, Rdb, KILL, 2)),
+        Rules { votes_need_two_looks: false, ..SHIPPED };
+    an_older_containers_end_counts:
+        "The end of a pod's earlier process is taken for the end of the one that serves",
+        voting(bounds(2, Rdb, KILL_AND_CUT, 2)),
+        Rules { old_ends_count: true, ..SHIPPED };
+    an_election_leaves_members_dialling:
+        "Whoever dials an old name copies from a former primary that is linked before it and still behind",
+        Bounds { strict: true, ..bounds(3, Rdb, KILL, 2) },
+        Rules {
+            decide: |record, look| decide(record, &dialling_hidden(look)),
+            elect: |record, first, second| elect(record, &dialling_hidden(first), &dialling_hidden(second)),
+            ..SHIPPED
+        };
+    an_open_switchover_is_ignored:
+        "Rule 2 and the second half of rule 6 are out: members are judged and told as if no switchover were open",
+        without_crashes(switching(bounds(3, Aof, KILL, 2))),
+        Rules {
+            decide: |record, look| decide(&no_switchover(record), look),
+            elect: |record, first, second| elect(&no_switchover(record), first, second),
+            ..SHIPPED
+        };
+    a_switchover_is_given_up_though_it_had_completed:
+        "`switchTo` is cleared although FAILOVER had completed: the target serves unnamed",
+        switching(bounds(3, Aof, KILL, 1)),
+        Rules {
+            decide: |record, look| match (decide(record, look), &record.switch_to) {
+                (Decision::Abort { .. } | Decision::Await | Decision::LookAgain, Some(_)) => Decision::Note(no_switchover(record)),
+                (other, _) => other,
+            },
+            ..SHIPPED
+        };
 }

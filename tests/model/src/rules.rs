@@ -16,8 +16,10 @@ pub struct Rules {
     pub start: fn(Own<'_>, &[PeerAnswer], bool, &str) -> StartAs,
     /// An act reaches only the process that was looked at.
     pub bound: bool,
-    /// Rule 1: a leader that acts on a server ends what a former one had begun there.
-    pub cut_former: bool,
+    /// Rule 1: a leader that acts on a server ends what a former one had begun there, and on all before a promotion.
+    pub cut_former: Cut,
+    /// After that, and before a promotion, all are asked whether they serve.
+    pub looks_before_promoting: bool,
     /// The record is written with the version that was read as precondition.
     pub preconditioned: bool,
     /// Whether the process that served last has ended is proven, or taken for granted where its pod was replaced.
@@ -28,6 +30,17 @@ pub struct Rules {
     pub votes_need_two_looks: bool,
     /// A leader whose lease is over sends nothing more; what it had sent still arrives.
     pub mandate: bool,
+}
+
+/// On which members the connections of a former leader are cut before an act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The rule is out.
+    Nobody,
+    /// The member that is told something.
+    Told,
+    /// That one, and before a promotion every member.
+    All,
 }
 
 /// How Redis starts; the shipped rule knows no third way.
@@ -43,10 +56,11 @@ pub const SHIPPED: Rules = Rules {
     elect,
     start: |own, asked, wait_over, _| StartAs::By(start(own, asked, wait_over)),
     bound: true,
-    cut_former: true,
+    cut_former: Cut::All,
+    looks_before_promoting: true,
     preconditioned: true,
     ends_are_witnessed: true,
     old_ends_count: false,
-    votes_need_two_looks: false,
+    votes_need_two_looks: true,
     mandate: true,
 };

@@ -1,6 +1,6 @@
 //! Breadth-first search over explicit states, with the shortest trace to a violation.
 //!
-//! Own code rather than the crate `stateright` 0.31: see the crate's documentation.
+//! Own code rather than the crate `stateright`: see the crate's documentation.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -126,22 +126,22 @@ fn trace<M: Model>(model: &M, seen: &ByDigest<u128>, last: u128) -> String {
         keys.push(before);
     }
     keys.reverse();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let Some(mut state) = model.first().into_iter().find(|state| fingerprint(state) == keys[0]) else {
-        return text;
+        return String::new();
     };
-    text.push_str(&format!("{state}\n"));
+    lines.push(state.to_string());
     for key in &keys[1..] {
         let Some((step, next)) = model.next(&state).into_iter().find(|(_, next)| fingerprint(next) == *key)
         else {
-            return text;
+            break;
         };
-        text.push_str(&format!("  {step:?}\n"));
+        lines.push(format!("  {step:?}"));
         let shown = next.to_string();
         if shown != state.to_string() {
-            text.push_str(&format!("{shown}\n"));
+            lines.push(shown);
         }
         state = next;
     }
-    text
+    lines.join("\n")
 }

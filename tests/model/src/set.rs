@@ -1,6 +1,6 @@
 //! A set under faults as a [`Model`]: what begins, what may happen, what must hold.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, fmt};
 
 use crate::{
     environment::{Faults, Step},
@@ -15,10 +15,12 @@ use crate::{
 };
 
 /// How a run begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Begin {
     /// The first member serves, the others follow it, all have one confirmed write.
     Healthy,
+    /// The same, and the first has saved two writes more that nobody else has yet.
+    Ahead,
     /// The first record of a new set; nobody runs yet.
     New,
     /// No record; volumes of different ages and nobody runs.
@@ -26,7 +28,7 @@ pub enum Begin {
 }
 
 /// One run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bounds {
     pub members: usize,
     pub storage: Storage,
@@ -41,10 +43,66 @@ pub struct Bounds {
     pub late: bool,
 }
 
+/// Where worlds at rest end, once faults are over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ends {
+    /// A primary serves, and takes writes.
+    pub serving: usize,
+    /// A hold is shown.
+    pub held: usize,
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} serving, {} held", self.serving, self.held)
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Budget { faults: count, crashes, saves, writes, switches } = self.budget;
+        write!(f, "{} members, {:?}", self.members, self.storage)?;
+        match self.begin {
+            Begin::Healthy => {}
+            Begin::Ahead => f.write_str(", the primary two writes ahead")?,
+            Begin::New => f.write_str(", new")?,
+            Begin::OldVolumes => f.write_str(", old volumes without a record")?,
+        }
+        if count > 0 {
+            write!(f, ", {count} of ({})", self.faults)?;
+        }
+        for (number, what) in
+            [(crashes, "operator crash"), (saves, "save"), (writes, "write"), (switches, "switchover")]
+        {
+            if number > 0 {
+                let plural = match (number, what) {
+                    (1, _) => "",
+                    (_, "operator crash") => "es",
+                    _ => "s",
+                };
+                write!(f, ", {number} {what}{plural}")?;
+            }
+        }
+        for (is_on, what) in
+            [(self.votes, "votes"), (self.late, "late commands"), (self.strict, "nobody set back")]
+        {
+            if is_on {
+                write!(f, ", {what}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A set of servers and its operator.
 pub struct Set {
     bounds: Bounds,
     mind: Mind,
+    /// Whether a set that neither serves nor holds once faults are over is wrong. Where a rule is taken out it may well be,
+    /// and would hide what the rule is for.
+    pub expects_an_end: bool,
+    /// Whether a set that ends with a hold is wrong too.
+    pub expects_service: bool,
     /// Worlds at rest from which the end was reached, without what no longer counts.
     ends_well: RefCell<ByDigest<End>>,
 }
@@ -59,18 +117,19 @@ pub enum End {
 
 impl Set {
     pub fn new(bounds: Bounds, rules: Rules) -> Self {
-        Self { bounds, mind: Mind::new(rules, bounds.storage, bounds.votes), ends_well: RefCell::default() }
+        let mind = Mind::new(rules, bounds.storage, bounds.votes);
+        Self { bounds, mind, expects_an_end: true, expects_service: false, ends_well: RefCell::default() }
     }
 
     fn storage(&self) -> Storage {
         self.bounds.storage
     }
 
-    /// How many of the worlds at rest end serving, and how many held.
-    pub fn ends(&self) -> (usize, usize) {
+    /// Where the worlds at rest end.
+    pub fn ends(&self) -> Ends {
         let ends = self.ends_well.borrow();
         let count = |end| ends.values().filter(|found| **found == end).count();
-        (count(End::Serves), count(End::Held))
+        Ends { serving: count(End::Serves), held: count(End::Held) }
     }
 
     fn begin(&self) -> World {
@@ -82,7 +141,7 @@ impl Set {
             ghost: None,
             cut_from_operator: 0,
             cut_from_peers: 0,
-            ended: [0; 2],
+            ended: [0; 4],
             record: None,
             operator: Operator::NEW,
             former: None,
@@ -124,6 +183,14 @@ impl Set {
             voters: if self.bounds.votes { sorted([2, if count > 2 { 3 } else { 0 }, 0]) } else { [0; 3] },
             switch_to: None,
         });
+        if begin == Begin::Ahead {
+            let primary = &mut world.members[0];
+            if let Some(redis) = &mut primary.redis {
+                (redis.data, redis.offset) = (0b111, 3);
+                primary.disk = crate::redis::remains(storage, redis.saved(), redis);
+            }
+            world.next_write = 3;
+        }
         if begin == Begin::New {
             for one in world.members.iter_mut().take(count) {
                 (one.redis, one.disk) = (None, Disk::default());
@@ -176,8 +243,9 @@ impl Set {
                 if round == ROUNDS / 2 {
                     now = now.pod_ends(self.storage(), member).unwrap_or(now).canonical();
                 }
-                now = now.step_down(member).or_else(|| now.give_up(member)).unwrap_or(now);
-                now = now.take_over(self.storage(), member, false).unwrap_or(now).canonical();
+                let run = now.members[member].redis.map_or(0, |redis| redis.run);
+                now = now.step_down(member, false).or_else(|| now.give_up(run)).unwrap_or(now);
+                now = now.take_over(self.storage(), member, false, false).unwrap_or(now).canonical();
                 if now.can_start(member) {
                     let asked = now.plain_answers(member);
                     let started = now
@@ -244,10 +312,12 @@ impl Model for Set {
                 add(Step::Observe { member: number }, Some(next));
             }
             add(Step::PodEnds { member: number }, world.pod_ends(storage, member));
-            add(Step::StepDown { member: number }, world.step_down(member));
-            add(Step::GiveUp { member: number }, world.give_up(member));
             for ghost in [false, true] {
-                add(Step::TakeOver { member: number, ghost }, world.take_over(storage, member, ghost));
+                add(Step::HandOver { member: number, ghost }, world.step_down(member, ghost));
+                for to_ghost in [false, true] {
+                    let next = world.take_over(storage, member, ghost, to_ghost);
+                    add(Step::TakeOver { member: number, ghost, to_ghost }, next);
+                }
             }
             if world.cut_from_operator >> member & 1 == 1 || world.cut_from_peers >> member & 1 == 1 {
                 let mut next = world.clone();
@@ -255,15 +325,15 @@ impl Model for Set {
                 next.cut_from_peers &= !(1 << member);
                 add(Step::Heal { member: number }, Some(next));
             }
-            if storage == Storage::Rdb && world.budget.saves > 0 {
-                if let Some(redis) = world.members[member].redis
-                    && world.members[member].disk != redis.saved()
-                {
-                    let mut next = world.clone();
-                    next.members[member].disk = redis.saved();
-                    next.budget.saves -= 1;
-                    add(Step::Save { member: number }, Some(next));
-                }
+            if let Some(redis) = world.members[member].redis
+                && storage == Storage::Rdb
+                && world.budget.saves > 0
+                && world.members[member].disk != redis.saved()
+            {
+                let mut next = world.clone();
+                next.members[member].disk = redis.saved();
+                next.budget.saves -= 1;
+                add(Step::Save { member: number }, Some(next));
             }
             for (step, next) in world.faults(storage, &self.bounds.faults, member) {
                 add(step, Some(next));
@@ -277,6 +347,7 @@ impl Model for Set {
         let runs: Vec<u8> = world.processes().map(|redis| redis.run).collect();
         for run in runs {
             add(Step::Write { run }, world.write(run));
+            add(Step::GiveUp { run }, world.give_up(run));
         }
         if self.bounds.faults.forget && world.budget.faults > 0 && world.record.is_some() {
             let mut next = world.clone();
@@ -309,9 +380,12 @@ impl Model for Set {
 
     fn wrong(&self, world: &World) -> Option<String> {
         let at_rest = matches!(world.operator.phase, Phase::Idle) && world.former.is_none();
-        let violation = world
-            .violation
-            .or_else(|| (at_rest && self.end(world) == End::Stuck).then_some(Violation::Stuck));
+        let end = (self.expects_an_end && at_rest).then(|| self.end(world));
+        let violation = world.violation.or(match end {
+            Some(End::Stuck) => Some(Violation::Stuck),
+            Some(End::Held) if self.expects_service => Some(Violation::Held),
+            _ => None,
+        });
         violation.map(|violation| format!("{violation:?}"))
     }
 }

@@ -129,6 +129,9 @@ pub struct Rec {
 pub struct SwitchTo {
     pub target: u8,
     pub replid: Id,
+    /// The target's process.
+    pub uid: Id,
+    pub run: Id,
 }
 
 /// An earlier look at the serving primary, as the operator remembers it.
@@ -201,7 +204,8 @@ pub enum Act {
 /// One command to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Told {
-    Promote,
+    /// With the processes that the leader has connections to: none of them may hear another leader any more.
+    Promote([Id; MOST]),
     Follow(u8),
     Park,
     /// Parked only if nothing was written to it since it left this history.
@@ -209,6 +213,13 @@ pub enum Told {
     HandOver(u8),
     /// `FAILOVER ABORT`; what comes after it is done only if the server serves then.
     Abort,
+}
+
+impl Told {
+    /// Whether nothing more is done where this could not be.
+    pub fn ends_a_pass_that_fails(self) -> bool {
+        matches!(self, Self::Promote(_) | Self::Abort)
+    }
 }
 
 /// Acts that are still to be done, first first.
@@ -235,7 +246,7 @@ pub struct Operator {
     pub fresh: bool,
     /// Across passes, for as long as the process.
     pub remembers: Option<Earlier>,
-    /// Who answered in the last whole look, where a regression asks.
+    /// Who answered in the last whole look.
     pub answered: [Id; 3],
 }
 
@@ -253,13 +264,15 @@ pub enum Violation {
     /// A copy over a member deleted acknowledged writes that its source does not have, though others do.
     SetBack { member: u8, lost: Writes },
     /// A member was promoted although acknowledged writes survive elsewhere that it does not have.
-    PromotedOlder { member: u8, lacks: Writes },
+    PromotedOlder { run: Id, lacks: Writes },
     /// Two processes serve as primary.
     TwoPrimaries,
     /// Partial resync between histories that differ: the model itself is wrong.
     Diverged,
     /// Faults are over, and neither a primary serves nor a hold is shown.
     Stuck,
+    /// The same with a hold, where there should be none.
+    Held,
 }
 
 /// What may still happen.
@@ -282,7 +295,7 @@ pub struct World {
     /// Members that their peers cannot reach.
     pub cut_from_peers: u8,
     /// `run_id`s of processes whose end the kubelet has reported.
-    pub ended: [Id; 2],
+    pub ended: [Id; 4],
     /// The record as the API server has it.
     pub record: Option<Rec>,
     pub operator: Operator,
@@ -326,6 +339,8 @@ impl Rec {
         }
         if let Some(switch) = &mut self.switch_to {
             f(Kind::Replid, &mut switch.replid);
+            f(Kind::Uid, &mut switch.uid);
+            f(Kind::Run, &mut switch.run);
         }
     }
 
@@ -366,8 +381,10 @@ impl Operator {
                 for act in acts {
                     if let Act::Tell { run, what, .. } = act {
                         f(Kind::Run, run);
-                        if let Told::Retire(replid) = what {
-                            f(Kind::Replid, replid);
+                        match what {
+                            Told::Retire(replid) => f(Kind::Replid, replid),
+                            Told::Promote(runs) => runs.iter_mut().for_each(|run| f(Kind::Run, run)),
+                            Told::Follow(_) | Told::Park | Told::HandOver(_) | Told::Abort => {}
                         }
                     }
                 }
@@ -468,13 +485,14 @@ impl World {
                 earlier.alive = sorted(earlier.alive.map(|run| known(Kind::Run, run)));
             }
         }
-        let mut served = [0; 8];
-        for (slot, record) in served.iter_mut().zip(self.records()) {
-            *slot = record.seen.map_or(0, |seen| seen.run);
+        let mut asked = [0; 16];
+        for (slots, record) in asked.chunks_exact_mut(2).zip(self.records()) {
+            slots[0] = record.seen.map_or(0, |seen| seen.run);
+            slots[1] = record.switch_to.map_or(0, |switch| switch.run);
         }
         for ended in &mut self.ended {
             *ended = known(Kind::Run, *ended);
-            if !served.contains(ended) {
+            if !asked.contains(ended) {
                 *ended = 0;
             }
         }

@@ -20,6 +20,7 @@ use redis_operator::{
 };
 
 use crate::{
+    operator::Proven,
     redis::{Storage, bits},
     state::{self, Closed, Earlier, Failover, Glimpse, Glimpses, Id, MOST, Rec, Role, Seen, View, sorted},
 };
@@ -70,6 +71,12 @@ pub fn record(rec: &Rec) -> Record {
         switch_to: rec.switch_to.map(|switch| SwitchTo {
             target: pod(usize::from(switch.target)),
             replid: format!("h{}", switch.replid),
+            process: Serving {
+                pod_uid: format!("u{}", switch.uid),
+                run_id: format!("r{}", switch.run),
+                replid: format!("h{}", switch.replid),
+                ..Serving::default()
+            },
         }),
         ..Record::first(members, rec.sure)
     }
@@ -92,6 +99,8 @@ pub fn rec(record: &Record) -> Rec {
         switch_to: record.switch_to.as_ref().map(|switch| state::SwitchTo {
             target: bits(member(&switch.target)),
             replid: id(&switch.replid),
+            uid: id(&switch.process.pod_uid),
+            run: id(&switch.process.run_id),
         }),
     }
 }
@@ -109,7 +118,7 @@ pub fn earlier(glimpse: &voters::Glimpse) -> Earlier {
     Earlier { primary: id(&glimpse.primary), offset: small(glimpse.offset), alive: ids(&glimpse.alive) }
 }
 
-fn glimpse(earlier: &Earlier) -> voters::Glimpse {
+fn glimpse(earlier: Earlier) -> voters::Glimpse {
     let alive = earlier.alive.iter().filter(|run| **run != 0).map(|run| format!("r{run}"));
     voters::Glimpse {
         primary: format!("r{}", earlier.primary),
@@ -122,14 +131,15 @@ fn small(number: i64) -> i8 {
     i8::try_from(number).expect("offsets are small")
 }
 
-/// What one look adds up to, through the product's own `topology`. `ended`: the process that served last is proven dead.
+/// What one look adds up to, through the product's own `topology`.
 pub fn look(
     storage: Storage,
     record: &Record,
     glimpses: &Glimpses,
-    ended: bool,
-    before: Option<&Earlier>,
+    proven: Proven,
+    before: Option<Earlier>,
 ) -> Look {
+    let former = |ended| if ended { Former::Ended } else { Former::default() };
     let pods = glimpses.iter().enumerate().filter_map(|(member, glimpse)| {
         let (uid, terminating, answer) = match glimpse {
             Glimpse::NotYet => return None,
@@ -162,7 +172,8 @@ pub fn look(
     Look {
         topology: topology(host_of, record, &observed),
         observed,
-        former: if ended { Former::Ended } else { Former::default() },
+        former: former(proven.former),
+        target: former(proven.target),
         before: before.map(glimpse),
         // The patience of rule 4b ends at any time.
         waited: true,
@@ -220,7 +231,7 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
                 async_loading: false,
                 aof_enabled: storage == Storage::Aof,
             },
-            keys: Some(if view.empty { 0 } else { 1 }),
+            keys: Some(i64::from(!view.empty)),
         },
         announced: host(member),
     }
