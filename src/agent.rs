@@ -17,6 +17,7 @@ pub mod ask;
 pub mod config;
 pub mod data;
 pub mod decide;
+pub mod dump;
 pub mod install;
 pub mod prestop;
 pub mod probe;

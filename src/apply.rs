@@ -46,6 +46,18 @@ pub struct Live {
     pub disruption_budget: Option<PodDisruptionBudget>,
 }
 
+impl Live {
+    /// Whether something that is desired is not there.
+    pub fn lacks(&self, desired: &Desired) -> bool {
+        self.headless.is_none()
+            || self.primary.is_none()
+            || self.replicas.is_none()
+            || self.config_map.is_none()
+            || self.stateful_set.is_none()
+            || self.disruption_budget.is_none() && desired.disruption_budget.is_some()
+    }
+}
+
 /// The children after an apply.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {

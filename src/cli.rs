@@ -1,6 +1,6 @@
 //! The command line of `redis-operator`.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -33,6 +33,10 @@ pub struct Run {
     /// Domain of the cluster's DNS; without it, taken from /etc/resolv.conf, or else cluster.local.
     #[arg(long, env = "CLUSTER_DOMAIN")]
     pub cluster_domain: Option<String>,
+    /// For how many seconds a DNS answer may be out of date: the ttl of the cluster's DNS and of every cache in front of
+    /// it (30 in `CoreDNS`), and some. The primary's role is handed to no pod whose name may still lead elsewhere.
+    #[arg(long, env = "DNS_STALE_SECONDS", default_value_t = 35)]
+    pub dns_stale_seconds: u32,
     /// The operator's own image, from which pods copy the agent.
     #[arg(long, env = "AGENT_IMAGE")]
     pub agent_image: String,
@@ -64,6 +68,11 @@ impl Run {
             cluster_domain: domain.unwrap_or_else(|| "cluster.local".to_owned()),
             agent_image: self.agent_image.clone(),
         }
+    }
+
+    /// For how long a DNS answer may be out of date.
+    pub fn dns_stale(&self) -> Duration {
+        Duration::from_secs(self.dns_stale_seconds.into())
     }
 
     /// The one namespace to serve, if it is one.

@@ -211,7 +211,7 @@ mod tests {
             mandate: crate::lease::Mandate::default(),
             pass_deadline: Duration::from_millis(200),
             ended: Arc::new(pods::Ended::default()),
-            addresses: Arc::new(pods::Addresses::default()),
+            addresses: Arc::new(pods::Addresses::new(Duration::ZERO)),
             recorder: Recorder::new(
                 api.client(),
                 Reporter { controller: "redis-operator".into(), instance: None },
@@ -263,5 +263,17 @@ mod tests {
         let (next, status) = pass_that_meets(Fate::Silence).await;
         assert_eq!(reason(&status, "Degraded"), ("True".into(), "DeadlineExceeded".into()));
         assert_ne!(next, Action::await_change(), "it is tried again");
+    }
+
+    /// What is missing went with it, and must not be made for it again.
+    #[tokio::test]
+    async fn nothing_is_made_for_a_set_that_is_gone() {
+        // Six children, the record, and the set itself.
+        let api = FakeApi::answering((0..8).map(|_| (404, FakeApi::status(404, "NotFound"))));
+        let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
+        pass(Arc::new(guarded), context(&api)).await.unwrap();
+        let sent = api.requests();
+        assert!(sent.len() == 8 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
+        assert!(sent[7].path.ends_with("/redisreplicasets/redis"), "{}", sent[7].path);
     }
 }

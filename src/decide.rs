@@ -4,6 +4,7 @@
 //! cover is a [`Hold`]: nothing is done, and the status says what is missing.
 
 mod bootstrap;
+pub mod divergence;
 pub mod election;
 pub mod former;
 pub mod look;

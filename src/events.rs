@@ -32,6 +32,15 @@ pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaS
         let note = format!("{} is the primary from epoch {} on", primary.pod, primary.epoch);
         events.push(event(EventType::Normal, "PrimaryChanged", "Promote", &note));
     }
+    let known = before.map_or(&[][..], |s| &s.divergences);
+    for lost in after.divergences.iter().filter(|lost| !known.contains(lost)) {
+        let note = format!(
+            "{} has {} bytes of history {} that the primary of epoch {} does not have; they are lost as it follows that \
+             primary",
+            lost.pod, lost.bytes, lost.replid, lost.epoch
+        );
+        events.push(event(EventType::Warning, "DataDiverged", "Follow", &note));
+    }
     // A warning beside a spec that can be carried out.
     if let Some(now) = find(&after.conditions, "SpecValid").filter(|now| now.reason == "MemoryTight")
         && old("SpecValid").is_none_or(|was| was.reason != now.reason)

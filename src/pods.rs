@@ -12,7 +12,7 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use kube::{
     Api, ResourceExt,
     runtime::{
@@ -64,23 +64,16 @@ impl Ended {
     }
 }
 
-/// Longest time for which a cluster's DNS may give an old answer (`CoreDNS`: `ttl 30`), and some.
-const STALE_NAMES: Duration = Duration::from_secs(35);
-
 /// Which pod names led to another address a moment ago.
 ///
 /// A primary that hands over dials its successor by name, with all writes paused and no time-out. An old answer of the
 /// cluster's DNS leads it to a dead address, which it tries for `repl-timeout`, 60 s (experiment E4).
 #[derive(Debug)]
 pub struct Addresses {
+    /// For how long DNS may go on giving a former address.
+    stale: Duration,
     since: Instant,
     known: Mutex<HashMap<ObjectRef<Pod>, Address>>,
-}
-
-impl Default for Addresses {
-    fn default() -> Self {
-        Self { since: Instant::now(), known: Mutex::default() }
-    }
 }
 
 /// The address of a name, and when it replaced another.
@@ -91,17 +84,22 @@ struct Address {
 }
 
 impl Addresses {
+    /// Knows of nothing yet. DNS answers may be out of date for this long.
+    pub fn new(stale: Duration) -> Self {
+        Self { stale, since: Instant::now(), known: Mutex::default() }
+    }
+
     /// Whether the name of this pod may still be resolved to a former address. What was before this process began is not
     /// known: until everything of that time is forgotten, a new pod counts as one that moved.
     pub fn moved_lately(&self, pod: &Pod, now: Timestamp) -> bool {
-        let made = pod.creation_timestamp().map(|time| now.duration_since(time.0));
-        let is_new = made.is_none_or(|age| age.unsigned_abs() < STALE_NAMES);
-        if self.since.elapsed() < STALE_NAMES && is_new {
+        let is_new =
+            address_since(pod).is_none_or(|since| now.duration_since(since).unsigned_abs() < self.stale);
+        if self.since.elapsed() < self.stale && is_new {
             return true;
         }
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = known.get(&ObjectRef::from_obj(pod)).and_then(|known| known.moved);
-        moved.is_some_and(|moved| moved.elapsed() < STALE_NAMES)
+        moved.is_some_and(|moved| moved.elapsed() < self.stale)
     }
 
     fn see(&self, pod: &Pod) {
@@ -117,6 +115,24 @@ impl Addresses {
             *entry = Address { address, moved: Some(Instant::now()) };
         }
     }
+}
+
+/// The pod has had its address since then, or for longer: no container starts before. Its creation says too little, as
+/// it may have waited for a node or a volume.
+fn address_since(pod: &Pod) -> Option<Timestamp> {
+    let status = pod.status.as_ref()?;
+    // In a sandbox that was made anew, with another address, those that prepare run again, and first.
+    let prepared = latest_start(status.init_container_statuses.as_deref());
+    prepared.or_else(|| latest_start(status.container_statuses.as_deref()))
+}
+
+fn latest_start(containers: Option<&[ContainerStatus]>) -> Option<Timestamp> {
+    let start = |state: &ContainerState| {
+        let running = state.running.as_ref().and_then(|running| running.started_at.as_ref());
+        let ended = state.terminated.as_ref().and_then(|ended| ended.started_at.as_ref());
+        running.or(ended).map(|time| time.0)
+    };
+    containers?.iter().filter_map(|container| start(container.state.as_ref()?)).max()
 }
 
 /// The kubelet reports the container as terminated, and will not start it again. A pod that is merely gone, or was
@@ -202,13 +218,14 @@ mod tests {
         ended.see(&pod(true, &terminated));
         assert!(ended.contains("u"));
     }
+
     #[test]
     fn a_name_that_led_elsewhere_is_remembered_for_a_while() {
-        let mut pod = pod(false, &json!({"running": {}}));
-        pod.metadata.name = Some("redis-0".into());
         let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
-        pod.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-        let addresses = Addresses::default();
+        let started = |at: &str| json!({"running": {"startedAt": at}});
+        let mut pod = pod(false, &started("2026-01-01T00:00:00Z"));
+        pod.metadata.name = Some("redis-0".into());
+        let addresses = Addresses::new(Duration::from_secs(35));
         let mut seen = |address: &str| {
             pod.status.as_mut().unwrap().pod_ip = Some(address.into());
             addresses.see(&pod);
@@ -218,8 +235,37 @@ mod tests {
         assert!(!seen("10.0.0.1"));
         assert!(seen("10.0.0.2"));
         assert!(seen("10.0.0.2"), "still");
-        // A process that has just begun cannot know what a new pod replaced.
-        pod.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:30Z")).unwrap();
-        assert!(Addresses::default().moved_lately(&pod, now));
+        let nothing_is_stale = Addresses::new(Duration::ZERO);
+        for address in ["10.0.0.1", "10.0.0.2"] {
+            pod.status.as_mut().unwrap().pod_ip = Some(address.into());
+            nothing_is_stale.see(&pod);
+            assert!(!nothing_is_stale.moved_lately(&pod, now), "there is no cache");
+        }
+    }
+
+    #[test]
+    fn a_process_that_has_just_begun_cannot_know_what_a_new_pod_replaced() {
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let moved = |pod: &Pod| Addresses::new(Duration::from_secs(35)).moved_lately(pod, now);
+        let [long_ago, lately] = ["2026-01-01T00:00:20Z", "2026-01-01T00:00:30Z"];
+        let pod_with = |state: Value| pod(false, &state);
+        let mut pod = pod_with(json!({"running": {"startedAt": lately}}));
+        pod.metadata.name = Some("redis-0".into());
+        assert!(moved(&pod));
+        // Created long ago, and without a node until lately.
+        pod.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert!(moved(&pod));
+        // Redis alone was started again: what prepared the pod ran at this address.
+        let prepared = |at: &str| {
+            let state = json!({"terminated": {"exitCode": 0, "startedAt": at}});
+            pod_with(state).status.unwrap().container_statuses
+        };
+        pod.status.as_mut().unwrap().init_container_statuses = prepared(long_ago);
+        assert!(!moved(&pod));
+        pod.status.as_mut().unwrap().init_container_statuses = prepared(lately);
+        assert!(moved(&pod), "its sandbox was made anew");
+        pod.status.as_mut().unwrap().init_container_statuses = None;
+        pod.status.as_mut().unwrap().container_statuses = None;
+        assert!(moved(&pod), "nothing is known of it");
     }
 }

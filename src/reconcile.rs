@@ -13,18 +13,19 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use self::{
-    begin::{password, record},
+    begin::{is_there, password, record},
     settle::{settle, write},
 };
 use crate::{
     act,
-    api::{RedisReplicaSet, RedisReplicaSetStatus},
+    api::{RedisReplicaSet, RedisReplicaSetStatus, status::DivergenceStatus},
     apply::{self, Live},
     claims,
     config::{File, live::Report},
     context::Context,
     decide::{
         Hold,
+        divergence::Divergence,
         look::Look,
         roll::{Roll, Template, roll},
         size::{Size, size},
@@ -40,7 +41,7 @@ use crate::{
     record::Record,
     redis::password::Password,
     status::{Learned, derive, is_mere_progress, patch::patch},
-    store::Stored,
+    store::{self, Stored},
     volumes::{Growth, is_at_rest, serves},
 };
 
@@ -82,6 +83,8 @@ pub enum PublishError {
 /// What a pass has learned so far.
 #[derive(Default)]
 struct Pass {
+    /// The set was asked for once more, and whether it is still there.
+    there: Option<bool>,
     plan: Option<Plan>,
     stored: Option<Stored>,
     password: Option<Password>,
@@ -98,6 +101,10 @@ struct Pass {
     move_waits: Option<String>,
     /// A switchover that ended without a change.
     switched_in_vain: Option<String>,
+    /// Data that servers have and the primary has not: published before they are told to follow it.
+    diverged: Vec<Divergence>,
+    /// What the status says of such data already.
+    published: Vec<DivergenceStatus>,
     /// How far the volumes are from the wanted size, if that was looked at.
     growth: Option<Growth>,
     /// Data of before was adopted.
@@ -120,8 +127,13 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         set.metadata.namespace.clone().unwrap_or_default(),
         set.metadata.name.clone().unwrap_or_default(),
     );
-    let mut pass = Pass::default();
+    let published = ctx.memory.current_status(set).map(|status| status.divergences).unwrap_or_default();
+    let mut pass = Pass { published, ..Pass::default() };
     let ended = timeout(ctx.pass_deadline, Box::pin(stages(&mut pass, set, ctx, now))).await;
+    if pass.there == Some(false) {
+        info!("the set was deleted");
+        return Ok(Ended { status: set.status.clone().unwrap_or_default(), failed: false, within: None });
+    }
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -148,6 +160,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         size: pass.size.as_ref(),
         roll: pass.roll.as_ref(),
         move_waits: pass.move_waits.as_deref(),
+        diverged: &pass.diverged,
         growth: Some(&growth),
         password_missing: pass.password_missing,
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
@@ -184,7 +197,17 @@ pub async fn publish(
         return Ok((before.unwrap_or(status), true));
     }
     // The client has no time-out of its own: an answer that never comes would hold this set for ever.
-    let patched = timeout(PUBLISH_DEADLINE, patch(&ctx.client, learned.set, before.as_ref(), &status));
+    let patched = async {
+        // What was learned of a set is not true of a successor of its name, and a patch of a status cannot name the UID
+        // that it is for: the API server takes all metadata from the stored object. A failed pass says so in any case.
+        let is_learned = learned.failure.is_none() && before.as_ref() != Some(&status);
+        let uid = set.metadata.uid.as_deref();
+        if is_learned && !store::is_there(&ctx.client, learned.set, uid).await.unwrap_or(true) {
+            return Ok(false);
+        }
+        patch(&ctx.client, learned.set, before.as_ref(), &status).await
+    };
+    let patched = timeout(PUBLISH_DEADLINE, patched);
     if !patched.await.map_err(|_| PublishError::Deadline)?? {
         return Ok((status, false));
     }
@@ -216,7 +239,7 @@ async fn stages(
     pass.plan = Some(plan.clone());
     let live = apply::fetch(&ctx.client, &plan.set).await?;
     pass.file = live.config_map.as_ref().map(File::read);
-    let Some(stored) = record(pass, ctx, &plan, &live).await? else { return Ok(()) };
+    let Some(stored) = record(pass, ctx, &plan, &live, now).await? else { return Ok(()) };
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
@@ -227,6 +250,7 @@ async fn stages(
     config::configure(pass, ctx, &plan).await?;
     config::check_image(pass, &plan, &live)?;
     let applied = Box::pin(resize_and_apply(pass, ctx, set, &plan, live, now)).await?;
+    let Some(applied) = applied else { return Ok(()) };
     replace_outdated(pass, ctx, &plan, &applied).await?;
     move_primary(pass, ctx, &plan, running, now).await?;
     tend_volumes(pass, ctx, set, &plan, &applied).await
@@ -240,7 +264,7 @@ async fn resize_and_apply(
     plan: &Plan,
     live: Live,
     now: Timestamp,
-) -> Result<apply::Applied, StageError> {
+) -> Result<Option<apply::Applied>, StageError> {
     let Some(stored) = pass.stored.clone() else { return Err(StageError::NoRecord) };
     let look = pass.look.clone().unwrap_or_default();
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
@@ -256,11 +280,15 @@ async fn resize_and_apply(
         disruptions: disruptions(live.disruption_budget.as_ref(), &before, &look, now),
     };
     let plan = Plan { config: config::next_file(pass, plan), ..plan.clone() };
-    let applied = Box::pin(apply::apply(&ctx.client, &plan, desired(&plan, stage), live)).await?;
+    let desired = desired(&plan, stage);
+    if live.lacks(&desired) && !is_there(pass, ctx, &plan).await? {
+        return Ok(None);
+    }
+    let applied = Box::pin(apply::apply(&ctx.client, &plan, desired, live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
-    Ok(applied)
+    Ok(Some(applied))
 }
 
 /// The next step of a roll, if one is due.

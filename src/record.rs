@@ -51,7 +51,7 @@ pub struct SwitchTo {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Serving {
-    /// UID of its pod.
+    /// UID of its pod; empty once its end was proven to an operator that wrote this down for those after it.
     pub pod_uid: String,
     /// Node that its pod ran on; empty where that was not known.
     #[serde(default)]

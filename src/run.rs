@@ -77,7 +77,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 
     let (trigger, triggers) = controller::triggers();
     let (pods, cache) = reflector::store();
-    let (ended, addresses) = (Arc::new(Ended::default()), Arc::new(Addresses::default()));
+    let (ended, addresses) = (Arc::new(Ended::default()), Arc::new(Addresses::new(settings.dns_stale())));
     let pods_api = controller::scoped(&client, settings.namespace());
     tokio::spawn(pods::watch(
         pods_api,

@@ -3,6 +3,7 @@
 //! Every pass ends here, failed ones included. What was not learned is `Unknown`, never the previous `True`.
 
 mod conditions;
+pub mod divergences;
 mod instances;
 pub mod patch;
 
@@ -15,7 +16,7 @@ use crate::{
         status::{InstanceState, Primary, RedisReplicaSetStatus, Summary},
     },
     config::live::Report,
-    decide::{Hold, look::Look, roll::Roll, size::Size},
+    decide::{Hold, divergence::Divergence, look::Look, roll::Roll, size::Size},
     desired::labels,
     names::SetName,
     plan::Plan,
@@ -48,6 +49,8 @@ pub struct Learned<'a> {
     pub roll: Option<&'a Roll>,
     /// Why the primary, which is to move, cannot yet.
     pub move_waits: Option<&'a str>,
+    /// Data that servers have and the primary has not, found before they are told to follow it.
+    pub diverged: &'a [Divergence],
     /// How far the volumes are from the wanted size.
     pub growth: Option<&'a Growth>,
     /// The Secret with the password is missing.
@@ -57,7 +60,8 @@ pub struct Learned<'a> {
 }
 
 /// Whether a change of the status tells only how far a set has come that is on its way anyway: neither the
-/// summary nor what a person must act on turned, the primary and the spec are the same, no verified server was lost, and it is not there yet.
+/// summary nor what a person must act on turned, the primary and the spec are the same, no verified server and no data was lost,
+/// and it is not there yet.
 pub fn is_mere_progress(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
     let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String)> {
         let matters = |c: &&Condition| !["Replicated", "Progressing"].contains(&c.type_.as_str());
@@ -68,6 +72,7 @@ pub fn is_mere_progress(before: Option<&RedisReplicaSetStatus>, after: &RedisRep
             && turned(before) == turned(after)
             && before.observed_generation == after.observed_generation
             && before.primary == after.primary
+            && before.divergences == after.divergences
             && before.ready_replicas <= after.ready_replicas
     })
 }
@@ -87,6 +92,7 @@ impl<'a> Learned<'a> {
             size: None,
             roll: None,
             move_waits: None,
+            diverged: &[],
             growth: None,
             password_missing: false,
             failure: Some(failure),
@@ -139,6 +145,7 @@ pub fn derive(
             primary.as_ref(),
             now,
         ),
+        divergences: divergences::divergences(before.map_or(&[], |s| &s.divergences), learned.diverged, now),
         primary,
         master_host,
         instances,

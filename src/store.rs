@@ -13,10 +13,11 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::{
+    api::RedisReplicaSet,
     decide::former::NodeState,
     desired::labels,
     hash,
-    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
+    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY, SetName},
     plan::Plan,
     record::Record,
     redis::password::Password,
@@ -82,6 +83,14 @@ pub enum Found {
     Own(Stored),
     /// Of a deleted set of this name, kept by its volumes.
     Former(Stored),
+}
+
+/// Whether the set is still there and stays: not one of its name that was made since, and not about to be deleted.
+pub async fn is_there(client: &Client, set: &SetName, uid: Option<&str>) -> Result<bool, StoreError> {
+    let name = &set.name;
+    let sets: Api<RedisReplicaSet> = Api::namespaced(client.clone(), &set.namespace);
+    let set = sets.get_metadata_opt(name).await.map_err(api_error("read", "RedisReplicaSet", name))?;
+    Ok(set.is_some_and(|set| set.metadata.uid.as_deref() == uid && set.metadata.deletion_timestamp.is_none()))
 }
 
 /// Reads the record, if there is one.
@@ -249,7 +258,7 @@ fn api_error(verb: &'static str, kind: &'static str, name: &str) -> impl FnOnce(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::RedisReplicaSet, fake_api::FakeApi, plan::plan, settings::Settings};
+    use crate::{fake_api::FakeApi, plan::plan, settings::Settings};
     use serde_json::Value;
 
     fn a_plan() -> Plan {
@@ -304,6 +313,23 @@ mod tests {
         assert_eq!(asked(&Record::first(members(), true)), "redis-0");
         assert_eq!(asked(&Record { epoch: 1, ..Record::first(members(), true) }), "redis-0\nredis-1");
         assert_eq!(asked(&Record::first(members(), false)), "redis-0\nredis-1", "anybody may serve");
+    }
+
+    #[tokio::test]
+    async fn a_successor_of_the_same_name_is_another_set() {
+        let plan = a_plan();
+        let set = |uid: &str, deleted: Value| json!({"metadata": {"name": "redis", "uid": uid, "deletionTimestamp": deleted}});
+        let gone = FakeApi::status(404, "NotFound");
+        let going = json!("2026-01-01T00:00:00Z");
+        for (answer, expected) in [
+            ((200, set("u-1", Value::Null)), true),
+            ((200, set("u-2", Value::Null)), false),
+            ((200, set("u-1", going)), false),
+            ((404, gone), false),
+        ] {
+            let api = FakeApi::answering([answer]);
+            assert_eq!(is_there(&api.client(), &plan.set, Some("u-1")).await.unwrap(), expected);
+        }
     }
 
     #[tokio::test]

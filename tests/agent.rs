@@ -24,7 +24,7 @@ use std::{
 use pods::{AGENT, Container, DOMAIN, Network, PASSWORD, Pod, fqdn, kill, mode, said, wait_until};
 use redis_operator::agent::{
     ask::Resolve,
-    decide::{Reason, Start},
+    decide::{Own, Reason, Start},
     start::choose,
 };
 use redis_operator::redis::password::Password;
@@ -216,6 +216,38 @@ fn a_restarted_server_is_parked_keeps_its_data_and_harms_nobody() {
         first.info("cmdstat_psync").contains("failed_calls=") && second.info("master_link_status") == "down"
     });
     assert_eq!((second.redis("GET own"), second.redis("DBSIZE")), ("value".to_owned(), "1".to_owned()));
+}
+
+/// A former primary comes back over data that its successor never had: following would delete it without a trace.
+#[test]
+fn parks_over_data_that_the_primary_never_had() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let [mut primary, _replica] = linked(&first, &second);
+    // Whoever takes over now has all of it up to here.
+    second.promote();
+    let taken_over: i64 = second.info("second_repl_offset").parse().unwrap();
+    assert_eq!(first.redis("SET late value"), "OK");
+    let end: i64 = first.info("master_repl_offset").parse().unwrap();
+    primary.signal("TERM");
+    assert_eq!(primary.ended().0.code(), Some(0), "it has saved");
+
+    first.members(&[0, 1]);
+    let container = first.start_and_wait(&[]);
+    let bytes = end - (taken_over - 1);
+    assert!(bytes > 0);
+    container.logged(&format!(
+        "parked: the data here has {bytes} bytes that {}, which took over, does not have; before they are given up, the \
+         operator publishes that",
+        fqdn(1)
+    ));
+    assert_eq!(first.redis("GET late"), "value");
+    assert_eq!(first.info("master_repl_offset").parse(), Ok(end), "the operator can see it too");
+
+    // Once it has followed, its data is the other's.
+    assert_eq!(first.redis(&format!("REPLICAOF {} 6379", fqdn(1))), "OK");
+    wait_until("the link is up", || first.info("master_link_status") == "up");
+    assert_eq!(first.redis("GET late"), "");
 }
 
 #[test]
@@ -617,7 +649,8 @@ fn a_lookup_that_blocks_holds_up_neither_parking_nor_the_other_peers() {
     let password = Arc::new(Password::from_bytes(PASSWORD).unwrap());
     let began = Instant::now();
     let mut log = Vec::new();
-    let start = choose("me", &peers, &password, &resolve, Duration::from_secs(2), &mut |line| {
+    let own = Own { host: "me", data: None };
+    let start = choose(own, &peers, &password, &resolve, Duration::from_secs(2), &mut |line| {
         log.push(line.to_owned());
     });
     let took = began.elapsed();

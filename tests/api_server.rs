@@ -35,14 +35,17 @@ use kube::{
 };
 use redis_operator::{
     act,
-    api::{RedisReplicaSet, directives},
+    api::{RedisReplicaSet, RedisReplicaSetStatus, directives},
     apply::{Applied, ApplyError, Live, Why, apply, fetch},
     crd,
     desired::{Stage, desired},
+    names::SetName,
     observe::Connections,
     plan::{Plan, plan},
     roles::{Change, To},
     settings::Settings,
+    status::patch::patch,
+    store::is_there,
 };
 use serde_json::{Value, json};
 use tower::{Layer, Service as TowerService};
@@ -279,6 +282,27 @@ async fn a_size_can_go_back_once_its_growth_was_refused() {
         let back = create(&sets, "redis", volume("1Gi")).await;
         assert_eq!(back.is_ok(), reason == "VolumeGrowthRefused", "{reason}: {back:?}");
     }
+}
+
+/// A successor of the same name is told apart by its UID. A patch of the status cannot do that: the API server takes all
+/// metadata from the stored object.
+#[tokio::test]
+async fn a_set_that_is_gone_is_told_from_its_successor() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "successor").await;
+    let name = SetName::new("successor".to_owned(), "redis".to_owned());
+    let uid = create(&sets, "redis", json!({})).await.unwrap().metadata.uid;
+    let status = RedisReplicaSetStatus { ready_replicas: 3, ..RedisReplicaSetStatus::default() };
+    assert!(is_there(&client, &name, uid.as_deref()).await.unwrap());
+    assert!(patch(&client, &name, None, &status).await.unwrap());
+    assert_eq!(sets.get("redis").await.unwrap().status, Some(status.clone()));
+
+    sets.delete("redis", &DeleteParams::default()).await.unwrap();
+    assert!(!is_there(&client, &name, uid.as_deref()).await.unwrap(), "it is gone");
+    assert!(!patch(&client, &name, None, &status).await.unwrap());
+    let successor = create(&sets, "redis", json!({})).await.unwrap().metadata.uid;
+    assert!(!is_there(&client, &name, uid.as_deref()).await.unwrap(), "another one is there");
+    assert!(is_there(&client, &name, successor.as_deref()).await.unwrap());
 }
 
 fn text(output: &Output) -> String {

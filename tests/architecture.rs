@@ -330,6 +330,7 @@ fn every_event_is_documented_and_no_other() {
         "MemoryTight",
         "ConfigDrift",
         "DataAdopted",
+        "DataDiverged",
     ]
     .map(str::to_owned)
     .into();
@@ -337,10 +338,20 @@ fn every_event_is_documented_and_no_other() {
     for reason in &own {
         assert!(literals.contains(reason), "{reason} is not in src/events.rs: {literals:?}");
     }
-    let others: BTreeSet<String> =
-        ["Verify", "Promote", "Switchover", "Repair", "Adopt", "Degraded", "SpecValid", "True", "False"]
-            .map(str::to_owned)
-            .into();
+    let others: BTreeSet<String> = [
+        "Verify",
+        "Promote",
+        "Switchover",
+        "Repair",
+        "Adopt",
+        "Follow",
+        "Degraded",
+        "SpecValid",
+        "True",
+        "False",
+    ]
+    .map(str::to_owned)
+    .into();
     assert_eq!(
         literals.difference(&others).cloned().collect::<BTreeSet<_>>(),
         own,

@@ -320,6 +320,7 @@ fn every_value_does_something() {
         "scope=namespace",
         "crds.install=false",
         "clusterDomain=other",
+        "dnsStaleSeconds=0",
         "logging.format=json",
         "logging.filter=debug",
         "resources.requests.cpu=1",

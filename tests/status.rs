@@ -23,7 +23,7 @@ use redis_operator::{
         status::{InstanceState, Primary},
     },
     config::live::{Refused, Repaired, Report},
-    decide::{Hold, HoldReason, look::Look, roll::Roll, size::Size},
+    decide::{Hold, HoldReason, divergence::Divergence, look::Look, roll::Roll, size::Size},
     events,
     names::SetName,
     observed::{NoAnswer, Observed, ObservedPod},
@@ -31,7 +31,7 @@ use redis_operator::{
     record::{Record, Serving},
     redis::{PARKED, info::Replication, probe::ProbeFailure},
     settings::Settings,
-    status::{Learned, derive, is_mere_progress},
+    status::{Learned, derive, divergences::is_published, is_mere_progress},
     topology::topology,
     volumes::Growth,
 };
@@ -136,6 +136,7 @@ struct Pass {
     size: Option<Size>,
     roll: Option<Roll>,
     move_waits: Option<&'static str>,
+    diverged: Vec<Divergence>,
     growth: Option<Growth>,
     password_missing: bool,
     failure: Option<(&'static str, String)>,
@@ -153,6 +154,7 @@ fn saw(pods: Vec<ObservedPod>) -> Pass {
         size: Some(Size { replicas: 3, members: Vec::new(), blocked: None }),
         roll: Some(Roll::Done),
         move_waits: None,
+        diverged: Vec::new(),
         growth: None,
         password_missing: false,
         failure: None,
@@ -182,6 +184,7 @@ impl Pass {
             size: self.size.as_ref(),
             roll: self.roll.as_ref(),
             move_waits: self.move_waits,
+            diverged: &self.diverged,
             growth: self.growth.as_ref(),
             password_missing: self.password_missing,
             failure: self.failure.as_ref().map(|(category, text)| (*category, text.as_str())),
@@ -810,6 +813,35 @@ fn events_tell_of_transitions() {
     let told = events::transitions(Some(&lost), &failover);
     assert_eq!(described(&told), ["Normal PrimaryChanged: redis-1 is the primary from epoch 2 on"]);
 
+    // Data is given up: told once, before it happens, and it stays in the status.
+    let divergence = Divergence {
+        pod: "redis-0".into(),
+        run_id: "run-0".into(),
+        replid: REPLID.into(),
+        bytes: 320,
+        epoch: 2,
+    };
+    let mut diverged = saw(vec![parked(0), serves(1, &[2]), follows(2, 1)]);
+    diverged.record = Some(Record { epoch: 2, primary: Some("redis-1".into()), ..served(3) });
+    diverged.diverged = vec![divergence.clone()];
+    let told_of = diverged.status(Some(&failover), at(3));
+    assert!(!is_mere_progress(Some(&failover), &told_of), "it must not be held back");
+    assert_eq!(
+        described(&events::transitions(Some(&failover), &told_of)),
+        [format!(
+            "Warning DataDiverged: redis-0 has 320 bytes of history {REPLID} that the primary of epoch 2 does not have; \
+             they are lost as it follows that primary"
+        )]
+    );
+    let again = diverged.status(Some(&told_of), at(9));
+    assert_eq!(again.divergences, told_of.divergences);
+    assert!(is_published(&again.divergences[0], &divergence));
+    let after = saw(healthy()).status(Some(&again), at(10));
+    assert_eq!(after.divergences, told_of.divergences, "what was lost stays known");
+    diverged.diverged = vec![Divergence { run_id: "run-9".into(), ..divergence.clone() }];
+    let another = diverged.status(Some(&after), at(11)).divergences;
+    assert_eq!((another.len(), another[0].run_id.as_str()), (1, "run-9"), "the last case of each pod");
+
     // One Event although two conditions speak of it.
     let invalid = Pass { plan: None, failure: Some(("InvalidSpec", "spec.x: no".into())), ..saw(Vec::new()) };
     let told = events::transitions(Some(&lost), &invalid.status(Some(&lost), at(3)));
@@ -1001,11 +1033,29 @@ fn passes() -> impl Strategy<Value = Pass> {
         refused: refused.then(|| "data-redis-1 (no)".to_owned()).into_iter().collect(),
     });
     let growth = option::weighted(0.9, growth);
-    let flags = (rarely(), rarely(), rarely());
+    let flags = (rarely(), rarely(), rarely(), rarely());
     (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, growth, failure, flags)
         .prop_map(
-            |(wanted, pods, record, hold, size, roll, growth, failure, (password_missing, paused, waits))| {
+            |(
+                wanted,
+                pods,
+                record,
+                hold,
+                size,
+                roll,
+                growth,
+                failure,
+                (password_missing, paused, waits, lost),
+            )| {
+                let divergence = Divergence {
+                    pod: "redis-0".into(),
+                    run_id: "run".into(),
+                    replid: REPLID.into(),
+                    bytes: 1,
+                    epoch: 1,
+                };
                 Pass {
+                    diverged: lost.then_some(divergence).into_iter().collect(),
                     growth,
                     move_waits: waits.then_some("redis-1 is to become the primary once it is in sync"),
                     wanted,
@@ -1131,7 +1181,10 @@ proptest! {
             s.conditions.iter().map(|c| (c.status.clone(), c.reason.clone())).collect()
         };
         let epoch = |s: &RedisReplicaSetStatus| s.primary.as_ref().map(|p| p.epoch);
-        prop_assert!(told.is_empty() || turned(&before) != turned(&after) || epoch(&before) != epoch(&after));
+        let gave_up = before.divergences != after.divergences;
+        prop_assert!(
+            told.is_empty() || gave_up || turned(&before) != turned(&after) || epoch(&before) != epoch(&after)
+        );
         // Losing and gaining Ready is always told, and once.
         let about_ready = told.iter().filter(|event| ["Ready", "NotReady"].contains(&event.reason.as_str())).count();
         prop_assert_eq!(about_ready, usize::from(is_ready(&before) != is_ready(&after)));

@@ -12,7 +12,7 @@ use ::redis::cmd;
 
 use crate::{
     agent::{
-        decide::{PeerAnswer, Says, Silence},
+        decide::{PeerAnswer, Point, Says, Silence},
         wire::{Reply, Wire},
     },
     names::REDIS_PORT,
@@ -83,8 +83,11 @@ fn says(info: &str) -> Result<Says, Silence> {
     let replication = parse_replication(info)
         .map_err(|error| Silence::Failed(ProbeFailure::Malformed(error.to_string())))?;
     let failover_runs = replication.failover_runs();
+    // The first offset that is not shared, -1 where no history was taken over.
+    let shared = replication.second_repl_offset.saturating_sub(1);
+    let took_over = (shared >= 0).then_some(Point { replid: replication.replid2, offset: shared });
     Ok(match (replication.upstream, failover_runs) {
-        (None, false) => Says::Serves,
+        (None, false) => Says::Serves { took_over },
         (None, true) => Says::HandsOver,
         (Some(upstream), false) => Says::Follows(upstream.host),
         // `failover-in-progress`: Redis says role:slave by now, and names the replica that shall become primary.
@@ -133,7 +136,10 @@ mod tests {
 
     #[test]
     fn reads_the_role() {
-        assert_eq!(says(&info("master", "no-failover")), Ok(Says::Serves));
+        assert_eq!(says(&info("master", "no-failover")), Ok(Says::Serves { took_over: None }));
+        let promoted = info("master", "no-failover").replace("second_repl_offset:-1", "second_repl_offset:8");
+        let took_over = Some(Point { replid: "y".to_owned(), offset: 7 });
+        assert_eq!(says(&promoted), Ok(Says::Serves { took_over }));
         assert_eq!(says(&info("slave", "no-failover")), Ok(Says::Follows("a.b".to_owned())));
     }
 

@@ -25,18 +25,22 @@ pub enum OtherKind {
     Aof,
 }
 
+/// The file that Redis loads without `appendonly yes`; the operator leaves `dbfilename` at its default.
+pub const DUMP: &str = "dump.rdb";
+
 /// Compares the user's directives with what is on the volume.
 pub fn check(user_config: &str, data_dir: &Path) -> Result<(), OtherKind> {
     let has = |name: &str| data_dir.join(name).exists();
     // The file is of Redis 6.2, the directory of 7.0 and later.
-    match (appendonly(user_config), has("dump.rdb"), has("appendonlydir") || has("appendonly.aof")) {
+    match (appendonly(user_config), has(DUMP), has("appendonlydir") || has("appendonly.aof")) {
         (true, true, false) => Err(OtherKind::Rdb),
         (false, _, true) => Err(OtherKind::Aof),
         _ => Ok(()),
     }
 }
 
-fn appendonly(user_config: &str) -> bool {
+/// Whether these directives switch append-only files on.
+pub fn appendonly(user_config: &str) -> bool {
     let mut words = user_config.lines().map(str::split_whitespace);
     words.any(|mut line| {
         line.next().is_some_and(|name| name.eq_ignore_ascii_case("appendonly"))
@@ -54,7 +58,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (aof, rdb) = ("maxmemory 1gb\nappendonly \"yes\"\n", "appendonly no\n");
         assert_eq!((check(aof, dir.path()), check(rdb, dir.path())), (Ok(()), Ok(())), "a new volume");
-        fs::write(dir.path().join("dump.rdb"), "").unwrap();
+        fs::write(dir.path().join(DUMP), "").unwrap();
         assert_eq!((check(aof, dir.path()), check(rdb, dir.path())), (Err(OtherKind::Rdb), Ok(())));
         fs::create_dir(dir.path().join("appendonlydir")).unwrap();
         assert_eq!((check(aof, dir.path()), check("", dir.path())), (Ok(()), Err(OtherKind::Aof)));

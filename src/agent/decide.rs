@@ -26,7 +26,10 @@ pub enum Says {
     /// It was asked just now; there is nothing yet.
     NotYet,
     /// It serves as primary.
-    Serves,
+    Serves {
+        /// The history that it took over from another primary, and up to where; `None` where it took over from nobody.
+        took_over: Option<Point>,
+    },
     /// A `FAILOVER` runs on it, and it still waits for its replica: it may be primary or replica in a moment.
     HandsOver,
     /// A `FAILOVER` runs on it, and it dials this host for ever to make it primary (`failover-in-progress`).
@@ -35,6 +38,24 @@ pub enum Says {
     Follows(String),
     /// It gave no usable answer.
     Silent(Silence),
+}
+
+/// A point in a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Redis' `master_replid`: names the history.
+    pub replid: String,
+    /// Bytes of it.
+    pub offset: i64,
+}
+
+/// This Redis, before it starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'a> {
+    /// DNS name that it announces.
+    pub host: &'a str,
+    /// Where the data that it will load ends, if its file says so.
+    pub data: Option<&'a Point>,
 }
 
 /// Why a peer gave no usable answer.
@@ -86,26 +107,34 @@ pub enum Reason {
     SeveralServe(Vec<String>),
     /// The wait is over, and these members had not settled.
     Unsettled(Vec<PeerAnswer>),
+    /// A peer serves, and took over earlier than this Redis' data ends.
+    Ahead {
+        /// DNS name of the peer.
+        host: String,
+        /// Bytes that only this Redis has.
+        bytes: i64,
+    },
 }
 
 /// Decides from the latest answer of every other member.
 ///
 /// `wait_over`: the time for peers that do not answer is spent; the result is then never [`Start::Wait`].
-pub fn decide(own_host: &str, asked: &[PeerAnswer], wait_over: bool) -> Start {
+pub fn decide(own: Own<'_>, asked: &[PeerAnswer], wait_over: bool) -> Start {
+    let own_host = own.host;
     // The data here may be older than what that peer had when its FAILOVER began: Redis compares histories, not
     // offsets. Its own data is complete; the operator ends the FAILOVER, and then it serves again.
     let givers = hosts(asked, |says| says.hands_over_to(own_host));
     if !givers.is_empty() {
         return Start::Withhold { peers: givers };
     }
-    let serving = hosts(asked, |says| *says == Says::Serves);
+    let serving = hosts(asked, |says| matches!(says, Says::Serves { .. }));
     let unheard = asked.iter().any(|peer| peer.says == Says::NotYet);
     let handing_over = asked.iter().any(|peer| matches!(peer.says, Says::HandsOver | Says::HandsOverTo(_)));
     match serving.as_slice() {
         [_, _, ..] => return Start::Park { reason: Reason::SeveralServe(serving) },
         // A silent peer does not hold this up: whoever serves, serves. One that was asked a moment ago, or
         // that is about to change its role, may yet be a second primary.
-        [host] if !handing_over && (!unheard || wait_over) => return Start::Follow { host: host.clone() },
+        [host] if !handing_over && (!unheard || wait_over) => return follow(host, own, asked),
         _ => {}
     }
     if asked.is_empty() {
@@ -127,6 +156,22 @@ pub fn decide(own_host: &str, asked: &[PeerAnswer], wait_over: bool) -> Start {
         Start::Park { reason: Reason::Unsettled(peers) }
     } else {
         Start::Wait { peers }
+    }
+}
+
+/// What the peer lacks would be gone, and with it all trace of it, as soon as this Redis follows. Parked, the operator
+/// sees it, and publishes it first.
+fn follow(host: &str, own: Own<'_>, asked: &[PeerAnswer]) -> Start {
+    let took_over = asked.iter().find(|peer| peer.host == host).and_then(|peer| match &peer.says {
+        Says::Serves { took_over } => took_over.as_ref(),
+        _ => None,
+    });
+    let host = host.to_owned();
+    match (own.data, took_over) {
+        (Some(own), Some(end)) if own.replid == end.replid && own.offset > end.offset => {
+            Start::Park { reason: Reason::Ahead { host, bytes: own.offset.saturating_sub(end.offset) } }
+        }
+        _ => Start::Follow { host },
     }
 }
 
@@ -169,7 +214,7 @@ impl fmt::Display for Says {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotYet => f.write_str("no answer yet"),
-            Self::Serves => f.write_str("serves as primary"),
+            Self::Serves { .. } => f.write_str("serves as primary"),
             Self::HandsOver => f.write_str("a FAILOVER runs, its role is about to change"),
             Self::HandsOverTo(host) => write!(f, "a FAILOVER runs, it hands its role over to {host}"),
             Self::Follows(host) if host == PARKED.0 => f.write_str("is parked, does not serve"),
@@ -200,6 +245,11 @@ impl fmt::Display for Reason {
                 let peers: Vec<String> = peers.iter().map(PeerAnswer::to_string).collect();
                 write!(f, "no primary found in time; {}", peers.join("; "))
             }
+            Self::Ahead { host, bytes } => write!(
+                f,
+                "the data here has {bytes} bytes that {host}, which took over, does not have; before they are given up, \
+                 the operator publishes that"
+            ),
         }
     }
 }
@@ -209,6 +259,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const ME: Own<'static> = Own { host: "me", data: None };
+    const SERVES: Says = Says::Serves { took_over: None };
 
     fn peer(host: &str, says: Says) -> PeerAnswer {
         PeerAnswer { host: host.to_owned(), says }
@@ -236,81 +289,94 @@ mod tests {
 
     #[test]
     fn follows_the_one_that_serves() {
-        assert_eq!(decide("me", &[peer("a", Says::Serves)], false), follow("a"));
-        assert_eq!(decide("me", &[peer("a", follows("b")), peer("b", Says::Serves)], false), follow("b"));
+        assert_eq!(decide(ME, &[peer("a", SERVES)], false), follow("a"));
+        assert_eq!(decide(ME, &[peer("a", follows("b")), peer("b", SERVES)], false), follow("b"));
+    }
+
+    #[test]
+    fn parks_where_the_one_that_serves_took_over_earlier_than_the_data_here_ends() {
+        let point = |replid: &str, offset| Point { replid: replid.to_owned(), offset };
+        let took_over = |offset| [peer("a", Says::Serves { took_over: Some(point("old", offset)) })];
+        let data = point("old", 100);
+        let own = Own { data: Some(&data), ..ME };
+        let ahead = Start::Park { reason: Reason::Ahead { host: "a".to_owned(), bytes: 30 } };
+        assert_eq!(decide(own, &took_over(70), false), ahead);
+        assert_eq!(decide(own, &took_over(100), false), follow("a"), "it has all of it");
+        assert_eq!(decide(ME, &took_over(70), false), follow("a"), "nothing is known");
+        let other = point("other", 100);
+        assert_eq!(
+            decide(Own { data: Some(&other), ..ME }, &took_over(70), false),
+            follow("a"),
+            "not comparable"
+        );
+        assert_eq!(decide(own, &[peer("a", SERVES)], false), follow("a"));
     }
 
     #[test]
     fn a_silent_peer_does_not_hold_up_following() {
         for wait_over in [false, true] {
-            assert_eq!(
-                decide("me", &[peer("a", refused()), peer("b", Says::Serves)], wait_over),
-                follow("b")
-            );
+            assert_eq!(decide(ME, &[peer("a", refused()), peer("b", SERVES)], wait_over), follow("b"));
         }
     }
 
     #[test]
     fn a_peer_not_heard_yet_may_be_a_second_primary() {
-        let asked = [peer("a", Says::NotYet), peer("b", Says::Serves)];
-        assert_eq!(decide("me", &asked, false), wait(&["a"]));
-        assert_eq!(decide("me", &asked, true), follow("b"));
+        let asked = [peer("a", Says::NotYet), peer("b", SERVES)];
+        assert_eq!(decide(ME, &asked, false), wait(&["a"]));
+        assert_eq!(decide(ME, &asked, true), follow("b"));
     }
 
     #[test]
     fn parks_at_once_when_all_answered_and_none_serves() {
         let asked = [peer("a", follows("127.0.0.1")), peer("b", follows("a"))];
         for wait_over in [false, true] {
-            assert_eq!(decide("me", &asked, wait_over), Start::Park { reason: Reason::NobodyServes });
+            assert_eq!(decide(ME, &asked, wait_over), Start::Park { reason: Reason::NobodyServes });
         }
     }
 
     #[test]
     fn a_former_primary_parks_at_once_though_others_are_silent() {
         let asked = [peer("a", follows("me")), peer("b", refused())];
-        assert_eq!(
-            decide("me", &asked, false),
-            Start::Park { reason: Reason::Followed(vec!["a".to_owned()]) }
-        );
-        assert_eq!(decide("me", &[peer("a", follows("me")), peer("b", Says::Serves)], false), follow("b"));
+        assert_eq!(decide(ME, &asked, false), Start::Park { reason: Reason::Followed(vec!["a".to_owned()]) });
+        assert_eq!(decide(ME, &[peer("a", follows("me")), peer("b", SERVES)], false), follow("b"));
     }
 
     #[test]
     fn parks_at_once_without_peers() {
-        assert_eq!(decide("me", &[], false), Start::Park { reason: Reason::Alone });
+        assert_eq!(decide(ME, &[], false), Start::Park { reason: Reason::Alone });
     }
 
     #[test]
     fn parks_at_once_when_two_serve() {
-        let asked = [peer("a", Says::Serves), peer("b", Says::Serves), peer("c", Says::NotYet)];
+        let asked = [peer("a", SERVES), peer("b", SERVES), peer("c", Says::NotYet)];
         let reason = Reason::SeveralServe(vec!["a".to_owned(), "b".to_owned()]);
-        assert_eq!(decide("me", &asked, false), Start::Park { reason });
+        assert_eq!(decide(ME, &asked, false), Start::Park { reason });
     }
 
     #[test]
     fn waits_for_the_silent_then_parks_and_names_them() {
         let asked = [peer("a", refused()), peer("b", follows("a"))];
-        assert_eq!(decide("me", &asked, false), wait(&["a"]));
-        let Start::Park { reason } = decide("me", &asked, true) else { panic!("not parked") };
+        assert_eq!(decide(ME, &asked, false), wait(&["a"]));
+        let Start::Park { reason } = decide(ME, &asked, true) else { panic!("not parked") };
         assert_eq!(reason.to_string(), "no primary found in time; a: connection refused");
     }
 
     #[test]
     fn nobody_is_followed_while_a_failover_runs() {
-        let asked = [peer("a", Says::HandsOver), peer("b", Says::Serves)];
-        assert_eq!(decide("me", &asked, false), wait(&["a"]));
-        assert!(matches!(decide("me", &asked, true), Start::Park { .. }));
-        assert_eq!(decide("me", &[peer("a", Says::HandsOver)], false), wait(&["a"]));
-        assert_eq!(decide("me", &[peer("a", gives("b")), peer("b", follows("a"))], false), wait(&["a"]));
+        let asked = [peer("a", Says::HandsOver), peer("b", SERVES)];
+        assert_eq!(decide(ME, &asked, false), wait(&["a"]));
+        assert!(matches!(decide(ME, &asked, true), Start::Park { .. }));
+        assert_eq!(decide(ME, &[peer("a", Says::HandsOver)], false), wait(&["a"]));
+        assert_eq!(decide(ME, &[peer("a", gives("b")), peer("b", follows("a"))], false), wait(&["a"]));
     }
 
     #[test]
     fn never_starts_while_a_peer_hands_over_to_this_pod() {
-        for other in [Says::NotYet, Says::Serves, Says::HandsOver, gives("x"), follows("x"), refused()] {
+        for other in [Says::NotYet, SERVES, Says::HandsOver, gives("x"), follows("x"), refused()] {
             for wait_over in [false, true] {
                 let asked = [peer("a", other.clone()), peer("b", gives("me"))];
                 let withhold = Start::Withhold { peers: vec!["b".to_owned()] };
-                assert_eq!(decide("me", &asked, wait_over), withhold, "{other}");
+                assert_eq!(decide(ME, &asked, wait_over), withhold, "{other}");
             }
         }
     }
@@ -320,11 +386,10 @@ mod tests {
         let silent = |failure| Says::Silent(Silence::Failed(failure));
         for unknown in [silent(ProbeFailure::Timeout(Duration::from_secs(1))), silent(ProbeFailure::Busy)] {
             assert!(!gives("me").yields_to(&unknown, "me"), "{unknown}");
-            assert!(Says::Serves.yields_to(&unknown, "me") && gives("x").yields_to(&unknown, "me"));
+            assert!(SERVES.yields_to(&unknown, "me") && gives("x").yields_to(&unknown, "me"));
         }
         // Its process ended, or its pod moved: what follows it starts parked.
-        for known in [refused(), Says::Silent(Silence::NoAddress(String::new())), Says::Serves, follows("me")]
-        {
+        for known in [refused(), Says::Silent(Silence::NoAddress(String::new())), SERVES, follows("me")] {
             assert!(gives("me").yields_to(&known, "me"), "{known}");
         }
     }
@@ -333,16 +398,16 @@ mod tests {
     fn never_follows_a_name_that_only_another_peer_gave() {
         let asked = [peer("b", follows("a")), peer("a", refused())];
         for wait_over in [false, true] {
-            assert!(!matches!(decide("me", &asked, wait_over), Start::Follow { .. }));
+            assert!(!matches!(decide(ME, &asked, wait_over), Start::Follow { .. }));
         }
     }
 
     #[test]
     fn after_the_wait_it_is_decided() {
-        let says = [Says::NotYet, Says::Serves, Says::HandsOver, gives("x"), follows("x"), refused()];
+        let says = [Says::NotYet, SERVES, Says::HandsOver, gives("x"), follows("x"), refused()];
         for a in &says {
             for b in &says {
-                let start = decide("me", &[peer("a", a.clone()), peer("b", b.clone())], true);
+                let start = decide(ME, &[peer("a", a.clone()), peer("b", b.clone())], true);
                 assert!(!matches!(start, Start::Wait { .. }), "{a} {b}");
             }
         }

@@ -21,7 +21,8 @@ use crate::{
         ask::{ASK_WITHIN, Resolve, ask_all, resolve},
         config::{Managed, UnsafeDirective, is_dns_name, render},
         data,
-        decide::{PeerAnswer, Says, Silence, Start, decide},
+        decide::{Own, PeerAnswer, Point, Says, Silence, Start, decide},
+        dump,
     },
     names::{AUTH_DIR, CONFIG_DIR, CONFIG_KEY, DATA_DIR, MEMBERS_KEY, PASSWORD_KEY, RECORD_DIR, RUN_DIR},
     redis::{
@@ -133,7 +134,9 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
         if peers.is_empty() { "none".into() } else { peers.join(", ") }
     ));
     let resolve: Arc<Resolve> = Arc::new(resolve);
-    let start = choose(&own_host, &peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
+    let data = loaded(&user_config, Path::new(&options.data_dir), &mut log);
+    let own = Own { host: &own_host, data: data.as_ref() };
+    let start = choose(own, &peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
     if let Start::Park { reason } = &start {
         log(&format!(
             "parked: {reason}; Redis keeps its data and refuses writes until the operator gives it a role"
@@ -155,6 +158,23 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     exec(&path)
 }
 
+/// Where the data ends that Redis will load. Append-only files do not say; neither does a file that cannot be read, and
+/// Redis itself will say why.
+fn loaded(user_config: &str, data_dir: &Path, log: &mut dyn FnMut(&str)) -> Option<Point> {
+    if data::appendonly(user_config) {
+        return None;
+    }
+    let path = data_dir.join(data::DUMP);
+    match dump::end(&path) {
+        Ok(end) => end,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            log(&format!("cannot read where {} ends: {error}", path.display()));
+            None
+        }
+    }
+}
+
 /// DNS names of the other members. A line that is no name is nobody's.
 fn peers(members: &str, own_pod: &str, domain: &str) -> Vec<String> {
     let mut peers: Vec<String> = members
@@ -173,7 +193,7 @@ fn peers(members: &str, own_pod: &str, domain: &str) -> Vec<String> {
 ///
 /// Says each new answer, and once a second whom it waits for.
 pub fn choose(
-    own_host: &str,
+    own: Own<'_>,
     peers: &[String],
     password: &Arc<Password>,
     resolve: &Arc<Resolve>,
@@ -187,7 +207,7 @@ pub fn choose(
     let mut seconds = 0;
     loop {
         let spent = began.elapsed();
-        let decision = decide(own_host, &latest, spent >= wait);
+        let decision = decide(own, &latest, spent >= wait);
         let next_second = Duration::from_secs(seconds + 1);
         let (tick, why) = match &decision {
             Start::Follow { .. } | Start::Park { .. } => return decision,
@@ -215,7 +235,7 @@ pub fn choose(
             Ok((index, answer)) => {
                 let known = latest.get_mut(index);
                 let is_news = |known: &&mut PeerAnswer| {
-                    **known != answer && known.says.yields_to(&answer.says, own_host)
+                    **known != answer && known.says.yields_to(&answer.says, own.host)
                 };
                 if let Some(known) = known.filter(is_news) {
                     log(&format!("asked {answer}"));

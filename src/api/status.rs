@@ -39,6 +39,11 @@ pub struct RedisReplicaSetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["pod".into()]))]
     pub instances: Vec<InstanceStatus>,
+    /// Data that was given up: what a server had of the set's history that the primary has not, when it was told to
+    /// follow it. The last such case of each pod; stays until the next one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["pod".into()]))]
+    pub divergences: Vec<DivergenceStatus>,
     /// Ready, Available, Replicated, Progressing, Degraded and `SpecValid`; all present from the first write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -106,6 +111,25 @@ pub struct InstanceStatus {
     /// The evidence in plain words where `state` is not the wanted one; names each part that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// Data of one server that the primary does not have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DivergenceStatus {
+    /// Name of the pod.
+    pub pod: String,
+    /// `run_id` of the process that still had the data.
+    #[serde(rename = "runID")]
+    pub run_id: String,
+    /// `master_replid` of the history that both were part of.
+    pub replid: String,
+    /// Bytes of that history which only this server had. Redis' own pings count too (14 bytes every 10 s).
+    pub bytes: i64,
+    /// Epoch of the decision that left them behind.
+    pub epoch: i64,
+    /// When it was found, before the server was told to follow the primary.
+    pub time: Time,
 }
 
 /// A Redis server's role.

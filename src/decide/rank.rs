@@ -150,7 +150,7 @@ pub fn close_histories(
         if stays_open == Some(history.as_str()) {
             continue;
         }
-        let end = winner.offset_in(history).or_else(|| {
+        let end = winner.replication().offset_in(history).or_else(|| {
             candidates.iter().filter(|c| c.replid() == history).map(|c| c.replication().offset).max()
         });
         if let Some(end) = end {
@@ -210,21 +210,10 @@ impl Candidate<'_> {
         self.is_aof() || is_primary_of_record && others.peek().is_some() && !others.any(anybody_linked_since)
     }
 
-    /// Up to which offset this member's data lies in a history, if it is part of it.
-    fn offset_in(&self, history: &str) -> Option<i64> {
-        let own = self.replication();
-        if own.replid == history {
-            Some(own.offset)
-        } else if own.replid2 == history {
-            // second_repl_offset is the first offset that is no longer shared.
-            Some(own.second_repl_offset - 1)
-        } else {
-            None
-        }
-    }
-
     /// Whether this member's data contains the other's, by history and offset.
     fn descends_from(&self, other: &Candidate<'_>) -> bool {
-        self.offset_in(other.replid()).is_some_and(|shared| shared >= other.replication().offset)
+        self.replication()
+            .offset_in(other.replid())
+            .is_some_and(|shared| shared >= other.replication().offset)
     }
 }

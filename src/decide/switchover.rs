@@ -69,8 +69,8 @@ pub fn wish(
     let away = |why: &'static str, fits: &dyn Fn(&ObservedPod) -> bool| match best_target(look, fits) {
         Some(target) => Wish::Move { target: target.to_owned(), why },
         None => Wish::Wait(format!(
-            "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync and has had its \
-             address for 35 s"
+            "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync and \
+             known by its present address everywhere (DNS caches)"
         )),
     };
     if ordinal >= wanted {
@@ -97,7 +97,8 @@ pub fn wish(
             Wish::Move { target, why: "a person asked for it" }
         } else {
             Wish::Wait(format!(
-                "{target} is to become the primary once it is in sync, and has had its address for 35 s (DNS caches)"
+                "{target} is to become the primary once it is in sync and known by its present address everywhere (DNS \
+                 caches)"
             ))
         };
     }

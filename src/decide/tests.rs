@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod begun_again;
+mod divergence;
 mod switchover;
 mod without_primary;
 

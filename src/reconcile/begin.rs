@@ -1,15 +1,16 @@
 //! What a set begins with: the role record, and the password.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 use tracing::info;
 
-use super::Pass;
+use super::{Pass, settle::former_process};
 use crate::{
     apply::Live,
     claims,
     context::Context,
-    decide::{Hold, HoldReason},
+    decide::{Hold, HoldReason, former::Former},
     error::StageError,
     observe::belongs,
     plan::{Plan, Storage},
@@ -27,12 +28,16 @@ pub(super) async fn record(
     ctx: &Context,
     plan: &Plan,
     live: &Live,
+    now: Timestamp,
 ) -> Result<Option<Stored>, StageError> {
     let former = match store::read_record(&ctx.client, plan).await? {
         Some(Found::Own(stored)) => return Ok(Some(stored)),
         Some(Found::Former(stored)) => Some(stored),
         None => None,
     };
+    if !is_there(pass, ctx, plan).await? {
+        return Ok(None);
+    }
     let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
     let still_ends = live.stateful_set.as_ref().map_or(!pods.is_empty(), |live| is_of_another(live, plan));
     if still_ends {
@@ -52,7 +57,12 @@ pub(super) async fn record(
         .as_ref()
         .filter(|_| is_on_volumes)
         .and_then(|former| Some((former, taken_over(&former.record, &former.claims, &volumes.claims)?)));
-    if let Some((former, record)) = goes_on {
+    if let Some((former, mut record)) = goes_on {
+        // The end of a pod is shown once, and this process may not live until the election.
+        let proof = former_process(ctx, plan, &record, now).await;
+        if let (Former::Ended, Some(serving)) = (proof, &mut record.seen_serving) {
+            serving.pod_uid.clear();
+        }
         info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
         ctx.claims.adopts(&plan.set);
         return Ok(Some(store::write_record(&ctx.client, plan, former, &record, &former.claims).await?));
@@ -76,6 +86,17 @@ pub(super) async fn record(
         None => store::create_record(&ctx.client, plan, &first).await?,
     };
     Ok(Some(begun))
+}
+
+/// Asked before anything is made: what is missing may have gone with the set, and what is made for a set that is gone
+/// stands in the way of its successor until it is collected too.
+pub(super) async fn is_there(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<bool, StageError> {
+    if let Some(known) = pass.there {
+        return Ok(known);
+    }
+    let there = store::is_there(&ctx.client, &plan.set, Some(&plan.uid)).await?;
+    pass.there = Some(there);
+    Ok(there)
 }
 
 /// It belongs to a deleted set; the garbage collector is about to remove it.

@@ -13,7 +13,9 @@ use crate::{
     api::status::InstanceState,
     context::Context,
     decide::{
-        Decision, decide, elect,
+        Decision, decide,
+        divergence::{Divergence, divergences},
+        elect,
         former::{Former, NodeState, Traces, former},
         look::Look,
         size::size,
@@ -25,6 +27,7 @@ use crate::{
     plan::{Plan, Storage},
     record::Record,
     roles,
+    status::divergences::is_published,
     store::{self, Stored},
     topology::{Verdict, topology},
 };
@@ -138,7 +141,14 @@ async fn rounds(
                 write(pass, ctx, plan, &stored, record).await?;
                 act::promote(&mut pass.connections, &pod, &why).await?;
             }
-            Decision::Follow(pods) => follow(&mut pass.connections, plan, &stored.record, &pods).await?,
+            Decision::Follow(pods) => {
+                // What they alone have is gone once they follow: first it is to stand in the status.
+                let told = published(pass, divergences(&stored.record, &look, &pods), pods);
+                if told.is_empty() {
+                    return Ok(());
+                }
+                follow(&mut pass.connections, plan, &stored.record, &told).await?;
+            }
             Decision::Switch { record, from, target } => {
                 if ctx.memory.switched_in_vain_within(&plan.set, SWITCHOVER_RETRY) {
                     pass.move_waits =
@@ -187,6 +197,23 @@ async fn rounds(
     Ok(())
 }
 
+/// The pods that can be told to follow now. Of the others the status says at the end of this pass what they lose; the
+/// next pass tells them.
+fn published(pass: &mut Pass, diverged: Vec<Divergence>, pods: Vec<String>) -> Vec<String> {
+    let is_news = |d: &Divergence| !pass.published.iter().any(|old| is_published(old, d));
+    pass.diverged = diverged.into_iter().filter(is_news).collect();
+    for Divergence { pod, bytes, replid, .. } in &pass.diverged {
+        warn!(
+            pod,
+            bytes, replid, "has data that the primary does not have; it is published before it is lost"
+        );
+    }
+    if !pass.diverged.is_empty() {
+        pass.again_in(Duration::ZERO);
+    }
+    pods.into_iter().filter(|pod| pass.diverged.iter().all(|d| d.pod != *pod)).collect()
+}
+
 /// Begins the switchover that was wished for, if the target is still fit for it.
 fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
     let primary = record.primary.as_deref().and_then(|pod| look.member(pod));
@@ -229,8 +256,11 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
 }
 
 /// What is known of the process that served last.
-async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+pub(super) async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
     let Some(serving) = &record.seen_serving else { return Former::default() };
+    if serving.pod_uid.is_empty() {
+        return Former::Ended;
+    }
     let pods = ctx.pods.state();
     let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
     let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));

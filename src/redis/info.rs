@@ -87,6 +87,18 @@ pub struct Replication {
 }
 
 impl Replication {
+    /// Up to which offset this data lies in a history, if it is part of it.
+    pub fn offset_in(&self, history: &str) -> Option<i64> {
+        if self.replid == history {
+            Some(self.offset)
+        } else if self.replid2 == history {
+            // second_repl_offset is the first offset that is no longer shared.
+            Some(self.second_repl_offset.saturating_sub(1))
+        } else {
+            None
+        }
+    }
+
     /// Whether a `FAILOVER` runs on this server: `waiting-for-sync` while it still has role master, then
     /// `failover-in-progress` with role slave of the replica that shall become primary.
     pub fn failover_runs(&self) -> bool {

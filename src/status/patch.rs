@@ -11,7 +11,7 @@ use crate::{
     names::{STATUS_MANAGER, SetName},
 };
 
-/// Applies the status unless it is what stands there already. Returns whether a call was made.
+/// Applies the status unless it is what stands there already. Returns whether it was written: not where the set is gone.
 pub async fn patch(
     client: &Client,
     set: &SetName,
@@ -28,6 +28,10 @@ pub async fn patch(
         "kind": "RedisReplicaSet",
         "status": status,
     });
-    api.patch_status(&set.name, &PatchParams::apply(STATUS_MANAGER).force(), &Patch::Apply(&body)).await?;
-    Ok(true)
+    let params = PatchParams::apply(STATUS_MANAGER).force();
+    match api.patch_status(&set.name, &params, &Patch::Apply(&body)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
 }

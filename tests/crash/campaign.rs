@@ -10,9 +10,10 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
+    document::{checkout, document},
     run::{Lab, Outcome},
     trap::{Call, Target},
-    workload::Workload,
+    workload::{WORKLOADS, Workload},
 };
 
 /// Runs at the same time: they wait more than they work.
@@ -23,34 +24,38 @@ const AT_ONCE: usize = 8;
 const TRIES: usize = 3;
 
 /// A planned kill and what came of it, or how the run broke off.
-struct Kill {
+pub struct Kill {
     workload: Workload,
     target: Target,
     outcome: Result<Outcome, String>,
 }
 
 /// A workload's runs.
-struct Part {
-    workload: Workload,
-    undisturbed: Outcome,
-    kills: Vec<Kill>,
+pub struct Part {
+    /// What was done.
+    pub workload: Workload,
+    /// With nobody killed.
+    pub undisturbed: Outcome,
+    /// With the operator killed.
+    pub kills: Vec<Kill>,
 }
 
 /// Runs the workloads undisturbed, then with the operator killed at each of the targets that `plan` takes from the calls
 /// of the undisturbed run, and fails on what is not as undisturbed.
 ///
-/// To see one failure again: `CRASH_ONLY` holds the beginning of its line, or of several.
-pub fn campaign(workloads: &[Workload], plan: fn(Workload, &[Call]) -> Vec<Target>) {
-    let begun = Instant::now();
+/// To see one failure again: `CRASH_ONLY` holds the beginning of its line; several are separated by commas. `CRASH_DOCUMENT` names the file
+/// that is to tell of the run; `scope` says there what was planned.
+pub fn campaign(scope: &str, plan: fn(&[Call]) -> Vec<Target>) {
+    let (begun, checkout) = (Instant::now(), checkout());
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();
-    let is_wanted = |line: &str| line.starts_with(&only) || only.starts_with(line);
+    let is_wanted = |line: &str| only.split(',').any(|only| line.starts_with(only) || only.starts_with(line));
     let (lab, slots) = (runtime().block_on(Lab::start()), Slots::default());
     let parts: Vec<Part> =
-        at_once(workloads.iter().copied().filter(|workload| is_wanted(&workload.to_string())), |workload| {
+        at_once(WORKLOADS.into_iter().filter(|workload| is_wanted(&workload.to_string())), |workload| {
             let undisturbed = slots.take(|| runtime().block_on(lab.run(workload, None, None)));
             println!("{workload}: undisturbed, {} calls, {:.1?}", undisturbed.calls.len(), undisturbed.took);
             assert!(undisturbed.wrong.is_empty(), "{workload}, undisturbed: {:#?}", undisturbed.wrong);
-            let mut targets = plan(workload, &undisturbed.calls);
+            let mut targets = plan(&undisturbed.calls);
             targets.retain(|target| is_wanted(&format!("{workload}: {target}")));
             let kills = at_once(targets, |target| {
                 // A step that fails is a result like others.
@@ -72,6 +77,9 @@ pub fn campaign(workloads: &[Workload], plan: fn(Workload, &[Call]) -> Vec<Targe
     }
     let kills: Vec<&Kill> = parts.iter().flat_map(|part| &part.kills).collect();
     println!("{} runs in {:.0?}", kills.len(), begun.elapsed());
+    if let Some(path) = std::env::var_os("CRASH_DOCUMENT") {
+        std::fs::write(path, document(scope, &checkout, &parts, begun.elapsed()).unwrap()).unwrap();
+    }
     assert!(!kills.is_empty(), "CRASH_ONLY={only} names no call that was made");
     let lines = |which: fn(&Kill) -> bool| -> Vec<String> {
         kills.iter().filter(|kill| which(kill)).map(|kill| kill.line()).collect()
@@ -141,34 +149,47 @@ async fn kill(lab: &Lab, workload: Workload, target: &Target, undisturbed: &Outc
 impl Part {
     fn totals(&self) -> String {
         let count = |which: fn(&Kill) -> bool| self.kills.iter().filter(|kill| which(kill)).count();
-        let keys: usize =
-            self.kills.iter().filter_map(|kill| kill.outcome.as_ref().ok()).map(|outcome| outcome.keys).sum();
         format!(
             "{}: {} calls undisturbed; {} runs: {} killed, {} in which the call was not made, {} not as undisturbed; \
-             {keys} acknowledged keys",
+             {} acknowledged keys",
             self.workload,
             self.undisturbed.calls.len(),
             self.kills.len(),
             count(|kill| kill.outcome.as_ref().is_ok_and(|outcome| outcome.killed)),
             count(Kill::is_missed),
             count(|kill| !kill.wrong().is_empty()),
+            self.keys(),
         )
+    }
+
+    /// Keys that were acknowledged in all runs.
+    pub fn keys(&self) -> usize {
+        self.kills.iter().filter_map(|kill| kill.outcome.as_ref().ok()).map(|outcome| outcome.keys).sum()
+    }
+
+    /// The runs in which the operator was killed and all ended as undisturbed.
+    pub fn ended_well(&self) -> impl Iterator<Item = &Outcome> {
+        let outcomes = self.kills.iter().filter_map(|kill| kill.outcome.as_ref().ok());
+        outcomes.filter(|outcome| outcome.killed && outcome.wrong.is_empty())
     }
 }
 
 impl Kill {
-    fn is_missed(&self) -> bool {
+    /// The call was not made.
+    pub fn is_missed(&self) -> bool {
         self.outcome.as_ref().is_ok_and(|outcome| !outcome.killed)
     }
 
-    fn wrong(&self) -> &[String] {
+    /// What is not as undisturbed.
+    pub fn wrong(&self) -> &[String] {
         match &self.outcome {
             Ok(outcome) => &outcome.wrong,
             Err(broke_off) => std::slice::from_ref(broke_off),
         }
     }
 
-    fn line(&self) -> String {
+    /// All of it in words.
+    pub fn line(&self) -> String {
         const SHOWN: usize = 12;
         let wrong = self.wrong();
         let mut text: String = wrong.iter().take(SHOWN).map(|part| format!("\n  {part}")).collect();
@@ -177,11 +198,19 @@ impl Kill {
         }
         if let (Ok(outcome), []) = (&self.outcome, wrong) {
             text = if outcome.killed {
-                format!("as undisturbed, {:.1?}", outcome.took)
+                format!("as undisturbed, {:.1?}{}", outcome.took, deposed(outcome))
             } else {
                 "the call was not made".to_owned()
             };
         }
         format!("{}: {}: {text}", self.workload, self.target)
+    }
+}
+
+/// That operators gave up by themselves is said where they did.
+fn deposed(outcome: &Outcome) -> String {
+    match outcome.deposed {
+        0 => String::new(),
+        times => format!(" (the Lease was lost {times} times besides: the machine is crowded)"),
     }
 }

@@ -20,6 +20,7 @@ use serde_json::json;
 
 use crate::{
     api_proxy::ApiProxy,
+    audit::Audit,
     control_plane::{ControlPlane, Controllers, USERS},
     operator::{Kubelet, grant},
     redis_proxy::{RedisProxies, front},
@@ -30,12 +31,13 @@ use crate::{
     writer::Writer,
 };
 
-/// How long a run may take from the user's last step to its end: a roll waits twice for 35 s, until a new pod's name is
-/// known to lead to it.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// How long a run may take from the user's last step to its end.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// The operator has done all that it wants to when it is ready and changed nothing for this long: longer than any of
 /// its waits but the slow look at a set that is settled.
 const QUIET: Duration = Duration::from_secs(8);
+/// Between two readings of everything while the operator does nothing.
+const REREAD: Duration = Duration::from_secs(1);
 /// Nothing more is to be expected then.
 const HOPELESS: Duration = Duration::from_secs(15);
 /// What is as undisturbed must stay so for this long.
@@ -45,6 +47,7 @@ const STAYS: Duration = Duration::from_secs(1);
 pub struct Lab {
     plane: &'static ControlPlane,
     user: &'static str,
+    audit: Audit,
     runs: AtomicUsize,
     _controllers: Controllers,
 }
@@ -57,6 +60,8 @@ pub struct Outcome {
     pub state: State,
     /// The operator was killed where it was to be killed.
     pub killed: bool,
+    /// How often, besides, an operator ended because it could not renew its Lease, and was started again.
+    pub deposed: usize,
     /// Keys that were acknowledged, and are all there unless `wrong` says otherwise.
     pub keys: usize,
     /// How long it took from the user's first step.
@@ -74,7 +79,8 @@ impl Lab {
         install_crd(&client).await;
         add_node(&client).await;
         let controllers = plane.controllers("statefulset-controller,garbage-collector-controller");
-        Self { plane, user: USERS[0], runs: AtomicUsize::new(0), _controllers: controllers }
+        let (user, runs) = (USERS[0], AtomicUsize::new(0));
+        Self { plane, user, audit: Audit::new(plane, user), runs, _controllers: controllers }
     }
 
     /// Runs a workload, killing the operator at the target; to the state of the undisturbed run, where there was one.
@@ -87,7 +93,7 @@ impl Lab {
         let namespace = format!("{workload}-{}", self.runs.fetch_add(1, Ordering::Relaxed));
         let client = self.plane.client().await;
         create_namespace(&client, &namespace).await;
-        grant(self.plane, self.user, &namespace);
+        grant(&client, self.user, &namespace).await;
 
         let proxy = ApiProxy::listen().await;
         let kubeconfig = self.plane.kubeconfig_by_way_of(&proxy.url(), self.user);
@@ -104,27 +110,35 @@ impl Lab {
             kubelet: Arc::clone(&kubelet),
         };
 
-        workload.prepare(&subject).await;
-        let writer = Writer::start(Arc::clone(&kubelet));
-        trap.arm(target);
-        let begun = Instant::now();
-        let read = async || state(self.plane, &client, self.user, &namespace, &kubelet).await;
+        let read = async || state(&self.audit, &client, &namespace, &kubelet).await;
         let work = async {
+            workload.prepare(&subject).await;
+            let writer = Writer::start(Arc::clone(&kubelet));
+            trap.arm(target);
+            let begun = Instant::now();
             workload.act(&subject, &writer).await;
-            self.end(&trap, &subject, undisturbed, read).await
+            let (state, wrong) = self.end(&trap, &subject, undisturbed, read).await;
+            (state, wrong, begun.elapsed(), writer.stop())
         };
-        let (state, mut wrong) = tokio::select! {
+        let (state, mut wrong, took, keys) = tokio::select! {
             ended = work => ended,
             () = trap.restart() => unreachable!("it never ends"),
         };
-        let took = begun.elapsed();
-        let keys = writer.stop();
         wrong.extend(check_keys(&kubelet, &keys).await);
+        wrong.extend(trap.failed());
         let calls = trap.calls();
         if !wrong.is_empty() || undisturbed.is_none() {
             Self::keep_log(&namespace, &trap, &calls, &wrong);
         }
-        Outcome { calls, state, killed: trap.restarts() > 0, keys: keys.len(), took, wrong }
+        Outcome {
+            calls,
+            state,
+            killed: trap.has_killed(),
+            deposed: trap.deposed(),
+            keys: keys.len(),
+            took,
+            wrong,
+        }
     }
 
     /// Waits for the end of a run: what is left behind, and how that is not as it was undisturbed.
@@ -136,24 +150,31 @@ impl Lab {
         read: impl AsyncFn() -> State,
     ) -> (State, Vec<String>) {
         let begun = Instant::now();
+        let mut read_last: Option<(usize, Instant)> = None;
         loop {
             tokio::time::sleep(Duration::from_millis(250)).await;
-            let set = subject.sets.get(NAME).await.unwrap();
-            let is_over = begun.elapsed() >= PATIENCE || is_settled(&set) && trap.quiet_for(HOPELESS);
-            let quiet = if undisturbed.is_some() && trap.restarts() > 0 { STAYS } else { QUIET };
-            let has_settled = is_settled(&set) && trap.quiet_for(quiet);
+            let is_late = begun.elapsed() >= PATIENCE;
+            let quiet = if undisturbed.is_some() && trap.has_killed() { STAYS } else { QUIET };
+            if !is_late && !trap.quiet_for(quiet) {
+                continue;
+            }
+            // What was not as undisturbed may become so by itself, but not often.
+            let calls = trap.calls().len();
+            if read_last.is_some_and(|(then, at)| !is_late && then == calls && at.elapsed() < REREAD) {
+                continue;
+            }
+            let has_settled = is_settled(&subject.sets.get(NAME).await.unwrap());
+            let is_over = is_late || has_settled && trap.quiet_for(HOPELESS);
             if !has_settled && !is_over {
                 continue;
             }
             let state = read().await;
+            read_last = Some((calls, Instant::now()));
             let mut wrong = undisturbed.map_or_else(Vec::new, |undisturbed| undisturbed.differences(&state));
-            if is_over {
-                if !has_settled {
-                    wrong.push(format!("not as the spec wants it within {PATIENCE:?}"));
-                }
-                return (state, wrong);
+            if is_over && !has_settled {
+                wrong.push(format!("not as the spec wants it within {PATIENCE:?}"));
             }
-            if wrong.is_empty() {
+            if is_over || wrong.is_empty() {
                 return (state, wrong);
             }
         }

@@ -12,10 +12,10 @@ use redis_operator::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{control_plane::ControlPlane, operator::Kubelet};
+use crate::{audit::Audit, operator::Kubelet};
 
 /// Where the objects of a set are.
-const LISTS: [(&str, &str); 7] = [
+pub const LISTS: [(&str, &str); 7] = [
     ("/api/v1", "configmaps"),
     ("/api/v1", "persistentvolumeclaims"),
     ("/api/v1", "pods"),
@@ -87,13 +87,7 @@ impl State {
 }
 
 /// Reads everything.
-pub async fn state(
-    plane: &ControlPlane,
-    client: &Client,
-    user: &str,
-    namespace: &str,
-    kubelet: &Kubelet,
-) -> State {
+pub async fn state(audit: &Audit, client: &Client, namespace: &str, kubelet: &Kubelet) -> State {
     let mut objects = Vec::new();
     for (group, plural) in LISTS.into_iter().chain([SETS]) {
         let path = format!("{group}/namespaces/{namespace}/{plural}");
@@ -116,7 +110,7 @@ pub async fn state(
             object["data"][RECORD_KEY] = record(&kept, &names);
         }
         if let Some(pod) = path.strip_prefix("persistentvolumeclaims/data-") {
-            let annotations = object["metadata"]["annotations"].as_object_mut();
+            let annotations = object["metadata"].get_mut("annotations").and_then(Value::as_object_mut);
             let history = annotations.and_then(|annotations| annotations.remove(HISTORY));
             // Who is no member any more keeps what was written last.
             if kept.members.iter().any(|member| member == pod) {
@@ -138,7 +132,7 @@ pub async fn state(
     for (pod, answer) in answers {
         redis_facts(&pod, answer.as_ref(), &names, &mut state.facts);
     }
-    for (what, times) in counts(plane, user, namespace) {
+    for (what, times) in audit.counts(namespace) {
         state.facts.insert(format!("calls/{what}"), times.to_string());
     }
     state
@@ -195,7 +189,8 @@ fn names(
     names
 }
 
-fn text(value: &Value) -> String {
+/// A string, or nothing.
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
@@ -250,23 +245,4 @@ fn redis_facts(pod: &str, answer: Option<&Info>, names: &[(String, String)], fac
         }
     };
     facts.insert(format!("redis/{pod}"), named(&says, names));
-}
-
-/// How often each object was created, by whomever, and how often the operator deleted one, by the API server's audit log.
-fn counts(plane: &ControlPlane, user: &str, namespace: &str) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for event in plane.audit_of(&format!(r#""namespace":"{namespace}""#)) {
-        let object = &event["objectRef"];
-        let (plural, name) = (text(&object["resource"]), text(&object["name"]));
-        let is_object = LISTS.iter().any(|(_, of)| *of == plural) && object["subresource"].is_null();
-        let what = match (event["verb"].as_str(), event["responseStatus"]["code"].as_i64()) {
-            (Some("create" | "patch"), Some(201)) => "created",
-            (Some("delete"), Some(200 | 202)) if event["user"]["username"] == user => "deleted",
-            _ => continue,
-        };
-        if is_object {
-            *counts.entry(format!("{what} {plural}/{name}")).or_default() += 1;
-        }
-    }
-    counts
 }

@@ -12,6 +12,9 @@ use tokio::sync::Notify;
 
 use crate::operator::Operator;
 
+/// What an operator says that ends because it could not renew its Lease.
+const LEASE_LOST: &str = "the Lease redis-operator could not be renewed";
+
 /// When, in the course of a call, the operator is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
@@ -81,6 +84,12 @@ struct State {
     /// Calls count from now on.
     armed: bool,
     target: Option<Target>,
+    /// The target was reached.
+    killed: bool,
+    /// Operators that ended because their Lease could not be renewed in time, which a crowded machine does to them.
+    deposed: usize,
+    /// What an operator said that ended by itself for another reason.
+    failed: Vec<String>,
     seen: BTreeMap<String, usize>,
     calls: Vec<Call>,
     last_call: Instant,
@@ -93,6 +102,9 @@ impl Trap {
             operators: vec![Operator::start_with(&kubeconfig, namespace, "operator")],
             armed: false,
             target: None,
+            killed: false,
+            deposed: 0,
+            failed: Vec::new(),
             seen: BTreeMap::new(),
             calls: Vec::new(),
             last_call: Instant::now(),
@@ -124,7 +136,7 @@ impl Trap {
     /// Kills the operator; returns when its process is gone.
     pub fn spring(&self) {
         let mut state = self.state();
-        state.target = None;
+        (state.target, state.killed) = (None, true);
         state.operators.last_mut().unwrap().kill();
         self.sprung.notify_one();
     }
@@ -139,14 +151,38 @@ impl Trap {
         });
     }
 
-    /// Starts another operator each time that one was killed, under the same name, as the kubelet does.
+    /// Starts another operator each time that one was killed, or ended by itself, under the same name, as the kubelet
+    /// does.
     pub async fn restart(&self) {
         loop {
-            self.sprung.notified().await;
+            tokio::select! {
+                () = self.sprung.notified() => {}
+                () = self.ended_by_itself() => {}
+            }
             let next = Operator::start_with(&self.kubeconfig, &self.namespace, "operator");
             let mut state = self.state();
             state.operators.push(next);
             state.last_call = Instant::now();
+        }
+    }
+
+    /// Until the operator has ended and nobody had killed it.
+    async fn ended_by_itself(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let mut state = self.state();
+            let operator = state.operators.last_mut().unwrap();
+            if operator.was_killed() || operator.ended().is_none() {
+                continue;
+            }
+            let log = operator.log();
+            let last = log.lines().last().unwrap_or_default();
+            if last.contains(LEASE_LOST) {
+                state.deposed += 1;
+            } else {
+                state.failed.push(format!("the operator ended by itself: {last}"));
+            }
+            return;
         }
     }
 
@@ -155,9 +191,19 @@ impl Trap {
         self.state().calls.clone()
     }
 
-    /// How many times the operator was restarted.
-    pub fn restarts(&self) -> usize {
-        self.state().operators.len() - 1
+    /// Whether the operator was killed where it was to be killed.
+    pub fn has_killed(&self) -> bool {
+        self.state().killed
+    }
+
+    /// How many operators lost their Lease.
+    pub fn deposed(&self) -> usize {
+        self.state().deposed
+    }
+
+    /// What operators said that failed.
+    pub fn failed(&self) -> Vec<String> {
+        self.state().failed.clone()
     }
 
     /// Whether nothing was changed, and nobody restarted, for this long.

@@ -19,23 +19,23 @@ mod append_only;
 const PASSWORD: &str = "correct-horse-battery";
 
 /// A namespace with an operator and kubelets, and its sets.
-struct Lab {
-    plane: &'static ControlPlane,
-    client: Client,
+pub struct Lab {
+    pub plane: &'static ControlPlane,
+    pub client: Client,
     namespace: &'static str,
-    sets: Api<RedisReplicaSet>,
+    pub sets: Api<RedisReplicaSet>,
     claims: Api<PersistentVolumeClaim>,
-    kubelet: Kubelet,
-    _operator: Operator,
+    pub kubelet: Kubelet,
+    pub operator: Operator,
 }
 
 impl Lab {
-    async fn new(namespace: &'static str, user: &str) -> Self {
+    pub async fn new(namespace: &'static str, user: &str) -> Self {
         Self::with_config(namespace, user, "").await
     }
 
     /// With more lines of redis.conf.
-    async fn with_config(namespace: &'static str, user: &str, config: &str) -> Self {
+    pub async fn with_config(namespace: &'static str, user: &str, config: &str) -> Self {
         let (plane, client) = plane(namespace, user).await;
         controllers(plane);
         let operator = Operator::start(plane, user, namespace, "only");
@@ -43,11 +43,11 @@ impl Lab {
         let kubelet = Kubelet::start_with(client.clone(), namespace, PASSWORD, config);
         let sets = Api::namespaced(client.clone(), namespace);
         let claims = Api::namespaced(client.clone(), namespace);
-        Self { plane, client, namespace, sets, claims, kubelet, _operator: operator }
+        Self { plane, client, namespace, sets, claims, kubelet, operator }
     }
 
     /// Applies a set whose password is the one that the kubelets run their servers with, and waits until it is Ready.
-    async fn up(&self, name: &str, spec: Value) {
+    pub async fn up(&self, name: &str, spec: Value) {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), self.namespace);
         let secret =
             json!({"metadata": {"name": format!("{name}-auth")}, "stringData": {"password": PASSWORD}});
@@ -124,7 +124,7 @@ impl Lab {
     }
 
     /// Writes keys at the primary, and waits until every replica has them.
-    async fn write(&self, keys: std::ops::Range<u32>, value: &str, replicas: usize) {
+    pub async fn write(&self, keys: std::ops::Range<u32>, value: &str, replicas: usize) {
         // Never the same again: a replica that has it has all that was written before.
         static MARKS: AtomicU32 = AtomicU32::new(0);
         let primary = self.sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod;
@@ -139,7 +139,7 @@ impl Lab {
         .await;
     }
 
-    fn value(&self, pod: usize, key: &str) -> String {
+    pub fn value(&self, pod: usize, key: &str) -> String {
         self.kubelet.command(&format!("redis-{pod}"), &["GET", key]).unwrap_or_default()
     }
 

@@ -23,14 +23,22 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// May everything.
 const ADMIN: &str = "admin";
 /// Users who may only what a test grants them; their names are also their tokens.
-pub const USERS: [&str; 7] =
-    ["operator-a", "operator-b", "operator-c", "operator-d", "operator-e", "operator-f", "operator-g"];
+pub const USERS: [&str; 8] = [
+    "operator-a",
+    "operator-b",
+    "operator-c",
+    "operator-d",
+    "operator-e",
+    "operator-f",
+    "operator-g",
+    "operator-h",
+];
 
 /// Who did what, without bodies: all that those users did, and of the others what may create or delete an object that
 /// a set consists of. One line a request once it was answered.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
   "rules": [{"level": "Metadata", "users": ["operator-a", "operator-b", "operator-c", "operator-d",
-                                         "operator-e", "operator-f", "operator-g"]},
+                                         "operator-e", "operator-f", "operator-g", "operator-h"]},
     {"level": "Metadata", "verbs": ["create", "patch", "delete"], "resources": [
       {"group": "", "resources": ["pods", "services", "configmaps", "secrets", "persistentvolumeclaims"]},
       {"group": "apps", "resources": ["statefulsets"]},
@@ -105,6 +113,8 @@ impl ControlPlane {
                 format!("--token-auth-file={}", at("tokens.csv")),
                 format!("--audit-policy-file={}", at("audit-policy.json")),
                 format!("--audit-log-path={}", at("audit.log")),
+                // In megabytes: in one piece, whatever a test does.
+                "--audit-log-maxsize=100000".into(),
             ],
         );
         let plane = Self { directory, kubectl, server, api_server, _etcd: etcd };
@@ -156,15 +166,14 @@ impl ControlPlane {
 
     /// The audit log so far: every answered request of [`USERS`], and what else the policy names.
     pub fn audit(&self) -> Vec<serde_json::Value> {
-        self.audit_of("")
+        let log = fs::read_to_string(self.audit_log()).unwrap_or_default();
+        // The last line may be half written.
+        log.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The part of the audit log whose lines contain this.
-    pub fn audit_of(&self, part: &str) -> Vec<serde_json::Value> {
-        let log = fs::read_to_string(self.directory.join("audit.log")).unwrap_or_default();
-        // The last line may be half written.
-        let lines = log.split_inclusive('\n').filter(|line| line.contains(part));
-        lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
+    /// The file of the audit log.
+    pub fn audit_log(&self) -> PathBuf {
+        self.directory.join("audit.log")
     }
 
     /// Runs these controllers of Kubernetes until the value that is returned is dropped.

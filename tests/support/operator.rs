@@ -15,15 +15,19 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    pin::pin,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    runtime::{WatchStreamExt, reflector, watcher},
 };
 use redis_operator::{
     names::{PASSWORD_KEY, REDIS_PORT},
@@ -41,38 +45,45 @@ pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() 
         if let Some(found) = check().await {
             return found;
         }
-        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let waited = begun.elapsed();
+        assert!(waited < limit, "{what}: not within {limit:?}");
+        // Who has waited for long need not know it to the moment.
+        tokio::time::sleep((waited / 10).clamp(Duration::from_millis(50), Duration::from_millis(300))).await;
     }
 }
 
 /// Binds the repository's roles, and nothing else, to a user; the Lease lives in this namespace.
-pub fn grant(plane: &ControlPlane, user: &str, namespace: &str) {
-    let mut objects = Vec::new();
+pub async fn grant(client: &Client, user: &str, namespace: &str) {
     for path in ["config/rbac/role.yaml", "config/rbac/lease_role.yaml"] {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
         for mut object in documents {
             let kind = object["kind"].as_str().unwrap().to_owned();
+            let mut place = String::new();
             if !kind.starts_with("Cluster") {
                 object["metadata"]["namespace"] = json!(namespace);
+                place = format!("namespaces/{namespace}/");
             }
             if kind.ends_with("Binding") {
                 object["metadata"]["name"] = json!(user);
                 object["subjects"] =
                     json!([{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}]);
             }
-            objects.push(object);
+            let name = object["metadata"]["name"].as_str().unwrap();
+            let plural = format!("{}s", kind.to_lowercase());
+            let path = format!("/apis/rbac.authorization.k8s.io/v1/{place}{plural}/{name}?fieldManager=test");
+            let request = http::Request::patch(path)
+                .header("Content-Type", "application/apply-patch+yaml")
+                .body(object.to_string().into_bytes());
+            let _: Value = client.request(request.unwrap()).await.unwrap();
         }
     }
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
-    let output = plane.kubectl(&["apply", "-f", "-"], &list);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// `redis-operator run`.
 pub struct Operator {
     child: Child,
+    killed: bool,
     listen: SocketAddr,
     directory: TempDir,
 }
@@ -98,6 +109,8 @@ impl Operator {
             .env("POD_NAMESPACE", namespace)
             .env("POD_NAME", identity)
             .env("CLUSTER_DOMAIN", "cluster.local")
+            // No cache stands between these servers and the file of their names. It is waited for all the same.
+            .env("DNS_STALE_SECONDS", "2")
             .env("AGENT_IMAGE", "localhost/redis-operator:test")
             .env("LISTEN_ADDRESS", listen.to_string())
             // With all that the operator itself may ever say: no password may be in it.
@@ -107,7 +120,7 @@ impl Operator {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { child, listen, directory }
+        Self { child, killed: false, listen, directory }
     }
 
     /// Status code and body of a GET; `None` where nobody answers.
@@ -147,6 +160,7 @@ impl Operator {
 
     /// Ends it at once.
     pub fn kill(&mut self) {
+        self.killed = true;
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -155,6 +169,11 @@ impl Operator {
     pub fn terminate(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Whether [`Self::kill`] ended it.
+    pub fn was_killed(&self) -> bool {
+        self.killed
     }
 
     /// How it ended, if it did.
@@ -199,6 +218,8 @@ struct Machines {
     ended: bool,
     /// By UID of the pod.
     servers: BTreeMap<String, Server>,
+    /// Pods whose process has ended, of which the API server is not told yet.
+    ending: Vec<Ending>,
     /// UIDs of pods that cannot start.
     stuck: BTreeSet<String>,
     /// Directory of the data, by UID of the pod.
@@ -212,6 +233,8 @@ struct Server {
     shown: Ipv4Addr,
     password: String,
     child: Child,
+    /// When the process was started.
+    since: Timestamp,
     restarts: i32,
     /// It listens: the startup probe has passed.
     started: bool,
@@ -244,6 +267,7 @@ impl Kubelet {
             config: config.to_owned(),
             ended: false,
             servers: BTreeMap::new(),
+            ending: Vec::new(),
             stuck: BTreeSet::new(),
             volumes: BTreeMap::new(),
         };
@@ -314,45 +338,53 @@ async fn run(
     secrets: Option<Api<Secret>>,
     machines: Arc<Mutex<Machines>>,
 ) {
+    let (seen, writer) = reflector::store();
+    // The API server may be gone for a while: that is some tests' subject.
+    let watch = watcher(pods.clone(), watcher::Config::default()).default_backoff();
+    let mut events = pin!(watch.reflect(writer).touched_objects());
     loop {
-        // The API server may be gone for a while: that is some tests' subject.
-        if let Ok(list) = pods.list(&ListParams::default()).await {
-            for pod in
-                list.items.iter().filter(|pod| pod.spec.as_ref().is_some_and(|s| s.node_name.is_none()))
-            {
-                // A pod without a node is deleted at once; one with a node waits for its kubelet.
-                let name = pod.name_any();
-                let binding = json!({
-                    "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
-                    "target": {"apiVersion": "v1", "kind": "Node", "name": "node"},
-                });
-                let _: Result<Value, _> =
-                    pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
-            }
-            let new = machines.lock().unwrap().not_started(&list.items);
-            if let (Some(secrets), Some(pod)) = (&secrets, new) {
-                let password = password(secrets, &pod).await;
-                machines.lock().unwrap().password = password;
-            }
-            let unseen = machines.lock().unwrap().unseen(&list.items);
-            for (uid, claim) in unseen {
-                // Data lives as long as the claim that it is in, or as the pod where there is none.
-                let volume = match claims.get_opt(&claim).await {
-                    Ok(Some(claim)) => claim.uid().unwrap(),
-                    _ => uid.clone(),
-                };
-                machines.lock().unwrap().volumes.insert(uid, volume);
-            }
-            let (changed, ended) = machines.lock().unwrap().sync(&list.items);
-            for (pod, status) in changed {
-                let patch = Patch::Merge(json!({"status": status}));
-                let _ = pods.patch_status(&pod, &PatchParams::default(), &patch).await;
-            }
-            for pod in ended {
-                let _ = pods.delete(&pod, &DeleteParams::default().grace_period(0)).await;
-            }
+        // A pod's change is seen at once; the end of a process is looked for.
+        tokio::select! {
+            _ = events.next() => while events.next().now_or_never().is_some() {},
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let list = seen.state();
+        for pod in list.iter().filter(|pod| pod.spec.as_ref().is_some_and(|s| s.node_name.is_none())) {
+            // A pod without a node is deleted at once; one with a node waits for its kubelet.
+            let name = pod.name_any();
+            let binding = json!({
+                "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+                "target": {"apiVersion": "v1", "kind": "Node", "name": "node"},
+            });
+            let _: Result<Value, _> =
+                pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+        }
+        let new = machines.lock().unwrap().not_started(&list);
+        if let (Some(secrets), Some(pod)) = (&secrets, new) {
+            let password = password(secrets, &pod).await;
+            machines.lock().unwrap().password = password;
+        }
+        let unseen = machines.lock().unwrap().unseen(&list);
+        for (uid, claim) in unseen {
+            // Data lives as long as the claim that it is in, or as the pod where there is none.
+            let volume = match claims.get_opt(&claim).await {
+                Ok(Some(claim)) => claim.uid().unwrap(),
+                _ => uid.clone(),
+            };
+            machines.lock().unwrap().volumes.insert(uid, volume);
+        }
+        let (changed, ended) = machines.lock().unwrap().sync(&list);
+        for (pod, status) in changed {
+            let patch = Patch::Merge(json!({"status": status}));
+            let _ = pods.patch_status(&pod, &PatchParams::default(), &patch).await;
+        }
+        for (pod, uid) in ended {
+            // Its successor of the same name may be there already.
+            let params = DeleteParams::default().grace_period(0);
+            let _ = pods
+                .delete(&pod, &params.preconditions(Preconditions { uid: Some(uid), resource_version: None }))
+                .await;
+        }
     }
 }
 
@@ -363,17 +395,34 @@ async fn password(secrets: &Api<Secret>, pod: &str) -> Option<String> {
     String::from_utf8(data.get(PASSWORD_KEY)?.0.clone()).ok()
 }
 
+/// A pod whose process has ended.
+struct Ending {
+    pod: String,
+    uid: String,
+    /// Its last status.
+    last: Value,
+    since: Instant,
+}
+
+/// From the end of a process until a kubelet tells the API server, which it does once it has looked at the container anew.
+const END_TOLD_AFTER: Duration = Duration::from_secs(1);
+
+/// A pod and its new status.
+type Changed = (String, Value);
+/// A pod that has ended, and its UID.
+type Gone = (String, String);
+
 impl Machines {
     /// A pod that is to be started now.
-    fn not_started(&self, pods: &[Pod]) -> Option<String> {
-        let is_new = |pod: &&Pod| {
+    fn not_started(&self, pods: &[Arc<Pod>]) -> Option<String> {
+        let is_new = |pod: &&Arc<Pod>| {
             pod.metadata.deletion_timestamp.is_none() && !self.servers.contains_key(&pod.uid().unwrap())
         };
-        pods.iter().find(is_new).map(ResourceExt::name_any)
+        pods.iter().find(is_new).map(|pod| pod.name_any())
     }
 
     /// Pods that were not seen before, each with the name that its claim has if there is one.
-    fn unseen(&self, pods: &[Pod]) -> Vec<(String, String)> {
+    fn unseen(&self, pods: &[Arc<Pod>]) -> Vec<(String, String)> {
         pods.iter()
             .filter_map(|pod| Some((pod.uid()?, format!("data-{}", pod.name_any()))))
             .filter(|(uid, _)| !self.volumes.contains_key(uid))
@@ -381,8 +430,8 @@ impl Machines {
     }
 
     /// Starts what is missing and ends what is not wanted; returns the pods whose status changed, and those that have
-    /// ended.
-    fn sync(&mut self, pods: &[Pod]) -> (Vec<(String, Value)>, Vec<String>) {
+    /// ended, with their UIDs.
+    fn sync(&mut self, pods: &[Arc<Pod>]) -> (Vec<Changed>, Vec<Gone>) {
         let (mut changed, mut ended) = (Vec::new(), Vec::new());
         if self.ended {
             return (changed, ended);
@@ -392,30 +441,41 @@ impl Machines {
             pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none())
         };
         let gone: Vec<String> = self.servers.keys().filter(|uid| !stays(uid)).cloned().collect();
-        for mut server in gone.iter().filter_map(|uid| self.servers.remove(uid)).collect::<Vec<_>>() {
+        for uid in gone {
+            let Some(mut server) = self.servers.remove(&uid) else { continue };
             // Gracefully: Redis saves, and its next pod loads that from the volume.
             let _ = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status();
             server.child.wait().unwrap();
+            let since = Instant::now();
             let mut last = status(&server);
             last["containerStatuses"][0]["ready"] = json!(false);
-            last["containerStatuses"][0]["state"] = json!({"running": null, "terminated": {"exitCode": 0}});
-            changed.push((server.pod.clone(), last));
-            ended.push(server.pod);
+            last["containerStatuses"][0]["state"] =
+                json!({"running": null, "terminated": {"exitCode": 0, "startedAt": server.since}});
+            self.ending.push(Ending { pod: server.pod, uid, last, since });
         }
-        let terminating = |pod: &&Pod| pod.metadata.deletion_timestamp.is_some();
+        let terminating = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
         // Nothing of those runs.
         ended.extend(
             pods.iter()
                 .filter(terminating)
-                .filter(|pod| !gone.contains(&pod.uid().unwrap()))
-                .map(ResourceExt::name_any),
+                .filter(|pod| !self.ending.iter().any(|ending| Some(&ending.uid) == pod.uid().as_ref()))
+                .map(|pod| (pod.name_any(), pod.uid().unwrap())),
         );
+        let (told, ending) = std::mem::take(&mut self.ending)
+            .into_iter()
+            .partition(|ending: &Ending| ending.since.elapsed() >= END_TOLD_AFTER);
+        self.ending = ending;
+        for told in told {
+            changed.push((told.pod.clone(), told.last));
+            ended.push((told.pod, told.uid));
+        }
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let (name, uid) = (pod.name_any(), pod.uid().unwrap());
             if let Some(mut server) = self.servers.remove(&uid) {
                 if server.child.try_wait().unwrap().is_some() {
                     let (namespace, password) = (pod.namespace().unwrap(), server.password.clone());
                     server.child = self.spawn(&name, &uid, &namespace, server.address, &password);
+                    server.since = now();
                     server.restarts += 1;
                     server.started = false;
                     changed.push((name, status(&server)));
@@ -437,8 +497,16 @@ impl Machines {
             let address = free_address();
             let child = self.spawn(&name, &uid, &pod.namespace().unwrap(), address, &password);
             let shown = (self.front)(&name, address);
-            let server =
-                Server { pod: name.clone(), address, shown, password, child, restarts: 0, started: false };
+            let server = Server {
+                pod: name.clone(),
+                address,
+                shown,
+                password,
+                child,
+                since: now(),
+                restarts: 0,
+                started: false,
+            };
             changed.push((name, status(&server)));
             self.servers.insert(uid, server);
         }
@@ -481,9 +549,17 @@ impl Machines {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kubelets' clock; the operator's code does not read it here"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
 fn status(server: &Server) -> Value {
     let address = server.shown.to_string();
-    let started = server.started;
+    let (started, since) = (server.started, server.since);
     let condition = |(type_, is): (&str, bool)| json!({"type": type_, "status": if is { "True" } else { "False" }, "lastTransitionTime": null});
     let conditions =
         [("PodScheduled", true), ("Initialized", true), ("ContainersReady", started), ("Ready", started)]
@@ -493,7 +569,7 @@ fn status(server: &Server) -> Value {
         "conditions": conditions,
         "containerStatuses": [{
             "name": "redis", "ready": started, "started": started, "restartCount": server.restarts,
-            "image": "", "imageID": "", "state": {"running": {"startedAt": null}},
+            "image": "", "imageID": "", "state": {"running": {"startedAt": since}},
         }],
     })
 }

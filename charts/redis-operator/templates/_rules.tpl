@@ -6,7 +6,7 @@ tests/chart.rs compares the two.
 {{- define "redis-operator.rules" -}}
 - apiGroups: [replication.redis]
   resources: [redisreplicasets]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 - apiGroups: [replication.redis]
   resources: [redisreplicasets/status]
   verbs: [patch]

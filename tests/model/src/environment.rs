@@ -1,6 +1,6 @@
 //! What happens to a set without being asked: starts, faults, partitions.
 
-use redis_operator::agent::decide::{PeerAnswer, Says, Silence, Start};
+use redis_operator::agent::decide::{Own, PeerAnswer, Says, Silence, Start};
 
 use crate::{
     operator::Mind,
@@ -124,7 +124,10 @@ impl World {
         let says = |redis: &Redis| match (redis.failover, redis.role) {
             (Failover::Waiting(_), _) => Says::HandsOver,
             (Failover::InProgress(target), _) => Says::HandsOverTo(translate::host(usize::from(target))),
-            (Failover::No, Role::Primary) => Says::Serves,
+            // The first offset that is not shared; -1 where no history was taken over.
+            (Failover::No, Role::Primary) => Says::Serves {
+                took_over: (redis.second > 0).then(|| translate::point(redis.replid2, redis.second - 1)),
+            },
             (Failover::No, Role::Parked) => Says::Follows(redis_operator::redis::PARKED.0.to_owned()),
             (Failover::No, Role::ReplicaOf(of)) => Says::Follows(translate::host(usize::from(of))),
         };
@@ -143,7 +146,10 @@ impl World {
     pub fn start(&self, mind: &Mind, member: usize, asked: &[PeerAnswer], wait_over: bool) -> Option<Self> {
         // The file is as old as the set.
         let stale = translate::host(0);
-        let role = match (mind.rules.start)(&translate::host(member), asked, wait_over, &stale) {
+        let (host, disk) = (translate::host(member), self.members[member].disk);
+        let data = (disk.replid != 0).then(|| translate::point(disk.replid, disk.offset));
+        let own = Own { host: &host, data: data.as_ref() };
+        let role = match (mind.rules.start)(own, asked, wait_over, &stale) {
             StartAs::Primary => Role::Primary,
             StartAs::By(Start::Park { .. }) => Role::Parked,
             StartAs::By(Start::Follow { host }) => {

@@ -85,7 +85,7 @@ fn aof_hidden(look: &Look) -> Look {
 fn a_pod_trusts_the_name_in_its_file() {
     let rules = Rules {
         start: |own, asked, wait_over, stale| match start(own, asked, wait_over) {
-            Start::Park { .. } if own == stale => StartAs::Primary,
+            Start::Park { .. } if own.host == stale => StartAs::Primary,
             Start::Park { .. } => StartAs::By(Start::Follow { host: stale.to_owned() }),
             other => StartAs::By(other),
         },

@@ -2,7 +2,7 @@
 //! comes out, so that the product needs no switch.
 
 use redis_operator::{
-    agent::decide::{PeerAnswer, Start, decide as start},
+    agent::decide::{Own, PeerAnswer, Start, decide as start},
     decide::{Decision, decide, elect, look::Look},
     record::Record,
 };
@@ -13,7 +13,7 @@ pub struct Rules {
     pub decide: fn(&Record, &Look) -> Decision,
     pub elect: fn(&Record, &Look, &Look) -> Decision,
     /// The start rule; the last argument is a pod's name out of a file that may be old.
-    pub start: fn(&str, &[PeerAnswer], bool, &str) -> StartAs,
+    pub start: fn(Own<'_>, &[PeerAnswer], bool, &str) -> StartAs,
     /// An act reaches only the process that was looked at.
     pub bound: bool,
     /// Rule 1: a leader that acts on a server ends what a former one had begun there.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use redis_operator::{
+    agent::decide::Point,
     decide::{former::Former, look::Look, voters},
     names::REDIS_PORT,
     observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
@@ -29,6 +30,11 @@ pub fn pod(member: usize) -> String {
 
 pub fn host(member: usize) -> String {
     host_of(&pod(member))
+}
+
+/// A point in a history.
+pub fn point(replid: Id, offset: i8) -> Point {
+    Point { replid: format!("h{replid}"), offset: i64::from(offset) }
 }
 
 fn host_of(pod: &str) -> String {
