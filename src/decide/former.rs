@@ -57,6 +57,10 @@ pub enum NodeState {
 
 /// Judges.
 pub fn former(serving: &Serving, traces: &Traces, now: Timestamp) -> Former {
+    // An operator that had the proof wrote it down.
+    if serving.pod_uid.is_empty() {
+        return Former::Ended;
+    }
     // Both times come from the clock of one node, and the start is rounded up: an end that is later belongs to this
     // process, or to a later one of the same pod, which cannot have begun before this one ended.
     if traces.end_seen || traces.last_end.is_some_and(|end| end > serving.started) {

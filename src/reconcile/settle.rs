@@ -176,23 +176,36 @@ async fn rounds(
                 sleep(SWITCHOVER_PAUSE).await;
             }
             Decision::Abort { record, pod } => {
-                let aborted = act::abort(&mut pass.connections, &pod).await?;
-                // One that an operator wrote down and never sent paused nobody's writes.
-                if begun_here || aborted.was_open {
-                    ctx.memory.switched_in_vain(&plan.set);
-                    pass.again_in(SWITCHOVER_RETRY);
-                }
-                if aborted.serves {
-                    let target =
-                        stored.record.switch_to.as_ref().map(|s| s.target.clone()).unwrap_or_default();
-                    pass.switched_in_vain = Some(format!(
-                        "{target} did not take over from {pod}, which goes on as the primary; nothing was lost. It is \
-                         tried again while the reason stands"
-                    ));
-                    write(pass, ctx, plan, &stored, record).await?;
-                }
+                abort(pass, ctx, plan, &stored, record, &pod, begun_here).await?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Ends a switchover that did not happen.
+async fn abort(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    stored: &Stored,
+    record: Record,
+    pod: &str,
+    begun_here: bool,
+) -> Result<(), StageError> {
+    let aborted = act::abort(&mut pass.connections, pod).await?;
+    // One that an operator wrote down and never sent paused nobody's writes.
+    if begun_here || aborted.was_open {
+        ctx.memory.switched_in_vain(&plan.set);
+        pass.again_in(SWITCHOVER_RETRY);
+    }
+    if aborted.serves {
+        let target = stored.record.switch_to.as_ref().map(|s| s.target.clone()).unwrap_or_default();
+        pass.switched_in_vain = Some(format!(
+            "{target} did not take over from {pod}, which goes on as the primary; nothing was lost. It is tried again \
+             while the reason stands"
+        ));
+        write(pass, ctx, plan, stored, record).await?;
     }
     Ok(())
 }
@@ -275,10 +288,6 @@ pub(super) async fn target_process(ctx: &Context, plan: &Plan, record: &Record, 
 
 /// What is known of a process whose pod had this name.
 async fn ended(ctx: &Context, plan: &Plan, serving: &Serving, name: &str, now: Timestamp) -> Former {
-    // Of a set that went on with its record: its pods had ended before.
-    if serving.pod_uid.is_empty() {
-        return Former::Ended;
-    }
     let pods = ctx.pods.state();
     let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
     let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));

@@ -45,7 +45,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, ValueEnum};
 
 use crate::{
-    document::Table,
+    document::Played,
     lab::Lab,
     operators::Fate,
     scenario::{Kind, Scenario},
@@ -84,6 +84,9 @@ struct Arguments {
     /// Where the table is written.
     #[arg(long, default_value = "docs/scenarios.md")]
     output: PathBuf,
+    /// Goes on with the table of earlier runs in place of a new one.
+    #[arg(long)]
+    more: bool,
     /// As of the built-in test harness; everything is shown always.
     #[arg(long, hide = true)]
     nocapture: bool,
@@ -113,7 +116,9 @@ fn main() -> ExitCode {
 async fn all(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
     // Now: who works on beside the scenarios may commit.
     let checkout = machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default();
-    let mut table = Table::new();
+    let file = play::artifact("played.json")?;
+    let mut played = if arguments.more { Played::read(&file)? } else { Played::default() };
+    played.begin(lab, &command(arguments), &checkout);
     let mut failed = 0;
     let mut number = 0;
     for run in 1..=arguments.runs {
@@ -133,18 +138,15 @@ async fn all(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
                 println!("  FAILED: {why}");
             }
             failed += usize::from(!outcome.wrong.is_empty());
-            table.entry((scenario, kind, fate)).or_default().push(outcome);
+            played.outcomes.push(outcome);
             // A run that is stopped leaves what it has found.
-            let text = document::document(lab, &command(arguments), &checkout, &table)?;
-            std::fs::write(&arguments.output, text)?;
+            played.write(&file)?;
+            std::fs::write(&arguments.output, document::document(&played)?)?;
         }
     }
-    for ((scenario, kind, fate), outcomes) in &table {
-        let longest: Vec<i64> = outcomes.iter().flat_map(|o| o.longest.members.iter().copied()).collect();
-        if let Some(why) = outcome::missed(scenario.limits(*kind, *fate), &longest) {
-            println!("FAILED: {} {}: {why}", name(*scenario), kind.text());
-            failed += 1;
-        }
+    for why in played.missed() {
+        println!("FAILED: {why}");
+        failed += 1;
     }
     println!("written to {}", arguments.output.display());
     if failed == 0 { Ok(()) } else { Err(format!("{failed} failed").into()) }

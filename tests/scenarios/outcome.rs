@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::millis,
@@ -18,7 +19,7 @@ const PAUSE_MILLIS: i64 = 100;
 const FALSE_READY_MILLIS: i64 = 6_000;
 
 /// One scenario on one set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// What was played.
     pub scenario: Scenario,
@@ -43,7 +44,7 @@ pub struct Outcome {
 }
 
 /// Longest gaps, one a window, in milliseconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Gaps {
     /// Acknowledged by a replica, through the members.
     pub members: Vec<i64>,

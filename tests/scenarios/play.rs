@@ -159,7 +159,7 @@ async fn targets(stage: &Stage<'_>) -> Result<Vec<Target>, Failure> {
 }
 
 /// A file about a run.
-fn artifact(name: &str) -> Result<PathBuf, Failure> {
+pub fn artifact(name: &str) -> Result<PathBuf, Failure> {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("scenarios");
     std::fs::create_dir_all(&directory)?;
     Ok(directory.join(name))

@@ -1,11 +1,12 @@
 //! The scenarios: what each is, on what it makes sense, and what must hold in it.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{Failure, operators::Fate, plays, set::Storage, stage::Stage};
 
 /// Where a set keeps its data, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Kind {
     /// Volumes, with a dump from time to time.
     Rdb,
@@ -49,7 +50,7 @@ fn merge(object: &mut Value, more: Value) {
 }
 
 /// One scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Scenario {
     Switchover,
     DeletePrimary,
@@ -155,14 +156,18 @@ impl Scenario {
         self != Self::Image
     }
 
-    /// Whether the primary's return to its home is waited for too; it takes half a minute and more.
+    /// Whether the primary's return to its home is waited for too; where nobody asks for it, it takes half a minute.
     pub fn goes_home(self) -> bool {
-        matches!(self, Self::Switchover | Self::Roll | Self::KillPrimary)
+        matches!(self, Self::Switchover | Self::Roll | Self::TerminatePrimary)
     }
 
     /// The spec of the set that it happens to.
     pub fn spec(self, kind: Kind, image: &str) -> Value {
         let mut spec = kind.spec(image);
+        if self == Self::KillPrimary {
+            // It is played often, and each return home would be half a minute more.
+            merge(&mut spec, json!({"primary": {"failback": false}}));
+        }
         if self == Self::OutOfMemory {
             merge(&mut spec, json!({"resources": {"limits": {"memory": "96Mi"}}}));
         }

@@ -219,6 +219,17 @@ impl<'a> Stage<'a> {
         .await
     }
 
+    /// Waits until the record belongs to every Pod's claim too.
+    pub async fn kept_by_claims(&self) -> Result<(), Failure> {
+        let wanted = self.members()?.len();
+        until(LIMIT, "every claim keeps the record", async || {
+            let record = self.lab.api::<ConfigMap>().get(&self.set.name.record()).await?;
+            let claims = record.owner_references().iter().filter(|o| o.kind == "PersistentVolumeClaim");
+            Ok(claims.count() >= wanted)
+        })
+        .await
+    }
+
     /// Waits until this Pod is the primary of record.
     pub async fn serves(&self, pod: &str) -> Result<(), Failure> {
         until(LIMIT, &format!("{pod} is the primary"), async || {

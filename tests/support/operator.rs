@@ -374,8 +374,9 @@ async fn run(
             machines.lock().unwrap().volumes.insert(uid, volume);
         }
         let (changed, ended) = machines.lock().unwrap().sync(&list);
-        for (pod, status) in changed {
-            let patch = Patch::Merge(json!({"status": status}));
+        for (pod, uid, status) in changed {
+            // Refused where its successor of the same name is there already.
+            let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": status}));
             let _ = pods.patch_status(&pod, &PatchParams::default(), &patch).await;
         }
         for (pod, uid) in ended {
@@ -407,8 +408,8 @@ struct Ending {
 /// From the end of a process until a kubelet tells the API server, which it does once it has looked at the container anew.
 const END_TOLD_AFTER: Duration = Duration::from_secs(1);
 
-/// A pod and its new status.
-type Changed = (String, Value);
+/// A pod, its UID, and its new status.
+type Changed = (String, String, Value);
 /// A pod that has ended, and its UID.
 type Gone = (String, String);
 
@@ -466,7 +467,7 @@ impl Machines {
             .partition(|ending: &Ending| ending.since.elapsed() >= END_TOLD_AFTER);
         self.ending = ending;
         for told in told {
-            changed.push((told.pod.clone(), told.last));
+            changed.push((told.pod.clone(), told.uid.clone(), told.last));
             ended.push((told.pod, told.uid));
         }
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
@@ -478,18 +479,18 @@ impl Machines {
                     server.since = now();
                     server.restarts += 1;
                     server.started = false;
-                    changed.push((name, status(&server)));
+                    changed.push((name, uid.clone(), status(&server)));
                 } else if !server.started && TcpStream::connect((server.address, REDIS_PORT)).is_ok() {
                     server.started = true;
-                    changed.push((name, status(&server)));
+                    changed.push((name, uid.clone(), status(&server)));
                 }
                 self.servers.insert(uid, server);
                 continue;
             }
             let image = pod.spec.as_ref().and_then(|spec| spec.containers[0].image.as_deref());
             if image.is_some_and(|image| image.contains(NO_IMAGE)) {
-                if self.stuck.insert(uid) {
-                    changed.push((name, waiting("ImagePullBackOff")));
+                if self.stuck.insert(uid.clone()) {
+                    changed.push((name, uid, waiting("ImagePullBackOff")));
                 }
                 continue;
             }
@@ -507,7 +508,7 @@ impl Machines {
                 restarts: 0,
                 started: false,
             };
-            changed.push((name, status(&server)));
+            changed.push((name, uid.clone(), status(&server)));
             self.servers.insert(uid, server);
         }
         (changed, ended)

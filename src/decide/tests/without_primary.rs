@@ -196,4 +196,10 @@ fn what_proves_the_end_of_a_process_and_what_does_not() {
     assert!(!is_dead(traces(NodeState::Ready)), "its kubelet may not have ended it yet");
     assert!(!is_dead(namesake(KUBELET_ENDS_PODS_WITHIN)));
     assert!(is_dead(namesake(KUBELET_ENDS_PODS_WITHIN + SignedDuration::from_secs(1))));
+    let noted = Serving { pod_uid: String::new(), ..serving.clone() };
+    assert_eq!(
+        former(&noted, &traces(NodeState::Ready), now),
+        Former::Ended,
+        "an operator that had the proof says so"
+    );
 }

@@ -33,7 +33,8 @@ pub async fn switchover(stage: &Stage<'_>) -> Result<(), Failure> {
     ask_for(stage, Some(&target)).await?;
     stage.settled(Some(&target)).await?;
     stage.window();
-    ask_for(stage, None).await?;
+    // Asked for too: without that it goes home only to a Pod that has been up for half a minute.
+    ask_for(stage, Some(&stage.home())).await?;
     stage.serves(&stage.home()).await
 }
 
@@ -87,6 +88,8 @@ pub async fn record_deleted(stage: &Stage<'_>) -> Result<(), Failure> {
 
 /// The resource is deleted and, once its Pods are gone, made again.
 pub async fn recreate(stage: &Stage<'_>) -> Result<(), Failure> {
+    // The record outlives it from the moment on at which it names the volumes.
+    stage.kept_by_claims().await?;
     let before = stage.uid(&stage.home())?;
     let disturbed = stage.disturb();
     stage.lab.api::<RedisReplicaSet>().delete(&stage.set.name.name, &DeleteParams::default()).await?;
