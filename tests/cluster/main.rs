@@ -8,9 +8,6 @@
 //!   CLUSTER=target/debug/cluster cargo test --features cluster-tests --test cluster -- --test-threads=1
 //! ```
 //!
-//! Tests whose set has a namespace of its own wait more than they work, and run at the same time; the lab, which is the
-//! namespace `default`, and the installations, which take the operator away, come after them one by one.
-//!
 //! `KUBECONFIG` overrides the kubeconfig that `CLUSTER` names. With `--nocapture` each test prints the times that it
 //! measured.
 
