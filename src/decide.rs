@@ -278,6 +278,7 @@ fn serving(member: &Candidate<'_>, record: &Record) -> Serving {
             run_id: server.run_id.clone(),
             started: server.started(),
             replid,
+            ended: false,
         },
     }
 }

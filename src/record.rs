@@ -55,7 +55,7 @@ pub struct SwitchTo {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Serving {
-    /// UID of its pod; empty once its end was proven to an operator that wrote this down for those after it.
+    /// UID of its pod.
     pub pod_uid: String,
     /// Node that its pod ran on; empty where that was not known.
     #[serde(default)]
@@ -68,6 +68,10 @@ pub struct Serving {
     pub started: i64,
     /// `master_replid` that it served.
     pub replid: String,
+    /// Its end was proven to an operator, which wrote this down for those after it. Said outright: an identity that is
+    /// missing, as in a record of a version that did not name it, proves nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 impl Record {

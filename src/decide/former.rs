@@ -58,7 +58,7 @@ pub enum NodeState {
 /// Judges.
 pub fn former(serving: &Serving, traces: &Traces, now: Timestamp) -> Former {
     // An operator that had the proof wrote it down.
-    if serving.pod_uid.is_empty() {
+    if serving.ended {
         return Former::Ended;
     }
     // Both times come from the clock of one node, and the start is rounded up: an end that is later belongs to this

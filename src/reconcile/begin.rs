@@ -63,12 +63,12 @@ pub(super) async fn record(
     if let Some((former, mut record)) = goes_on {
         // The end of a pod is shown once, and this process may not live until the election.
         let proof = former_process(ctx, plan, &record, now).await;
-        if let (Former::Ended, Some(serving)) = (proof, &mut record.seen_serving) {
-            serving.pod_uid.clear();
+        if let Some(serving) = &mut record.seen_serving {
+            serving.ended = proof == Former::Ended;
         }
         let proof = target_process(ctx, plan, &record, now).await;
-        if let (Former::Ended, Some(switch)) = (proof, &mut record.switch_to) {
-            switch.process.pod_uid.clear();
+        if let Some(switch) = &mut record.switch_to {
+            switch.process.ended = proof == Former::Ended;
         }
         info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
         ctx.claims.adopts(&plan.set);

@@ -196,7 +196,9 @@ fn what_proves_the_end_of_a_process_and_what_does_not() {
     assert!(!is_dead(traces(NodeState::Ready)), "its kubelet may not have ended it yet");
     assert!(!is_dead(namesake(KUBELET_ENDS_PODS_WITHIN)));
     assert!(is_dead(namesake(KUBELET_ENDS_PODS_WITHIN + SignedDuration::from_secs(1))));
-    let noted = Serving { pod_uid: String::new(), ..serving.clone() };
+    let unnamed = former(&Serving::default(), &traces(NodeState::Unknown("no node".into())), now);
+    assert!(matches!(unnamed, Former::Unproven(_)), "a process that a record does not name may be any");
+    let noted = Serving { ended: true, ..serving.clone() };
     assert_eq!(
         former(&noted, &traces(NodeState::Ready), now),
         Former::Ended,
