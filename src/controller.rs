@@ -194,6 +194,7 @@ mod tests {
         metrics::Metrics,
         monitor::Monitor,
         pods,
+        record::Record,
         settings::Settings,
     };
     use kube::runtime::{
@@ -275,5 +276,31 @@ mod tests {
         let sent = api.requests();
         assert!(sent.len() == 8 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
         assert!(sent[7].path.ends_with("/redisreplicasets/redis"), "{}", sent[7].path);
+    }
+
+    /// The garbage collector has left its record for the last.
+    #[tokio::test]
+    async fn no_password_is_made_for_a_set_that_is_gone_though_its_record_is_there() {
+        let gone = || (404, FakeApi::status(404, "NotFound"));
+        let record = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": "redis-record", "namespace": "lab", "resourceVersion": "1",
+                "ownerReferences": [{
+                    "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "name": "redis",
+                    "uid": set()["metadata"]["uid"], "controller": true,
+                }],
+            },
+            "data": {"record.json": json!(Record::first(vec!["redis-0".into()], true)).to_string()},
+        });
+        // Six children, the record, the Secret, and the set itself.
+        let answers = (0..6).map(|_| gone()).chain([(200, record), gone(), gone()]);
+        let api = FakeApi::answering(answers);
+        let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
+        pass(Arc::new(guarded), context(&api)).await.unwrap();
+        let sent = api.requests();
+        assert!(sent.len() == 9 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
+        assert!(sent[7].path.ends_with("/secrets/redis-auth"), "{}", sent[7].path);
+        assert!(sent[8].path.ends_with("/redisreplicasets/redis"), "{}", sent[8].path);
     }
 }

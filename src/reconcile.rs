@@ -242,6 +242,9 @@ async fn stages(
     let Some(stored) = record(pass, ctx, &plan, &live, now).await? else { return Ok(()) };
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
+    if pass.there == Some(false) {
+        return Ok(());
+    }
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
     settle(pass, ctx, &plan, running, None, now).await?;
     if plan.paused {

@@ -120,7 +120,9 @@ pub(super) async fn password(
     live: &Live,
 ) -> Result<(), StageError> {
     pass.password = store::read_password(&ctx.client, plan).await?;
-    if pass.password.is_none() && live.stateful_set.is_none() && !plan.paused {
+    let is_new = pass.password.is_none() && live.stateful_set.is_none() && !plan.paused;
+    // Of a set that is gone the record can be the last thing that the garbage collector has left.
+    if is_new && is_there(pass, ctx, plan).await? {
         store::create_password(&ctx.client, plan).await?;
         pass.password = store::read_password(&ctx.client, plan).await?;
     }
