@@ -149,13 +149,16 @@ fn spawn(directory: &TempDir, address: Ipv4Addr, directives: &[&str]) -> Child {
 
 /// An address of 127.0.0.0/8 on which nobody listens at the Redis port; the process ID keeps test processes that
 /// run at the same time apart.
+///
+/// None is given twice in the first 64,000: one whose server is just starting again looks free, and is not.
 pub fn free_address() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
     for _ in 0..1000 {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let [_, last] = (next % 250 + 2).to_be_bytes();
-        let address = Ipv4Addr::new(127, high | 0x80, low, last);
+        let [_, block] = (next / 250).to_be_bytes();
+        let address = Ipv4Addr::new(127, low | 0x80, high.wrapping_add(block), last);
         if TcpListener::bind((address, REDIS_PORT)).is_ok() {
             return address;
         }
