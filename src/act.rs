@@ -80,8 +80,10 @@ pub async fn promote(
             continue;
         }
         // It may have arrived since the look.
-        let replication =
-            connection.info_replication().await.map_err(|source| redis("promote", pod, source))?;
+        let replication = connection
+            .info_replication()
+            .await
+            .map_err(|source| redis("ask, before a promotion,", &other, source))?;
         if replication.upstream.is_none() {
             return Err(ActError::ServesAlready { pod: pod.to_owned(), other });
         }

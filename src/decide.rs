@@ -185,8 +185,7 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
 /// was some seconds old) would try that address for `repl-timeout`, 60 s, before it asks again (experiment E4); one
 /// that is told anew asks at once.
 pub fn unlinked(record: &Record, look: &Look) -> Vec<String> {
-    let serves = record.primary.as_deref().and_then(|primary| look.topology.get(primary));
-    if serves.is_none_or(|primary| primary.state != InstanceState::Primary) {
+    if !look.primary_serves(record) {
         return Vec::new();
     }
     let down = |v: &&Verdict| v.state == InstanceState::LinkDown;

@@ -11,7 +11,7 @@ use crate::{api::RedisReplicaSetStatus, config::live::Repaired, hash};
 pub fn transitions(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> Vec<Event> {
     let mut events = Vec::new();
     let old = |type_: &str| before.and_then(|s| find(&s.conditions, type_));
-    let was_ready = old("Ready").is_some_and(|c| c.status == "True");
+    let was_ready = before.is_some_and(RedisReplicaSetStatus::is_ready);
     if let Some(ready) = find(&after.conditions, "Ready") {
         if ready.status == "True" && !was_ready {
             events.push(event(EventType::Normal, "Ready", "Verify", &ready.message));

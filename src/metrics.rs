@@ -160,7 +160,7 @@ impl Metrics {
         now: jiff::Timestamp,
     ) {
         let labels = SetLabels { namespace: set.namespace.clone(), name: set.name.clone() };
-        let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let ready = status.is_ready();
         self.ready.get_or_create(&labels).set(i64::from(ready));
         self.synced.get_or_create(&labels).set(i64::from(status.synced_replicas));
         let Some(look) = look else { return };

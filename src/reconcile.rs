@@ -42,7 +42,7 @@ use crate::{
     redis::password::Password,
     status::{Learned, derive, is_mere_progress, patch::patch},
     store::{self, Stored},
-    volumes::{Growth, is_at_rest, serves},
+    volumes::{Growth, is_at_rest},
 };
 
 /// A pass that takes longer is given up; what it learned until then still reaches the status.
@@ -369,7 +369,7 @@ async fn tend_volumes(
 ) -> Result<(), StageError> {
     let (Some(stored), Some(look)) = (pass.stored.clone(), &pass.look) else { return Ok(()) };
     let record = &stored.record;
-    if ctx.claims.has_adopted(&plan.set, record.sure, serves(record, look)) {
+    if ctx.claims.has_adopted(&plan.set, record.sure, look.primary_serves(record)) {
         pass.adopted = Some(format!(
             "the set was begun again over data of before; {} has all of it and is the primary from epoch {} on",
             record.primary.as_deref().unwrap_or_default(),

@@ -117,19 +117,13 @@ pub struct Growth {
     pub refused: Vec<String>,
 }
 
-/// Whether the primary of record serves.
-pub fn serves(record: &Record, look: &Look) -> bool {
-    let primary = record.primary.as_deref().and_then(|pod| look.topology.get(pod));
-    primary.is_some_and(|verdict| verdict.state == InstanceState::Primary)
-}
-
 /// Whether the set has come to rest after whatever happened, so that nothing waits behind a write of ours: a primary
 /// serves, no switchover is open, and every server that answers is verified. A server that is silent may stay so.
 pub fn is_at_rest(record: &Record, look: &Look, roll: Option<&Roll>) -> bool {
     let is_silent = |verdict: &Verdict| {
         matches!(verdict.state, InstanceState::Unreachable | InstanceState::Pending | InstanceState::Busy)
     };
-    serves(record, look)
+    look.primary_serves(record)
         && record.sure
         && record.switch_to.is_none()
         && matches!(roll, None | Some(Roll::Done | Roll::Wait(_)))

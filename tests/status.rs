@@ -892,7 +892,7 @@ fn a_refused_directive_is_named_until_a_pass_knows_better() {
         "SpecValid=True Valid: every field can be carried out"
     );
     assert!(
-        is_ready(&saw(healthy()).status(Some(&told), at(1))),
+        saw(healthy()).status(Some(&told), at(1)).is_ready(),
         "and a pass in which all was taken ends it"
     );
 }
@@ -909,7 +909,7 @@ fn memory_that_leaves_no_room_is_warned_of_once() {
         spec_valid(&warned)
             .starts_with("SpecValid=True MemoryTight: spec.config.maxmemory 900mb is more than 80 %")
     );
-    assert!(is_ready(&warned), "a warning refuses nothing");
+    assert!(warned.is_ready(), "a warning refuses nothing");
     let told = described(&events::transitions(Some(&before), &warned));
     assert!(
         told.len() == 1 && told[0].starts_with("Warning MemoryTight: spec.config.maxmemory 900mb"),
@@ -1077,10 +1077,6 @@ fn passes() -> impl Strategy<Value = Pass> {
         .boxed()
 }
 
-fn is_ready(status: &RedisReplicaSetStatus) -> bool {
-    status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
 proptest! {
     #[test]
     fn a_second_pass_that_learns_the_same_changes_nothing(before in option::of(passes()), pass in passes()) {
@@ -1112,10 +1108,10 @@ proptest! {
         });
         let carried_out = pass.growth.as_ref().is_none_or(|growth| growth.refused.is_empty());
         let calm = pass.failure.is_none() && pass.hold.is_none() && !pass.password_missing && carried_out;
-        prop_assert!(!is_ready(&status) || (proven && calm), "{:#?}", lines(&status));
+        prop_assert!(!status.is_ready() || (proven && calm), "{:#?}", lines(&status));
         // And it is not withheld where all is proven and nothing is under way.
         let at_rest = matches!(pass.roll, None | Some(Roll::Done)) && pass.size.as_ref().is_none_or(|s| s.blocked.is_none());
-        prop_assert!(!(proven && calm && at_rest) || is_ready(&status), "{:#?}", lines(&status));
+        prop_assert!(!(proven && calm && at_rest) || status.is_ready(), "{:#?}", lines(&status));
     }
 
     #[test]
@@ -1187,6 +1183,6 @@ proptest! {
         );
         // Losing and gaining Ready is always told, and once.
         let about_ready = told.iter().filter(|event| ["Ready", "NotReady"].contains(&event.reason.as_str())).count();
-        prop_assert_eq!(about_ready, usize::from(is_ready(&before) != is_ready(&after)));
+        prop_assert_eq!(about_ready, usize::from(before.is_ready() != after.is_ready()));
     }
 }

@@ -31,7 +31,7 @@ fn parse(head: &[u8]) -> Option<Point> {
     }
     let mut rest = head.get(9..)?;
     let (mut replid, mut offset) = (None, None);
-    while take(&mut rest, 1)? == [FIELD] {
+    while byte(&mut rest)? == FIELD {
         let (name, value) = (text(&mut rest)?, text(&mut rest)?);
         match name.as_str() {
             "repl-id" if !value.is_empty() => replid = Some(value),
@@ -49,11 +49,11 @@ fn parse(head: &[u8]) -> Option<Point> {
 /// that, and the 40 random digits of a history do not get shorter.
 fn text(rest: &mut &[u8]) -> Option<String> {
     let first = byte(rest)?;
-    let text = match (first >> 6, first) {
-        (3, 0xC0) => i64::from(i8::from_le_bytes([byte(rest)?])).to_string(),
-        (3, 0xC1) => i16::from_le_bytes(take(rest, 2)?.try_into().ok()?).to_string(),
-        (3, 0xC2) => i32::from_le_bytes(take(rest, 4)?.try_into().ok()?).to_string(),
-        (3, 0xC3) => {
+    let text = match first {
+        0xC0 => i8::from_le_bytes([byte(rest)?]).to_string(),
+        0xC1 => i16::from_le_bytes(take(rest, 2)?.try_into().ok()?).to_string(),
+        0xC2 => i32::from_le_bytes(take(rest, 4)?.try_into().ok()?).to_string(),
+        0xC3 => {
             let compressed = length(rest)?;
             length(rest)?;
             take(rest, compressed)?;

@@ -4,6 +4,7 @@ use crate::{
     api::status::InstanceState,
     decide::{former::Former, rank::Candidate, voters::Glimpse},
     observed::Observed,
+    record::Record,
     topology::Topology,
 };
 
@@ -36,6 +37,12 @@ pub struct Consent {
 }
 
 impl Look {
+    /// Whether the primary of record serves.
+    pub fn primary_serves(&self, record: &Record) -> bool {
+        let primary = record.primary.as_deref().and_then(|pod| self.topology.get(pod));
+        primary.is_some_and(|verdict| verdict.state == InstanceState::Primary)
+    }
+
     /// The pods whose own Redis answered. A pod that is being deleted counts as silent: what it says now says
     /// nothing about the process that follows it.
     pub fn members(&self) -> Vec<Candidate<'_>> {

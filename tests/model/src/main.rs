@@ -15,6 +15,9 @@
 )]
 #![allow(clippy::struct_excessive_bools, reason = "kinds of faults, and rules, are on or off")]
 
+#[macro_use]
+mod named;
+
 mod environment;
 mod explore;
 mod operator;

@@ -45,6 +45,16 @@ pub struct Found {
 }
 
 impl Regression {
+    const fn new(
+        name: &'static str,
+        about: &'static str,
+        bounds: Bounds,
+        without: Rules,
+        long: bool,
+    ) -> Self {
+        Self { name, about, bounds, without, long }
+    }
+
     /// With the rule taken out a trace is found; as shipped there is none.
     pub fn check(&self) -> Found {
         let began = Instant::now();
@@ -157,33 +167,8 @@ fn no_offset(look: &Look) -> Look {
     Look { before, ..look.clone() }
 }
 
-macro_rules! regressions {
-    (@long) => { false };
-    (@long $long:meta) => { true };
-    ($($(#[$long:meta])? $name:ident: $about:literal, $bounds:expr, $without:expr;)*) => {
-        /// Every regression.
-        pub const ALL: &[Regression] = &[$(Regression {
-            name: stringify!($name),
-            about: $about,
-            bounds: $bounds,
-            without: $without,
-            long: regressions!(@long $($long)?),
-        }),*];
-
-        #[cfg(test)]
-        mod tests {
-            $(
-                #[test]
-                $(#[$long])?
-                fn $name() {
-                    super::ALL.iter().find(|one| one.name == stringify!($name)).unwrap().check();
-                }
-            )*
-        }
-    };
-}
-
-regressions! {
+named! {
+    Regression;
     a_pod_trusts_the_name_in_its_file:
         "A pod follows, or becomes, the primary that a file names: the file is as old as the set",
         bounds(2, Rdb, KILL, 2),

@@ -125,6 +125,10 @@ pub fn holds(name: &str, bounds: &Bounds) -> Explored {
 }
 
 impl Run {
+    const fn new(name: &'static str, about: &'static str, bounds: Bounds, serves: bool, long: bool) -> Self {
+        Self { name, about, bounds, serves, long }
+    }
+
     pub fn check(&self) -> Explored {
         let explored = holds(self.name, &self.bounds);
         let held = explored.ends.held;
@@ -133,34 +137,8 @@ impl Run {
     }
 }
 
-/// Declares the runs, and a test for each.
-macro_rules! runs {
-    (@long) => { false };
-    (@long $long:meta) => { true };
-    ($($(#[$long:meta])? $name:ident: $about:literal, $bounds:expr, $serves:literal;)*) => {
-        /// Every run.
-        pub const ALL: &[Run] = &[$(Run {
-            name: stringify!($name),
-            about: $about,
-            bounds: $bounds,
-            serves: $serves,
-            long: runs!(@long $($long)?),
-        }),*];
-
-        #[cfg(test)]
-        mod tests {
-            $(
-                #[test]
-                $(#[$long])?
-                fn $name() {
-                    super::ALL.iter().find(|run| run.name == stringify!($name)).unwrap().check();
-                }
-            )*
-        }
-    };
-}
-
-runs! {
+named! {
+    Run;
     a_new_set: "A new set comes up; its pods' lists of members may be old",
         Bounds { begin: Begin::New, ..bounds(3, Rdb, Faults { stale_list: true, ..KILL }, 1) }, false;
     two_processes_are_killed: "Two killed processes of a memory-only set", bounds(3, Ephemeral, KILL, 2), false;
