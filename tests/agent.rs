@@ -547,6 +547,29 @@ fn prestop_waits_until_the_primary_is_moved() {
     assert_eq!((first.info("role"), second.info("role")), ("slave".to_owned(), "master".to_owned()));
 }
 
+/// Until then a writer who waits for one replica would wait for this one, which is about to end.
+#[test]
+fn prestop_of_a_moved_primary_waits_until_another_replica_follows_the_new_one() {
+    let network = Network::new();
+    let (first, second, third) = (network.pod(0), network.pod(1), network.pod(2));
+    let _containers = linked(&first, &second);
+    third.members(&[0, 1, 2]);
+    let _third = third.start_and_wait(&[]);
+    wait_until("both replicas are linked", || first.info("connected_slaves") == "2");
+    let mut hook = first.prestop(&[]);
+    waits(&first, &hook);
+    assert_eq!(first.redis(&format!("FAILOVER TO {} 6379 TIMEOUT 10000", fqdn(1))), "OK");
+    wait_until("the first follows the second", || first.info("master_link_status") == "up");
+    waits(&second, &hook);
+    assert_eq!(third.redis(&format!("REPLICAOF {} 6379", fqdn(1))), "OK");
+    let told = Instant::now();
+    let (line, _) = stopped(&first, &mut hook);
+    println!("{line}ended {:?} after REPLICAOF", told.elapsed());
+    assert!(line.contains("moved away from here, and another replica follows the new one"), "{line}");
+    assert!(told.elapsed() < AT_ONCE, "{:?}", told.elapsed());
+    assert_eq!(second.info("connected_slaves"), "2");
+}
+
 #[test]
 fn prestop_waits_no_longer_than_told_and_changes_nothing() {
     let network = Network::new();

@@ -1,5 +1,6 @@
 //! `agent prestop`: the container's preStop hook. It waits, bounded, until the operator has moved the primary away
-//! from this pod, so that a deletion, an eviction or a drain ends a replica and not the primary.
+//! from this pod, so that a deletion, an eviction or a drain ends a replica and not the primary; and then until another
+//! replica follows the new primary: this Redis has the only copy until then, and `WAIT 1` would wait for nobody.
 //!
 //! It only asks. A `FAILOVER` from here would know neither the record nor the other members' data, and would cross
 //! the operator's own, which sees the pod's `deletionTimestamp` as soon as the kubelet does.
@@ -11,7 +12,7 @@
 use std::{
     fmt, fs,
     io::Write,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -25,7 +26,7 @@ use crate::{
     agent::wire::{Reply, Wire},
     names::{AUTH_DIR, PASSWORD_KEY, REDIS_PORT},
     redis::{
-        info::{Replication, parse_replication},
+        info::{Replication, Upstream, parse_replication},
         password::Password,
         probe::ProbeFailure,
     },
@@ -37,6 +38,10 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// Time for one answer. A Redis that is silent for longer at the first question is not worth waiting for.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long another replica may take to follow the new primary. The operator tells it to within a tenth of a second of
+/// the takeover; one that a stale DNS answer leads astray takes longer than a deletion should.
+const JOIN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Time for the line in the log. A pipe that nobody empties blocks its writers, and the hook must not sit out the
 /// pod's grace period for a line.
@@ -63,7 +68,11 @@ pub struct Options {
 pub fn prestop(options: &Options) -> String {
     let began = Instant::now();
     let end = match Password::read(Path::new(&options.password_file)) {
-        Ok(password) => watch(Duration::from_secs(options.wait), || ask(options.port, &password)),
+        Ok(password) => {
+            let here = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
+            let primary = |primary: &Upstream| ask_primary(primary, &password);
+            watch(Duration::from_secs(options.wait), || ask(here, &password), primary)
+        }
         Err(error) => End::NotAsked(error.to_string()),
     };
     let line = format!("preStop, {:.2} s: {end}", began.elapsed().as_secs_f64());
@@ -83,23 +92,73 @@ fn append(log: PathBuf, line: String) {
     let _ = is_done.recv_timeout(LOG_WITHIN);
 }
 
-fn watch(wait: Duration, ask: impl Fn() -> Result<Replication, ProbeFailure>) -> End {
+/// `ask` asks this Redis, `ask_primary` the one that it follows by then.
+fn watch(
+    wait: Duration,
+    ask: impl Fn() -> Result<Replication, ProbeFailure>,
+    ask_primary: impl Fn(&Upstream) -> Result<Replication, ProbeFailure>,
+) -> End {
     let began = Instant::now();
     let mut is_first = true;
+    let mut replicas = Vec::new();
     loop {
-        let is_over = began.elapsed() >= wait;
-        if let Some(end) = end(&ask(), is_first, is_over) {
-            return end;
+        let answer = ask();
+        let end = end(&answer, is_first, began.elapsed() >= wait);
+        match (end, answer) {
+            (Some(End::Moved), Ok(Replication { upstream: Some(primary), .. })) => {
+                replicas.retain(|host| *host != primary.host);
+                let within = JOIN_WITHIN.min(wait.saturating_sub(began.elapsed()));
+                return join(&replicas, within, || ask_primary(&primary));
+            }
+            (Some(end), _) => return end,
+            (None, Ok(Replication { upstream: None, replicas: linked, .. })) => {
+                replicas = linked.into_iter().map(|replica| replica.host).collect();
+            }
+            (None, _) => {}
         }
         is_first = false;
         thread::sleep(ASK_EVERY);
     }
 }
 
-/// Asks the Redis of this container for its role, over a connection of its own: the operator cuts the connections of
-/// a primary that it has moved away.
-fn ask(port: u16, password: &Password) -> Result<Replication, ProbeFailure> {
-    let mut wire = Wire::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ASK_WITHIN)?;
+/// Waits until one of these replicas follows the new primary.
+fn join(replicas: &[String], within: Duration, ask: impl Fn() -> Result<Replication, ProbeFailure>) -> End {
+    let began = Instant::now();
+    while !replicas.is_empty() {
+        if ask().is_ok_and(|primary| has_one_of(&primary, replicas)) {
+            return End::Joined;
+        }
+        if began.elapsed() >= within {
+            return End::NotJoined;
+        }
+        thread::sleep(ASK_EVERY);
+    }
+    End::Moved
+}
+
+fn has_one_of(primary: &Replication, replicas: &[String]) -> bool {
+    let mut online = primary.replicas.iter().filter(|replica| replica.state == "online");
+    primary.upstream.is_none() && online.any(|replica| replicas.contains(&replica.host))
+}
+
+/// Asks the new primary by its name; a stale DNS answer costs [`JOIN_WITHIN`], and so does a server that has none.
+fn ask_primary(primary: &Upstream, password: &Password) -> Result<Replication, ProbeFailure> {
+    let addresses = (primary.host.as_str(), primary.port).to_socket_addrs();
+    let addresses = addresses.map_err(|error| ProbeFailure::Connection(error.to_string()))?;
+    let mut answer = Err(ProbeFailure::Connection("its name has no address".to_owned()));
+    for address in addresses {
+        answer = ask(address, password);
+        if answer.is_ok() {
+            break;
+        }
+    }
+    answer
+}
+
+/// Asks a Redis for its role, over a connection of its own: the operator cuts the connections of a primary that it has
+/// moved away.
+fn ask(address: SocketAddr, password: &Password) -> Result<Replication, ProbeFailure> {
+    let mut wire = Wire::connect(address, ASK_WITHIN)?;
     wire.send(&[cmd("AUTH").arg(password.as_bytes()).clone(), cmd("INFO").arg("replication").clone()]);
     wire.answer()?;
     match wire.answer()? {
@@ -115,8 +174,12 @@ fn ask(port: u16, password: &Password) -> Result<Replication, ProbeFailure> {
 enum End {
     /// It was no primary to begin with.
     NoPrimary,
-    /// It was, and is a replica now.
+    /// It was, and is a replica now; it had no replica but the new primary.
     Moved,
+    /// It is a replica now, and not the only one.
+    Joined,
+    /// It is a replica now, and for too long the only one.
+    NotJoined,
     /// Nobody could take over.
     Alone,
     /// The time is spent.
@@ -147,6 +210,14 @@ impl fmt::Display for End {
         match self {
             Self::NoPrimary => f.write_str("this Redis is not the primary, nothing to wait for"),
             Self::Moved => f.write_str("the primary was moved away from here"),
+            Self::Joined => {
+                f.write_str("the primary was moved away from here, and another replica follows the new one")
+            }
+            Self::NotJoined => write!(
+                f,
+                "the primary was moved away from here, but no other replica follows the new one after {} s",
+                JOIN_WITHIN.as_secs()
+            ),
             Self::Alone => f.write_str("no replica is linked that could take over, nothing to wait for"),
             Self::Over => f.write_str(
                 "the primary was not moved away in time; Redis ends as primary (does the operator run, and does the \
@@ -162,6 +233,10 @@ mod tests {
     use super::*;
     use crate::redis::info::{ConnectedReplica, Upstream};
 
+    fn replica(host: &str, state: &str) -> ConnectedReplica {
+        ConnectedReplica { host: host.into(), port: 6379, state: state.into(), offset: 1, lag_seconds: 0 }
+    }
+
     fn server(follows: bool, replicas: usize, failover_state: &str) -> Replication {
         let upstream = Upstream {
             host: "a".into(),
@@ -171,16 +246,9 @@ mod tests {
             sync_in_progress: false,
             offset: 1,
         };
-        let replica = ConnectedReplica {
-            host: "b".into(),
-            port: 6379,
-            state: "online".into(),
-            offset: 1,
-            lag_seconds: 0,
-        };
         Replication {
             upstream: follows.then_some(upstream),
-            replicas: vec![replica; replicas],
+            replicas: vec![replica("b", "online"); replicas],
             failover_state: failover_state.into(),
             replid: "x".into(),
             replid2: "y".into(),
@@ -212,6 +280,24 @@ mod tests {
             assert_eq!(heard(server(true, 0, "failover-in-progress"), is_first, false), None, "dead target");
         }
         assert_eq!(heard(server(true, 0, "no-failover"), false, false), Some(End::Moved));
+    }
+
+    #[test]
+    fn a_moved_primary_waits_for_another_replica_of_the_new_one() {
+        let new_primary = |hosts: &[(&str, &str)]| Replication {
+            replicas: hosts.iter().map(|(host, state)| replica(host, state)).collect(),
+            ..server(false, 0, "no-failover")
+        };
+        let others = ["c".to_owned()];
+        let heard = |answer: Result<Replication, ProbeFailure>, within| {
+            join(&others, Duration::from_millis(within), || answer.clone())
+        };
+        assert_eq!(heard(Ok(new_primary(&[("b", "online"), ("c", "online")])), 60_000), End::Joined);
+        assert_eq!(heard(Ok(new_primary(&[("b", "online"), ("c", "wait_bgsave")])), 1), End::NotJoined);
+        assert_eq!(heard(Ok(new_primary(&[("b", "online")])), 1), End::NotJoined, "this one itself");
+        assert_eq!(heard(Ok(server(true, 0, "no-failover")), 1), End::NotJoined, "no primary");
+        assert_eq!(heard(Err(ProbeFailure::Refused), 1), End::NotJoined);
+        assert_eq!(join(&[], Duration::ZERO, || Err(ProbeFailure::Refused)), End::Moved, "a set of two");
     }
 
     #[test]
