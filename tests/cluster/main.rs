@@ -8,6 +8,9 @@
 //!   CLUSTER=target/debug/cluster cargo test --features cluster-tests --test cluster -- --test-threads=1
 //! ```
 //!
+//! Sets that have a namespace of their own are tested three at a time there: they wait more than they work. The lab,
+//! which is the namespace `default`, and the installations, which take the operator away, come after them one by one.
+//!
 //! `KUBECONFIG` overrides the kubeconfig that `CLUSTER` names. With `--nocapture` each test prints the times that it
 //! measured.
 
