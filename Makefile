@@ -37,7 +37,7 @@ lint: packages ## Formatting, clippy, shellcheck, and what the dependencies are 
 test-local: tools ## Tests that need no cluster: units, properties, the model of the protocol, real redis-servers, a real kube-apiserver.
 	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
 	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) HELM=$(HELM) \
-	cargo test --workspace --no-fail-fast
+	cargo test --workspace --no-fail-fast -- --test-threads=6
 
 .PHONY: proof
 proof: tools ## Look for counterexamples for longer: the model of the protocol; the operator killed at each moment of each of its calls.

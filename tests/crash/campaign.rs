@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Runs at the same time: they wait more than they work.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 12;
 
 /// A run need not make every call that the undisturbed one made (how often the status tells of progress goes by the
 /// clock): a call that was not made is waited for in this many runs.
