@@ -34,7 +34,8 @@ pub struct Run {
     #[arg(long, env = "CLUSTER_DOMAIN")]
     pub cluster_domain: Option<String>,
     /// For how many seconds a DNS answer may be out of date: the ttl of the cluster's DNS and of every cache in front of
-    /// it (30 in `CoreDNS`), and some. The primary's role is handed to no pod whose name may still lead elsewhere.
+    /// it (30 in `CoreDNS`), and some. The primary's role is handed to no pod whose address is newer than that: its name may
+    /// still lead elsewhere, or nowhere.
     #[arg(long, env = "DNS_STALE_SECONDS", default_value_t = 35)]
     pub dns_stale_seconds: u32,
     /// The operator's own image, from which pods copy the agent.

@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
-    pods::{Addresses, Ended},
+    pods::Ended,
     roles::Change,
     settings::Settings,
 };
@@ -45,8 +45,8 @@ pub struct Context {
     pub pass_deadline: Duration,
     /// Pods whose end the watch has shown.
     pub ended: Arc<Ended>,
-    /// Pods whose name led elsewhere a moment ago.
-    pub addresses: Arc<Addresses>,
+    /// For how long a DNS answer may be out of date.
+    pub dns_stale: Duration,
     /// The one publisher of Events.
     pub recorder: Recorder,
     /// Figures of the process.

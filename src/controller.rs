@@ -212,7 +212,7 @@ mod tests {
             mandate: crate::lease::Mandate::default(),
             pass_deadline: Duration::from_millis(200),
             ended: Arc::new(pods::Ended::default()),
-            addresses: Arc::new(pods::Addresses::new(Duration::ZERO)),
+            dns_stale: Duration::ZERO,
             recorder: Recorder::new(
                 api.client(),
                 Reporter { controller: "redis-operator".into(), instance: None },

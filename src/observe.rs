@@ -16,6 +16,7 @@ use crate::{
     names::{REDIS_CONTAINER, REDIS_PORT, SetName},
     observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
     plan::Plan,
+    pods::has_new_address,
     redis::{
         connection::Connection,
         password::Password,
@@ -90,8 +91,8 @@ pub async fn observe(
             connections.open.insert(pod.name_any(), connection);
             answer
         });
-        let moved = ctx.addresses.moved_lately(&pod, now);
-        observed.pods.push(observed_pod(ordinal, &pod, moved, answer, now));
+        let new_address = has_new_address(&pod, now, ctx.dns_stale);
+        observed.pods.push(observed_pod(ordinal, &pod, new_address, answer, now));
     }
     (observed, connections)
 }
@@ -126,7 +127,7 @@ fn not_started(pod: &Pod, failure: &ProbeFailure) -> Option<NoAnswer> {
 fn observed_pod(
     ordinal: i32,
     pod: &Pod,
-    moved: bool,
+    new_address: bool,
     answer: Result<Answer, NoAnswer>,
     now: Timestamp,
 ) -> ObservedPod {
@@ -139,7 +140,7 @@ fn observed_pod(
         ready: status
             .and_then(|s| s.conditions.as_ref())
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
-        moved,
+        new_address,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         image: pod.spec.as_ref().and_then(image_of).unwrap_or_default().to_owned(),

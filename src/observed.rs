@@ -24,8 +24,8 @@ pub struct ObservedPod {
     pub node: String,
     /// The pod's Ready condition, as the kubelet sees it.
     pub ready: bool,
-    /// Its name led to another address a moment ago, so other servers may still look for it there.
-    pub moved: bool,
+    /// It has had its address for so short a time that other servers may still look for it elsewhere, or nowhere.
+    pub new_address: bool,
     /// `deletionTimestamp` is set.
     pub terminating: bool,
     /// Label `controller-revision-hash`: the template it was made from.
@@ -98,7 +98,7 @@ impl ObservedPod {
             uid: format!("uid-{ordinal}"),
             node: String::new(),
             ready: true,
-            moved: false,
+            new_address: false,
             terminating: false,
             revision: None,
             image: String::new(),

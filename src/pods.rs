@@ -5,7 +5,7 @@
 //! or it could not tell a pod that ended from one that was deleted by force and serves on.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use kube::{
         watcher,
     },
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
@@ -64,57 +64,13 @@ impl Ended {
     }
 }
 
-/// Which pod names led to another address a moment ago.
+/// Whether the name of this pod may still be resolved to a former address, or to none. DNS answers, also that there is no
+/// such name, may be out of date for `stale`.
 ///
-/// A primary that hands over dials its successor by name, with all writes paused and no time-out. An old answer of the
-/// cluster's DNS leads it to a dead address, which it tries for `repl-timeout`, 60 s (experiment E4).
-#[derive(Debug)]
-pub struct Addresses {
-    /// For how long DNS may go on giving a former address.
-    stale: Duration,
-    since: Instant,
-    known: Mutex<HashMap<ObjectRef<Pod>, Address>>,
-}
-
-/// The address of a name, and when it replaced another.
-#[derive(Debug)]
-struct Address {
-    address: String,
-    moved: Option<Instant>,
-}
-
-impl Addresses {
-    /// Knows of nothing yet. DNS answers may be out of date for this long.
-    pub fn new(stale: Duration) -> Self {
-        Self { stale, since: Instant::now(), known: Mutex::default() }
-    }
-
-    /// Whether the name of this pod may still be resolved to a former address. What was before this process began is not
-    /// known: until everything of that time is forgotten, a new pod counts as one that moved.
-    pub fn moved_lately(&self, pod: &Pod, now: Timestamp) -> bool {
-        let is_new =
-            address_since(pod).is_none_or(|since| now.duration_since(since).unsigned_abs() < self.stale);
-        if self.since.elapsed() < self.stale && is_new {
-            return true;
-        }
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = known.get(&ObjectRef::from_obj(pod)).and_then(|known| known.moved);
-        moved.is_some_and(|moved| moved.elapsed() < self.stale)
-    }
-
-    fn see(&self, pod: &Pod) {
-        let Some(address) = pod.status.as_ref().and_then(|s| s.pod_ip.clone()) else { return };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Names of sets that are gone are of no use to anybody.
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        let first = || Address { address: address.clone(), moved: None };
-        let entry = known.entry(ObjectRef::from_obj(pod)).or_insert_with(first);
-        if entry.address != address {
-            *entry = Address { address, moved: Some(Instant::now()) };
-        }
-    }
+/// A primary that hands over dials its successor by name, with all writes paused and no time-out. It tries a dead address
+/// for `repl-timeout`, 60 s (experiment E4), and a name that nothing answers for until the cache has forgotten that.
+pub fn has_new_address(pod: &Pod, now: Timestamp, stale: Duration) -> bool {
+    address_since(pod).is_none_or(|since| now.duration_since(since).unsigned_abs() < stale)
 }
 
 /// The pod has had its address since then, or for longer: no container starts before. Its creation says too little, as
@@ -152,7 +108,6 @@ pub async fn watch(
     api: Api<Pod>,
     cache: Writer<Pod>,
     ended: Arc<Ended>,
-    addresses: Arc<Addresses>,
     phase: watch::Receiver<Phase>,
     trigger: Trigger,
 ) {
@@ -169,7 +124,6 @@ pub async fn watch(
             match change {
                 Ok(pod) => {
                     ended.see(&pod);
-                    addresses.see(&pod);
                     if let (Phase::Leading, Some(set)) = (*phase.borrow(), set_of(&pod)) {
                         // Fails only at shutdown, when nobody listens any more.
                         let _ = trigger.unbounded_send(set);
@@ -220,52 +174,28 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_led_elsewhere_is_remembered_for_a_while() {
+    fn an_address_is_new_for_as_long_as_dns_answers_may_be_older() {
         let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
-        let started = |at: &str| json!({"running": {"startedAt": at}});
-        let mut pod = pod(false, &started("2026-01-01T00:00:00Z"));
-        pod.metadata.name = Some("redis-0".into());
-        let addresses = Addresses::new(Duration::from_secs(35));
-        let mut seen = |address: &str| {
-            pod.status.as_mut().unwrap().pod_ip = Some(address.into());
-            addresses.see(&pod);
-            addresses.moved_lately(&pod, now)
-        };
-        assert!(!seen("10.0.0.1"), "its first address");
-        assert!(!seen("10.0.0.1"));
-        assert!(seen("10.0.0.2"));
-        assert!(seen("10.0.0.2"), "still");
-        let nothing_is_stale = Addresses::new(Duration::ZERO);
-        for address in ["10.0.0.1", "10.0.0.2"] {
-            pod.status.as_mut().unwrap().pod_ip = Some(address.into());
-            nothing_is_stale.see(&pod);
-            assert!(!nothing_is_stale.moved_lately(&pod, now), "there is no cache");
-        }
-    }
-
-    #[test]
-    fn a_process_that_has_just_begun_cannot_know_what_a_new_pod_replaced() {
-        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
-        let moved = |pod: &Pod| Addresses::new(Duration::from_secs(35)).moved_lately(pod, now);
+        let is_new = |pod: &Pod| has_new_address(pod, now, Duration::from_secs(35));
         let [long_ago, lately] = ["2026-01-01T00:00:20Z", "2026-01-01T00:00:30Z"];
         let pod_with = |state: Value| pod(false, &state);
         let mut pod = pod_with(json!({"running": {"startedAt": lately}}));
-        pod.metadata.name = Some("redis-0".into());
-        assert!(moved(&pod));
+        assert!(is_new(&pod));
+        assert!(!has_new_address(&pod, now, Duration::ZERO), "there is no cache");
         // Created long ago, and without a node until lately.
         pod.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-        assert!(moved(&pod));
+        assert!(is_new(&pod));
         // Redis alone was started again: what prepared the pod ran at this address.
         let prepared = |at: &str| {
             let state = json!({"terminated": {"exitCode": 0, "startedAt": at}});
             pod_with(state).status.unwrap().container_statuses
         };
         pod.status.as_mut().unwrap().init_container_statuses = prepared(long_ago);
-        assert!(!moved(&pod));
+        assert!(!is_new(&pod));
         pod.status.as_mut().unwrap().init_container_statuses = prepared(lately);
-        assert!(moved(&pod), "its sandbox was made anew");
+        assert!(is_new(&pod), "its sandbox was made anew");
         pod.status.as_mut().unwrap().init_container_statuses = None;
         pod.status.as_mut().unwrap().container_statuses = None;
-        assert!(moved(&pod), "nothing is known of it");
+        assert!(is_new(&pod), "nothing is known of it");
     }
 }

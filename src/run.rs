@@ -30,7 +30,7 @@ use crate::{
     lease::{LeaderElection, Lost},
     metrics::Metrics,
     monitor::Monitor,
-    pods::{self, Addresses, Ended},
+    pods::{self, Ended},
     reconcile::PASS_DEADLINE,
 };
 
@@ -77,16 +77,9 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 
     let (trigger, triggers) = controller::triggers();
     let (pods, cache) = reflector::store();
-    let (ended, addresses) = (Arc::new(Ended::default()), Arc::new(Addresses::new(settings.dns_stale())));
+    let ended = Arc::new(Ended::default());
     let pods_api = controller::scoped(&client, settings.namespace());
-    tokio::spawn(pods::watch(
-        pods_api,
-        cache,
-        Arc::clone(&ended),
-        Arc::clone(&addresses),
-        phase.subscribe(),
-        trigger.clone(),
-    ));
+    tokio::spawn(pods::watch(pods_api, cache, Arc::clone(&ended), phase.subscribe(), trigger.clone()));
 
     let mut election = LeaderElection::new(
         client.clone(),
@@ -117,7 +110,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         mandate: election.mandate(),
         pass_deadline: PASS_DEADLINE,
         ended,
-        addresses,
+        dns_stale: settings.dns_stale(),
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(&metrics),
         monitor: Monitor::new(trigger),

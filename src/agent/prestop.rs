@@ -51,7 +51,7 @@ const LOG_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// How long to wait at most; the pod's grace period must leave Redis time for two saves after it
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub wait: u64,
     /// Port of Redis on 127.0.0.1
     #[arg(long, default_value_t = REDIS_PORT)]

@@ -177,11 +177,11 @@ pub fn best_target(look: &Look, fits: impl Fn(&ObservedPod) -> bool) -> Option<&
         .map(|pod| pod.name.as_str())
 }
 
-/// Truly follows the primary, stays, and is found under its name: the primary would look for it elsewhere for a minute,
-/// with all writes paused.
+/// Truly follows the primary, stays, and is found under its name: the primary would look for it elsewhere for a minute, or
+/// in vain, with all writes paused.
 pub fn can_take_over(look: &Look, pod: &ObservedPod) -> bool {
     !pod.terminating
-        && !pod.moved
+        && !pod.new_address
         && look.topology.get(&pod.name).is_some_and(|v| v.state == InstanceState::InSync)
 }
 

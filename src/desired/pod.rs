@@ -27,8 +27,9 @@ use crate::{
 
 /// User and group of the official images (Debian); the volumes are given to this group.
 const REDIS_UID: i64 = 999;
-/// The kubelet counts the preStop hook in: 30 s at most for the primary to be moved away, then time for Redis to wait
-/// for its replicas (10 s) and to save; a save may start anew once (experiment E11).
+/// The kubelet counts the preStop hook in: 40 s at most for the primary to be moved away (35 s of them for DNS, where its
+/// successor has just come up), then time for Redis to wait for its replicas (10 s) and to save; a save may start anew
+/// once (experiment E11).
 const GRACE_SECONDS: i64 = 120;
 
 const AGENT_VOLUME: &str = "agent";

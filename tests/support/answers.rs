@@ -29,7 +29,7 @@ pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
         revision: None,
         image: String::new(),
         stuck: None,
-        moved: false,
+        new_address: false,
         label: RoleLabel::default(),
         answer,
     }

@@ -76,13 +76,13 @@ fn nobody_takes_over_who_is_not_in_sync_or_goes_too() {
     }
 }
 
-/// The old primary would dial the former address, with writes paused.
+/// The old primary would dial a former address, or find none, with writes paused.
 #[test]
-fn nobody_takes_over_whose_name_led_elsewhere_a_moment_ago() {
+fn nobody_takes_over_whose_address_is_new() {
     let mut look = terminating(look(&record(), healthy()), "redis-0");
-    look.observed.pods[1].moved = true;
+    look.observed.pods[1].new_address = true;
     assert!(matches!(decide(&record(), &look), Decision::Switch { target, .. } if target == "redis-2"));
-    look.observed.pods[2].moved = true;
+    look.observed.pods[2].new_address = true;
     assert_eq!(
         decide(&record(), &look),
         Decision::Rest,

@@ -195,8 +195,7 @@ impl World {
     /// `PSYNC … FAILOVER` to whoever has the target's name: a replica of the same history becomes the primary and is
     /// followed; anybody else refuses, and the old primary goes on. `from_ghost`: the old primary's pod was deleted by
     /// force; `to_ghost`: the name still leads to the target's former pod. (Only where that
-    /// was in sync, and was replaced in the middle of this: a role is not handed to a pod whose name led elsewhere a moment
-    /// ago.)
+    /// was in sync, and was replaced in the middle of this: a role is not handed to a pod whose address is new.)
     pub fn take_over(
         &self,
         storage: Storage,

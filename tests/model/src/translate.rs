@@ -163,7 +163,7 @@ pub fn look(
             revision: None,
             image: String::new(),
             label: RoleLabel::default(),
-            moved: false,
+            new_address: false,
             stuck: None,
             answer,
         })
