@@ -159,7 +159,8 @@ impl Lab {
     }
 }
 
-/// Installs the operator as the chart's README says, unless it is installed; waits until all its Pods are ready.
+/// Installs the operator as the chart's README says, or restarts one that is installed: it may run an older image of the
+/// same tag. Waits until all its Pods are ready.
 async fn operator(client: &Client, kubeconfig: &Path) -> Result<(), Failure> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
     if deployments.get_opt(RELEASE).await?.is_none() {
@@ -171,10 +172,16 @@ async fn operator(client: &Client, kubeconfig: &Path) -> Result<(), Failure> {
             ["upgrade", "--install", RELEASE, chart, "--kubeconfig", &kubeconfig, "--set", "image.tag=dev"];
         let into = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"];
         machine::output(&helm, &[&install[..], &into[..]].concat())?;
+    } else {
+        println!("restarting the operator");
+        deployments.restart(RELEASE).await?;
     }
-    until(Duration::from_secs(120), "all of the operator's Pods are ready", async || {
-        let status = deployments.get(RELEASE).await?.status.unwrap_or_default();
-        Ok(status.ready_replicas.is_some() && status.ready_replicas == status.replicas)
+    until(Duration::from_secs(120), "all of the operator's Pods are new and ready", async || {
+        let deployment = deployments.get(RELEASE).await?;
+        let status = deployment.status.unwrap_or_default();
+        let is_seen = status.observed_generation == deployment.metadata.generation;
+        let all = status.replicas;
+        Ok(is_seen && all.is_some() && status.updated_replicas == all && status.ready_replicas == all)
     })
     .await
 }
