@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Sets that have a namespace of their own are tested three at a time there: they wait more than they work. The lab,
-//! which is the namespace `default`, and the installations, which take the operator away, come after them one by one.
+//! which is the namespace `default`, and what takes the operator away from all sets (`install`, `operator`) come after
+//! them one by one.
 //!
 //! `KUBECONFIG` overrides the kubeconfig that `CLUSTER` names. With `--nocapture` each test prints the times that it
 //! measured.
@@ -26,5 +27,6 @@ mod flavours;
 mod install;
 mod lab;
 mod life;
+mod operator;
 mod support;
 mod truth;

@@ -74,6 +74,14 @@ impl Set {
         Watch::new(&self.namespace, &["rrs", &self.name])
     }
 
+    /// The same, of a watch that has begun when this returns: it misses nothing that comes after.
+    pub fn begun_watch(&self) -> Watch<RedisReplicaSet> {
+        let watch = self.watch();
+        let first = watch.next(Instant::now() + PATIENCE);
+        assert!(matches!(first, Ok(Some(_))), "cannot watch {}\n{}", self.name, self.diagnosis());
+        watch
+    }
+
     /// Waits until the status is as wanted; panics with all that a person needs to see why it did not become so.
     /// Returns that status and the time from `since` on.
     pub fn wait(
