@@ -71,6 +71,7 @@ impl Look {
                     uid: &pod.uid,
                     node: &pod.node,
                     ordinal: pod.ordinal,
+                    new_address: pod.new_address,
                     answer,
                 })
             })

@@ -21,6 +21,8 @@ pub struct Candidate<'a> {
     pub node: &'a str,
     /// Ordinal of its pod.
     pub ordinal: i32,
+    /// Its pod has a new address: the others may look for it elsewhere, or nowhere, for as long as DNS answers live.
+    pub new_address: bool,
     /// What its Redis answered.
     pub answer: &'a Answer,
 }
@@ -94,6 +96,8 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
                 c.replication().offset,
                 // A process that ran on can serve the others' partial resyncs.
                 c.answer.info.replication.backlog_active,
+                // Who is found at once can be followed at once.
+                !c.new_address,
                 record.primary.as_deref() == Some(c.pod),
                 -c.ordinal,
             )

@@ -143,6 +143,7 @@ impl Lab {
             .list(&labels)
             .await?
             .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
             .flat_map(|pod| pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()))
             .map(|container| {
                 container.image_id.rsplit(':').next().unwrap_or_default().chars().take(12).collect()

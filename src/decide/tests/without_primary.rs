@@ -40,6 +40,17 @@ fn a_dead_primary_is_done_without_where_everybody_else_votes() {
     assert_eq!((written.epoch, written.seen_serving.unwrap().run_id), (2, "run-redis-2".into()));
 }
 
+/// The others would look for it under its former address for as long as a DNS answer lives.
+#[test]
+fn of_equals_the_one_that_is_found_at_once_wins_and_never_one_with_less() {
+    for (offsets, wanted) in [([0, 120, 120], "redis-2"), ([0, 121, 120], "redis-1")] {
+        let mut look = bereft(offsets);
+        look.observed.pods[1].new_address = true;
+        assert_eq!(promoted(&voting(), &look, &look).0, wanted);
+    }
+    assert_eq!(promoted(&voting(), &bereft([0, 120, 120]), &bereft([0, 120, 120])).0, "redis-1");
+}
+
 #[test]
 fn each_missing_condition_holds_and_is_named() {
     let cases: Vec<(&str, Record, Look, &str)> = vec![
