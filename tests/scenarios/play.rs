@@ -4,13 +4,14 @@ use std::{path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::DeleteParams};
+use redis_operator::pods::has_new_address;
 
 use crate::{
     Failure,
     client::Client,
     clock::{now, time_of_day},
     evidence,
-    lab::Lab,
+    lab::{Lab, until},
     node::Target,
     operators::{self, Fate, restarts},
     outcome::Outcome,
@@ -22,6 +23,8 @@ use crate::{
 /// How long the clients write before and after each disturbance; up to a second is added, so that disturbances fall into
 /// every part of an interval in which something looks.
 const CALM: Duration = Duration::from_secs(1);
+/// For how long a DNS answer may be out of date: the chart's `dnsStaleSeconds`, and a second.
+const DNS_STALE: Duration = Duration::from_secs(36);
 /// The operator dies this long after the disturbance at most, in milliseconds.
 const FATE_MILLIS: u64 = 3_000;
 
@@ -79,7 +82,7 @@ async fn on_a_new_set(lab: &Lab, name: &str, rounds: usize, outcome: &mut Outcom
             break;
         }
         if round + 1 < rounds {
-            refresh(&stage).await?;
+            refresh(&stage, scenario).await?;
         }
     }
     outcome.false_ready = stage.false_ready();
@@ -94,6 +97,7 @@ async fn on_a_new_set(lab: &Lab, name: &str, rounds: usize, outcome: &mut Outcom
 }
 
 async fn one_round(stage: &mut Stage<'_>, round: usize, outcome: &mut Outcome) -> Result<(), Failure> {
+    found_by_name(stage).await?;
     tokio::time::sleep(CALM + random_up_to(1_000)?).await;
     stage.begin(round);
     let stage = &*stage;
@@ -137,10 +141,24 @@ fn random_up_to(millis: u64) -> Result<Duration, Failure> {
     Ok(Duration::from_millis(u64::from(random) % millis))
 }
 
-/// Gives Pods whose container was restarted a successor: the kubelet restarts a container that ended within the last ten
-/// minutes only after 10 s and more.
-async fn refresh(stage: &Stage<'_>) -> Result<(), Failure> {
-    for pod in stage.pods().await?.iter().filter(|pod| restarts(pod) > 0) {
+/// Waits until every Pod's name leads to it everywhere. In the half minute before, the operator hands the role to none of
+/// them: its death would come before what it is to be in the middle of.
+async fn found_by_name(stage: &Stage<'_>) -> Result<(), Failure> {
+    until(LIMIT, "every Pod's address is older than a DNS answer may be", async || {
+        Ok(!stage.pods().await?.iter().any(|pod| has_new_address(pod, now(), DNS_STALE)))
+    })
+    .await
+}
+
+/// Gives Pods whose container was restarted a successor, unless the next to be restarted is another: the kubelet restarts a
+/// container that ended within the last ten minutes only after 10 s and more.
+async fn refresh(stage: &Stage<'_>, scenario: Scenario) -> Result<(), Failure> {
+    let (pods, primary) = (stage.pods().await?, stage.set.primary()?);
+    let restarted: Vec<&Pod> = pods.iter().filter(|pod| restarts(pod) > 0).collect();
+    if scenario.restarts_the_primary_alone() && restarted.iter().all(|pod| pod.name_any() != primary) {
+        return Ok(());
+    }
+    for pod in restarted {
         let since = now();
         stage.lab.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await?;
         stage.replaced(since, &pod.name_any(), &pod.uid().unwrap_or_default()).await?;

@@ -156,6 +156,11 @@ impl Scenario {
         self != Self::Image
     }
 
+    /// Whether no container but the primary's is restarted.
+    pub fn restarts_the_primary_alone(self) -> bool {
+        matches!(self, Self::KillPrimary | Self::TerminatePrimary | Self::OutOfMemory | Self::EmptyPrimary)
+    }
+
     /// Whether the primary's return to its home is waited for too; where nobody asks for it, it takes half a minute.
     pub fn goes_home(self) -> bool {
         matches!(self, Self::Switchover | Self::Roll | Self::TerminatePrimary)
