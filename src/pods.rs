@@ -70,7 +70,11 @@ impl Ended {
 /// A primary that hands over dials its successor by name, with all writes paused and no time-out. It tries a dead address
 /// for `repl-timeout`, 60 s (experiment E4), and a name that nothing answers for until the cache has forgotten that.
 pub fn has_new_address(pod: &Pod, now: Timestamp, stale: Duration) -> bool {
-    address_since(pod).is_none_or(|since| now.duration_since(since).unsigned_abs() < stale)
+    // The creation is never later, but by another clock: of a pod that was replaced, a kubelet's that is wrong must not
+    // hide that.
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let is_new = |since: Timestamp| now.duration_since(since).unsigned_abs() < stale;
+    address_since(pod).is_none_or(is_new) || created.is_some_and(is_new)
 }
 
 /// The pod has had its address since then, or for longer: no container starts before. Its creation says too little, as
@@ -197,5 +201,9 @@ mod tests {
         pod.status.as_mut().unwrap().init_container_statuses = None;
         pod.status.as_mut().unwrap().container_statuses = None;
         assert!(is_new(&pod), "nothing is known of it");
+        pod.status.as_mut().unwrap().container_statuses = prepared(long_ago);
+        assert!(!is_new(&pod));
+        pod.metadata.creation_timestamp = serde_json::from_value(json!(lately)).unwrap();
+        assert!(is_new(&pod), "its kubelet's clock is wrong");
     }
 }
