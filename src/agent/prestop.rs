@@ -12,7 +12,7 @@
 use std::{
     fmt, fs,
     io::Write,
-    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -23,7 +23,10 @@ use ::redis::cmd;
 use clap::Args;
 
 use crate::{
-    agent::wire::{Reply, Wire},
+    agent::{
+        ask::resolve,
+        wire::{Reply, Wire},
+    },
     names::{AUTH_DIR, PASSWORD_KEY, REDIS_PORT},
     redis::{
         info::{Replication, Upstream, parse_replication},
@@ -96,7 +99,7 @@ fn append(log: PathBuf, line: String) {
 fn watch(
     wait: Duration,
     ask: impl Fn() -> Result<Replication, ProbeFailure>,
-    ask_primary: impl Fn(&Upstream) -> Result<Replication, ProbeFailure>,
+    ask_primary: impl Fn(&Upstream) -> Option<Replication>,
 ) -> End {
     let began = Instant::now();
     let mut is_first = true;
@@ -122,10 +125,10 @@ fn watch(
 }
 
 /// Waits until one of these replicas follows the new primary.
-fn join(replicas: &[String], within: Duration, ask: impl Fn() -> Result<Replication, ProbeFailure>) -> End {
+fn join(replicas: &[String], within: Duration, ask: impl Fn() -> Option<Replication>) -> End {
     let began = Instant::now();
     while !replicas.is_empty() {
-        if ask().is_ok_and(|primary| has_one_of(&primary, replicas)) {
+        if ask().is_some_and(|primary| has_one_of(&primary, replicas)) {
             return End::Joined;
         }
         if began.elapsed() >= within {
@@ -142,17 +145,8 @@ fn has_one_of(primary: &Replication, replicas: &[String]) -> bool {
 }
 
 /// Asks the new primary by its name; a stale DNS answer costs [`JOIN_WITHIN`], and so does a server that has none.
-fn ask_primary(primary: &Upstream, password: &Password) -> Result<Replication, ProbeFailure> {
-    let addresses = (primary.host.as_str(), primary.port).to_socket_addrs();
-    let addresses = addresses.map_err(|error| ProbeFailure::Connection(error.to_string()))?;
-    let mut answer = Err(ProbeFailure::Connection("its name has no address".to_owned()));
-    for address in addresses {
-        answer = ask(address, password);
-        if answer.is_ok() {
-            break;
-        }
-    }
-    answer
+fn ask_primary(primary: &Upstream, password: &Password) -> Option<Replication> {
+    resolve(&primary.host).ok()?.into_iter().find_map(|address| ask(address, password).ok())
 }
 
 /// Asks a Redis for its role, over a connection of its own: the operator cuts the connections of a primary that it has
@@ -289,15 +283,15 @@ mod tests {
             ..server(false, 0, "no-failover")
         };
         let others = ["c".to_owned()];
-        let heard = |answer: Result<Replication, ProbeFailure>, within| {
+        let heard = |answer: Option<Replication>, within| {
             join(&others, Duration::from_millis(within), || answer.clone())
         };
-        assert_eq!(heard(Ok(new_primary(&[("b", "online"), ("c", "online")])), 60_000), End::Joined);
-        assert_eq!(heard(Ok(new_primary(&[("b", "online"), ("c", "wait_bgsave")])), 1), End::NotJoined);
-        assert_eq!(heard(Ok(new_primary(&[("b", "online")])), 1), End::NotJoined, "this one itself");
-        assert_eq!(heard(Ok(server(true, 0, "no-failover")), 1), End::NotJoined, "no primary");
-        assert_eq!(heard(Err(ProbeFailure::Refused), 1), End::NotJoined);
-        assert_eq!(join(&[], Duration::ZERO, || Err(ProbeFailure::Refused)), End::Moved, "a set of two");
+        assert_eq!(heard(Some(new_primary(&[("b", "online"), ("c", "online")])), 60_000), End::Joined);
+        assert_eq!(heard(Some(new_primary(&[("b", "online"), ("c", "wait_bgsave")])), 1), End::NotJoined);
+        assert_eq!(heard(Some(new_primary(&[("b", "online")])), 1), End::NotJoined, "this one itself");
+        assert_eq!(heard(Some(server(true, 0, "no-failover")), 1), End::NotJoined, "no primary");
+        assert_eq!(heard(None, 1), End::NotJoined);
+        assert_eq!(join(&[], Duration::ZERO, || None), End::Moved, "a set of two");
     }
 
     #[test]
