@@ -96,9 +96,10 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
                 c.replication().offset,
                 // A process that ran on can serve the others' partial resyncs.
                 c.answer.info.replication.backlog_active,
-                // Who is found at once can be followed at once.
-                !c.new_address,
                 record.primary.as_deref() == Some(c.pod),
+                // Who is found at once can be followed at once. Only where the ordinal would decide: what comes before
+                // is what the model explored.
+                !c.new_address,
                 -c.ordinal,
             )
         })
