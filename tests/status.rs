@@ -1097,12 +1097,16 @@ proptest! {
                 .filter(|pod| pod.answer.as_ref().is_ok_and(|a| a.info.replication.upstream.is_none()))
                 .map(|pod| pod.name.as_str())
                 .collect();
+            // Another server at a pod's address says nothing about that pod.
+            let speak_for_themselves =
+                pods.iter().all(|pod| pod.answer.as_ref().is_ok_and(|a| a.announced == host(pod.ordinal)));
             let of_record = pass.record.as_ref().and_then(|record| record.primary.as_deref());
             let wanted_are_there = (0..pass.wanted).all(|ordinal| {
                 pods.iter().any(|pod| pod.ordinal == ordinal && pod.answer.is_ok() && !pod.terminating)
             });
             matches!(serving.as_slice(), [only] if Some(*only) == of_record)
                 && wanted_are_there
+                && speak_for_themselves
                 && pods.iter().all(|pod| Some(pod.name.as_str()) == of_record || in_sync(pod))
                 && pods.len() == usize::try_from(pass.wanted).unwrap()
         });

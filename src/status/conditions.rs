@@ -275,12 +275,10 @@ fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus]) -> Finding {
         instances,
         &[InstanceState::UnexpectedPrimary, InstanceState::Foreign, InstanceState::AuthFailed],
     );
-    let stuck: Vec<String> = learned
-        .look
-        .iter()
-        .flat_map(|look| &look.observed.pods)
-        .filter_map(|p| p.stuck.as_ref().map(|why| format!("{}: {why}", p.name)))
-        .collect();
+    let mut pods: Vec<_> = learned.look.iter().flat_map(|look| &look.observed.pods).collect();
+    pods.sort_by_key(|pod| pod.ordinal);
+    let stuck: Vec<String> =
+        pods.iter().filter_map(|p| p.stuck.as_ref().map(|why| format!("{}: {why}", p.name))).collect();
     if learned.password_missing {
         let secret = learned.set.auth_secret();
         Finding::yes(
