@@ -28,6 +28,8 @@ const DURATION: Duration = Duration::from_secs(10);
 const RENEW_DEADLINE: Duration = Duration::from_secs(7);
 /// Between renewals, and between looks at a foreign claim.
 const PERIOD: Duration = Duration::from_secs(2);
+/// A standby looks once within this time.
+const STANDBY_FIRST: Duration = Duration::from_secs(3);
 
 /// The leader may no longer act.
 #[derive(Debug, Error)]
@@ -90,7 +92,18 @@ impl LeaderElection {
     }
 
     /// Waits until this process holds the Lease.
+    ///
+    /// The claim that a restarted container finds under its own name is that of the process before it. Whoever waits as
+    /// standby has seen which pods ended meanwhile, and this process has not: it frees the Lease and lets the others go
+    /// first.
     pub async fn acquire(&mut self) {
+        if self.release().await {
+            info!(
+                identity = self.identity,
+                "freed the Lease of the process before this one; a standby goes first"
+            );
+            sleep(STANDBY_FIRST).await;
+        }
         loop {
             let sent = Instant::now();
             match timeout(RENEW_DEADLINE, self.claim()).await {
@@ -124,16 +137,20 @@ impl LeaderElection {
         }
     }
 
-    /// Frees the Lease, so that the next operator need not wait for it to expire.
-    pub async fn release(&mut self) {
-        let Ok(Ok(Some(mut lease))) = timeout(PERIOD, self.api.get_opt(LEASE_NAME)).await else { return };
+    /// Frees the Lease if it bears this identity, so that the next operator need not wait for it to expire. Returns
+    /// whether it did.
+    pub async fn release(&mut self) -> bool {
+        let Ok(Ok(Some(mut lease))) = timeout(PERIOD, self.api.get_opt(LEASE_NAME)).await else {
+            return false;
+        };
         let spec = lease.spec.get_or_insert_default();
         if spec.holder_identity.as_deref() != Some(&self.identity) {
-            return;
+            return false;
         }
         spec.holder_identity = None;
         // Fails only if somebody wrote since; then it is no longer ours to free.
-        let _ = timeout(PERIOD, self.api.replace(LEASE_NAME, &PostParams::default(), &lease)).await;
+        let freed = timeout(PERIOD, self.api.replace(LEASE_NAME, &PostParams::default(), &lease)).await;
+        matches!(freed, Ok(Ok(_)))
     }
 
     async fn claim(&mut self) -> Result<Claim, kube::Error> {
@@ -291,13 +308,39 @@ mod tests {
     #[tokio::test]
     async fn only_ones_own_claim_is_released() {
         let api = FakeApi::answering([(200, lease(Some("me"))), (200, lease(None))]);
-        election(&api).release().await;
+        assert!(election(&api).release().await);
         let freed = &api.requests()[1];
         assert_eq!((freed.method.as_str(), freed.body["spec"].get("holderIdentity")), ("PUT", None));
         assert_eq!(freed.body["metadata"]["resourceVersion"], "5");
         let api = FakeApi::answering([(200, lease(Some("other")))]);
-        election(&api).release().await;
+        assert!(!election(&api).release().await);
         assert_eq!(api.requests().len(), 1);
+        let conflict = (409, FakeApi::status(409, "Conflict"));
+        let api = FakeApi::answering([(200, lease(Some("me"))), conflict]);
+        assert!(!election(&api).release().await, "somebody wrote first");
+    }
+
+    #[tokio::test]
+    async fn the_claim_of_the_process_before_is_offered_to_a_standby_first() {
+        // Nobody waits: it is free again when this process asks.
+        let alone =
+            [(200, lease(Some("me"))), (200, lease(None)), (200, lease(None)), (200, lease(Some("me")))];
+        let api = FakeApi::answering(alone);
+        let begun = Instant::now();
+        election(&api).acquire().await;
+        let holders: Vec<_> =
+            api.requests().iter().map(|r| r.body["spec"]["holderIdentity"].clone()).collect();
+        assert_eq!(
+            holders,
+            [json!(null), json!(null), json!(null), json!("me")],
+            "read, freed, read, claimed"
+        );
+        assert!(begun.elapsed() >= PERIOD, "a standby has looked by then");
+        // A first start does not wait.
+        let api = FakeApi::answering([(200, lease(None)), (200, lease(None)), (200, lease(Some("me")))]);
+        let begun = Instant::now();
+        election(&api).acquire().await;
+        assert!(begun.elapsed() < PERIOD);
     }
 
     #[test]
@@ -313,5 +356,6 @@ mod tests {
         election.mandate.claimed(Instant::now().checked_sub(RENEW_DEADLINE).unwrap());
         assert!(!mandate.holds());
         assert!(RENEW_DEADLINE + PERIOD < DURATION, "clocks may run differently fast");
+        assert!(PERIOD < STANDBY_FIRST, "a standby has looked before a restarted leader claims again");
     }
 }

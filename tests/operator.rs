@@ -147,7 +147,7 @@ async fn one_operator_leads_and_another_takes_over() {
     wait_for(&sets, "redis", "Progressing=True Bootstrapping").await;
 
     let mut second = second;
-    let third = Operator::start(plane, user, "election", "third");
+    let mut third = Operator::start(plane, user, "election", "third");
     until("the third stands by", PATIENCE, async || third.stands_by().then_some(())).await;
     second.terminate();
     let terminated = Instant::now();
@@ -158,7 +158,23 @@ async fn one_operator_leads_and_another_takes_over() {
     let after_term = terminated.elapsed();
     let ended = until("the second ends", Duration::from_secs(5), async || second.ended()).await;
     assert_eq!(ended.code(), Some(0));
-    println!("another operator led {after_kill:.1?} after kill -9, {after_term:.1?} after SIGTERM");
+
+    // A container that the kubelet restarts in place has its predecessor's name and nothing of what that one saw.
+    let fourth = Operator::start(plane, user, "election", "fourth");
+    until("the fourth stands by", PATIENCE, async || fourth.stands_by().then_some(())).await;
+    third.kill();
+    let restarted = Instant::now();
+    let third = Operator::start(plane, user, "election", "third");
+    until("the standby leads, not the restarted leader", Duration::from_secs(5), async || {
+        assert!(!third.leads(), "it knows less than the standby");
+        fourth.leads().then_some(())
+    })
+    .await;
+    let after_restart = restarted.elapsed();
+    println!(
+        "another operator led {after_kill:.1?} after kill -9, {after_term:.1?} after SIGTERM, {after_restart:.1?} after \
+         a restart in place"
+    );
     assert_nothing_was_forbidden(plane, user);
 }
 

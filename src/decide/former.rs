@@ -5,7 +5,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::record::Serving;
+use crate::{
+    observed::Observed,
+    record::{Record, Serving},
+};
 
 /// A kubelet that learns of a pod's deletion by force ends it within the pod's grace period; this is more.
 pub const KUBELET_ENDS_PODS_WITHIN: SignedDuration = SignedDuration::from_secs(300);
@@ -53,6 +56,19 @@ pub enum NodeState {
     Deleted,
     /// It could not be asked.
     Unknown(String),
+}
+
+/// The record with the proofs that the pods which are there do not show: the end of a pod is shown once, and the process
+/// that saw it may not live until the election. `None` where nothing is to be added.
+pub fn noted(record: &Record, former: &Former, target: &Former, there: &Observed) -> Option<Record> {
+    let mut noted = record.clone();
+    let target_process = noted.switch_to.as_mut().map(|switch| &mut switch.process);
+    let judged = [(noted.seen_serving.as_mut(), former), (target_process, target)];
+    for (process, proof) in judged.into_iter().filter_map(|(process, proof)| Some((process?, proof))) {
+        let is_there = there.pods.iter().any(|pod| pod.uid == process.pod_uid);
+        process.ended |= *proof == Former::Ended && !is_there;
+    }
+    (noted != *record).then_some(noted)
 }
 
 /// Judges.

@@ -13,9 +13,10 @@ use crate::{
     apply::Live,
     claims,
     context::Context,
-    decide::{Hold, HoldReason, former::Former},
+    decide::{Hold, HoldReason, former::noted},
     error::StageError,
     observe::belongs,
+    observed::Observed,
     plan::{Plan, Storage},
     record::Record,
     store::{self, Found, Stored},
@@ -60,16 +61,10 @@ pub(super) async fn record(
         .as_ref()
         .filter(|_| is_on_volumes)
         .and_then(|former| Some((former, taken_over(&former.record, &former.claims, &volumes.claims)?)));
-    if let Some((former, mut record)) = goes_on {
-        // The end of a pod is shown once, and this process may not live until the election.
-        let proof = former_process(ctx, plan, &record, now).await;
-        if let Some(serving) = &mut record.seen_serving {
-            serving.ended = proof == Former::Ended;
-        }
-        let proof = target_process(ctx, plan, &record, now).await;
-        if let Some(switch) = &mut record.switch_to {
-            switch.process.ended = proof == Former::Ended;
-        }
+    if let Some((former, record)) = goes_on {
+        let served = former_process(ctx, plan, &record, now).await;
+        let target = target_process(ctx, plan, &record, now).await;
+        let record = noted(&record, &served, &target, &Observed::default()).unwrap_or(record);
         info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
         ctx.claims.adopts(&plan.set);
         return Ok(Some(store::write_record(&ctx.client, plan, former, &record, &former.claims).await?));

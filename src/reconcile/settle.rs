@@ -16,7 +16,7 @@ use crate::{
         Decision, decide,
         divergence::{Divergence, divergences},
         elect,
-        former::{Former, NodeState, Traces, former},
+        former::{Former, NodeState, Traces, former, noted},
         look::Look,
         size::size,
         switchover, unlinked,
@@ -123,7 +123,10 @@ async fn rounds(
             }
             Decision::Hold(hold) => {
                 pass.hold = Some(hold);
-                return Ok(());
+                return match noted(&stored.record, &look.former, &look.target, &look.observed) {
+                    Some(record) => write(pass, ctx, plan, &stored, record).await,
+                    None => Ok(()),
+                };
             }
             Decision::LookAgain => {
                 first_look = Some(look);

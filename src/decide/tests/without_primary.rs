@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::decide::{
-    former::{Former, KUBELET_ENDS_PODS_WITHIN, NodeState, Traces, former},
+    former::{Former, KUBELET_ENDS_PODS_WITHIN, NodeState, Traces, former, noted},
     look::Consent,
     voters::{Glimpse, glimpse},
 };
@@ -215,4 +215,23 @@ fn what_proves_the_end_of_a_process_and_what_does_not() {
         Former::Ended,
         "an operator that had the proof says so"
     );
+}
+
+/// Regression: the leader that had seen the pod's end died in the middle of the election, and the next one held it for
+/// the 300 s of a pod whose end nobody saw.
+#[test]
+fn a_proof_that_no_pod_shows_is_written_down_once() {
+    let record = opened(voting());
+    let served = record.seen_serving.clone().unwrap().pod_uid;
+    let (ended, unproven) = (Former::Ended, Former::default());
+    let there = look(&record, healthy()).observed;
+    let mut gone = there.clone();
+    gone.pods.retain(|pod| pod.uid != served);
+    assert_eq!(noted(&record, &ended, &unproven, &there), None, "its own pod still tells");
+    assert_eq!(noted(&record, &unproven, &unproven, &gone), None);
+    let once = noted(&record, &ended, &unproven, &gone).unwrap();
+    assert!(once.seen_serving.as_ref().unwrap().ended && !once.switch_to.as_ref().unwrap().process.ended);
+    assert_eq!(noted(&once, &ended, &unproven, &gone), None, "once");
+    let target = noted(&record, &unproven, &ended, &Observed::default()).unwrap();
+    assert!(target.switch_to.unwrap().process.ended && !target.seen_serving.unwrap().ended);
 }
