@@ -48,9 +48,10 @@ proof: tools ## Look for counterexamples for longer: the model of the protocol; 
 
 .PHONY: test-cluster
 test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.
-	trap '$(CLUSTER_TOOL) down' EXIT; export KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL); \
-	cargo test --features cluster-tests --test cluster -- --skip lab:: --skip install:: --skip operator:: --test-threads=3 --show-output; \
-	cargo test --features cluster-tests --test cluster -- lab:: install:: operator:: --test-threads=1 --nocapture
+	trap '$(CLUSTER_TOOL) down' EXIT; export KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL); failed=; \
+	cargo test --features cluster-tests --test cluster -- --skip lab:: --skip install:: --skip operator:: --test-threads=3 --show-output || failed=1; \
+	cargo test --features cluster-tests --test cluster -- lab:: install:: operator:: --test-threads=1 --nocapture || failed=1; \
+	test -z "$$failed"
 
 .PHONY: bench
 bench: up ## Measure the times that docs/figures.md shows.
