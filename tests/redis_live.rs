@@ -35,7 +35,7 @@ use redis_operator::{
     },
     topology::{Topology, topology},
 };
-use redis_server::{PATIENCE, RedisServer, free_address};
+use redis_server::{PATIENCE, RedisServer, free_address, listen};
 
 /// Deadline of one probe: short, since some of these servers never answer.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -293,8 +293,7 @@ async fn nobody_and_strangers() {
         ("", ProbeFailure::Connection("broken pipe".to_owned()), Unreachable),
     ];
     for (says, failure, state) in strangers {
-        let address = free_address();
-        let listener = TcpListener::bind((address, REDIS_PORT)).unwrap();
+        let (address, listener) = listen();
         let stranger = tokio::task::spawn_blocking(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();

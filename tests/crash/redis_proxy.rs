@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     operator::Front,
-    redis_server::free_address,
+    redis_server::listen,
     trap::{Moment, Trap},
 };
 
@@ -54,8 +54,7 @@ impl Drop for RedisProxies {
 pub fn front(proxies: &Arc<RedisProxies>, trap: &Arc<Trap>) -> Front {
     let (proxies, trap) = (Arc::clone(proxies), Arc::clone(trap));
     Box::new(move |pod, server| {
-        let address = free_address();
-        let listener = std::net::TcpListener::bind((address, REDIS_PORT)).unwrap();
+        let (address, listener) = listen();
         listener.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(listener).unwrap();
         let serving = tokio::spawn(serve(listener, server, pod.to_owned(), Arc::clone(&trap)));

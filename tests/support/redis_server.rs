@@ -147,11 +147,17 @@ fn spawn(directory: &TempDir, address: Ipv4Addr, directives: &[&str]) -> Child {
         .expect("redis-server 7 or later is needed in PATH")
 }
 
-/// An address of 127.0.0.0/8 on which nobody listens at the Redis port; the process ID keeps test processes that
-/// run at the same time apart.
-///
-/// None is given twice in the first 64,000: one whose server is just starting again looks free, and is not.
+/// An address of 127.0.0.0/8 on which nobody listens at the Redis port.
 pub fn free_address() -> Ipv4Addr {
+    listen().0
+}
+
+/// The same, for who listens in this process. Bound once: a child that another thread starts at this moment has the
+/// socket too until its program begins, and a second `bind` would find the address in use.
+///
+/// None is given twice in the first 64,000: one whose server is just starting again looks free, and is not. The process
+/// ID keeps test processes that run at the same time apart.
+pub fn listen() -> (Ipv4Addr, TcpListener) {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
     for _ in 0..1000 {
@@ -159,8 +165,8 @@ pub fn free_address() -> Ipv4Addr {
         let [_, last] = (next % 250 + 2).to_be_bytes();
         let [_, block] = (next / 250).to_be_bytes();
         let address = Ipv4Addr::new(127, low | 0x80, high.wrapping_add(block), last);
-        if TcpListener::bind((address, REDIS_PORT)).is_ok() {
-            return address;
+        if let Ok(listener) = TcpListener::bind((address, REDIS_PORT)) {
+            return (address, listener);
         }
     }
     panic!("no free loopback address");
