@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     monitor::Monitor,
     names::SetName,
-    pods::Ended,
+    pods::Ends,
     roles::Change,
     settings::Settings,
 };
@@ -43,8 +43,8 @@ pub struct Context {
     pub mandate: Mandate,
     /// A pass that takes longer is given up.
     pub pass_deadline: Duration,
-    /// Pods whose end the watch has shown.
-    pub ended: Arc<Ended>,
+    /// The ends of Redis containers that the watch has shown.
+    pub ends: Arc<Ends>,
     /// For how long a DNS answer may be out of date.
     pub dns_stale: Duration,
     /// The one publisher of Events.

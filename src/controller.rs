@@ -211,7 +211,7 @@ mod tests {
             pods: reflector::store().0,
             mandate: crate::lease::Mandate::default(),
             pass_deadline: Duration::from_millis(200),
-            ended: Arc::new(pods::Ended::default()),
+            ends: Arc::new(pods::Ends::default()),
             dns_stale: Duration::ZERO,
             recorder: Recorder::new(
                 api.client(),

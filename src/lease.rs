@@ -28,7 +28,7 @@ const DURATION: Duration = Duration::from_secs(10);
 const RENEW_DEADLINE: Duration = Duration::from_secs(7);
 /// Between renewals, and between looks at a foreign claim.
 const PERIOD: Duration = Duration::from_secs(2);
-/// A standby looks once within this time.
+/// A standby whose API server answers looks once within this time.
 const STANDBY_FIRST: Duration = Duration::from_secs(3);
 
 /// The leader may no longer act.
@@ -71,6 +71,8 @@ pub struct LeaderElection {
     now: fn() -> jiff::Timestamp,
     /// The foreign claim seen last, and since when it has been unchanged.
     seen: Option<(String, Instant)>,
+    /// The claim under this identity is this process' own.
+    leads: bool,
     mandate: Mandate,
 }
 
@@ -82,6 +84,7 @@ impl LeaderElection {
             identity,
             now,
             seen: None,
+            leads: false,
             mandate: Mandate::default(),
         }
     }
@@ -95,7 +98,7 @@ impl LeaderElection {
     ///
     /// The claim that a restarted container finds under its own name is that of the process before it. Whoever waits as
     /// standby has seen which pods ended meanwhile, and this process has not: it frees the Lease and lets the others go
-    /// first.
+    /// first. Where that does not succeed, it waits until the claim expires, as they do.
     pub async fn acquire(&mut self) {
         if self.release().await {
             info!(
@@ -108,6 +111,7 @@ impl LeaderElection {
             let sent = Instant::now();
             match timeout(RENEW_DEADLINE, self.claim()).await {
                 Ok(Ok(Claim::Held)) => {
+                    self.leads = true;
                     self.mandate.claimed(sent);
                     info!(identity = self.identity, "leading");
                     return;
@@ -163,7 +167,8 @@ impl LeaderElection {
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
-        if !holder.is_empty() && holder != self.identity {
+        let mine = self.leads && holder == self.identity;
+        if !holder.is_empty() && !mine {
             let claim = format!("{holder} {:?} {:?}", spec.renew_time, lease.metadata.resource_version);
             match &self.seen {
                 Some((seen, since)) if *seen == claim && since.elapsed() >= DURATION => {}
@@ -174,7 +179,6 @@ impl LeaderElection {
                 }
             }
         }
-        let mine = holder == self.identity;
         let transitions = spec.lease_transitions.unwrap_or(0) + i32::from(!mine);
         let since = if mine { spec.acquire_time } else { None };
         // The resourceVersion of what was read makes this fail if anybody wrote in between.
@@ -249,7 +253,8 @@ mod tests {
             (Some("me"), 3, "2026-01-01T00:00:00.000000Z"),
         ] {
             let api = FakeApi::answering([(200, lease(holder)), (200, lease(Some("me")))]);
-            assert!(matches!(election(&api).claim().await, Ok(Claim::Held)));
+            let mut election = LeaderElection { leads: true, ..election(&api) };
+            assert!(matches!(election.claim().await, Ok(Claim::Held)));
             let claim = &api.requests()[1];
             assert_eq!(claim.method, "PUT");
             assert_eq!(claim.body["metadata"]["resourceVersion"], "5", "or two could claim at once");
@@ -336,6 +341,11 @@ mod tests {
             "read, freed, read, claimed"
         );
         assert!(begun.elapsed() >= PERIOD, "a standby has looked by then");
+        // It cannot be freed: it expires as anybody's.
+        let api = FakeApi::answering([(200, lease(Some("me"))), (200, lease(Some("me")))]);
+        let mut election_again = election(&api);
+        assert!(matches!(election_again.claim().await, Ok(Claim::Foreign(holder)) if holder == "me"));
+        assert!(matches!(election_again.claim().await, Ok(Claim::Foreign(_))));
         // A first start does not wait.
         let api = FakeApi::answering([(200, lease(None)), (200, lease(None)), (200, lease(Some("me")))]);
         let begun = Instant::now();

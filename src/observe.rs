@@ -207,16 +207,6 @@ fn stuck(pod: &Pod, now: Timestamp) -> Option<String> {
     })
 }
 
-/// The latest end of a Redis container of this pod that the kubelet reported, in seconds since 1970.
-pub fn last_end(pod: &Pod) -> Option<i64> {
-    let status = redis_status(pod)?;
-    [status.state.as_ref(), status.last_state.as_ref()]
-        .into_iter()
-        .flatten()
-        .filter_map(|state| Some(state.terminated.as_ref()?.finished_at.as_ref()?.0.as_second()))
-        .max()
-}
-
 fn redis_status(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|c| c.name == REDIS_CONTAINER)
 }

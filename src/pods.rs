@@ -1,5 +1,5 @@
-//! Watching the pods of all sets: a cache for the looks, a pass for the set whose pod changed, and a memory of pods
-//! whose Redis was seen to end.
+//! Watching the pods of all sets: a cache for the looks, a pass for the set whose pod changed, and a memory of when
+//! their Redis was seen to end.
 //!
 //! Runs in standby too. The end of a pod is shown once; an operator that takes over a moment later must know of it,
 //! or it could not tell a pod that ended from one that was deleted by force and serves on.
@@ -33,7 +33,7 @@ const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Names the set that a pod belongs to.
 const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 
-/// How many ended pods are remembered; one is asked for within seconds, or never.
+/// How many ends are remembered; one is asked for within seconds, or never.
 const REMEMBERED: usize = 10_000;
 
 /// Watches objects that the operator made.
@@ -41,27 +41,42 @@ pub fn ours() -> watcher::Config {
     watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
 }
 
-/// UIDs of pods whose Redis the kubelet reported as ended for good.
+/// The latest end of a Redis container that the kubelet reported, by the UID of its pod: a pod that is gone shows it no
+/// more.
 #[derive(Debug, Default)]
-pub struct Ended(Mutex<VecDeque<String>>);
+pub struct Ends(Mutex<VecDeque<(String, i64)>>);
 
-impl Ended {
-    /// Whether the end of this pod was seen.
-    pub fn contains(&self, uid: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|ended| ended == uid)
+impl Ends {
+    /// In seconds since 1970, by the clock of the pod's node.
+    pub fn latest(&self, uid: &str) -> Option<i64> {
+        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.iter().find(|(pod, _)| pod == uid).map(|(_, end)| *end)
     }
 
     fn see(&self, pod: &Pod) {
-        let (Some(uid), true) = (pod.uid(), has_ended(pod)) else { return };
-        let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended.contains(&uid) {
+        let (Some(uid), Some(end)) = (pod.uid(), last_end(pod)) else { return };
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = ends.iter_mut().find(|(pod, _)| *pod == uid) {
+            *known = end.max(*known);
             return;
         }
-        if ended.len() == REMEMBERED {
-            ended.pop_front();
+        if ends.len() == REMEMBERED {
+            ends.pop_front();
         }
-        ended.push_back(uid);
+        ends.push_back((uid, end));
     }
+}
+
+/// The latest end of a Redis container of this pod that the kubelet reported, in seconds since 1970. A pod that is
+/// merely gone, or was deleted by force, proves nothing.
+pub fn last_end(pod: &Pod) -> Option<i64> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let redis = statuses.iter().find(|container| container.name == REDIS_CONTAINER)?;
+    [redis.state.as_ref(), redis.last_state.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter_map(|state| Some(state.terminated.as_ref()?.finished_at.as_ref()?.0.as_second()))
+        .max()
 }
 
 /// Whether the name of this pod may still be resolved to a former address, or to none. DNS answers, also that there is no
@@ -95,23 +110,11 @@ fn latest_start(containers: Option<&[ContainerStatus]>) -> Option<Timestamp> {
     containers?.iter().filter_map(|container| start(container.state.as_ref()?)).max()
 }
 
-/// The kubelet reports the container as terminated, and will not start it again. A pod that is merely gone, or was
-/// deleted by force, proves nothing.
-fn has_ended(pod: &Pod) -> bool {
-    let status = pod.status.as_ref();
-    let phase = status.and_then(|s| s.phase.as_deref());
-    let is_last = pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"));
-    let redis = status
-        .and_then(|s| s.container_statuses.as_ref())
-        .and_then(|all| all.iter().find(|c| c.name == REDIS_CONTAINER));
-    is_last && redis.and_then(|c| c.state.as_ref()).is_some_and(|state| state.terminated.is_some())
-}
-
 /// Runs for as long as the process.
 pub async fn watch(
     api: Api<Pod>,
     cache: Writer<Pod>,
-    ended: Arc<Ended>,
+    ends: Arc<Ends>,
     phase: watch::Receiver<Phase>,
     trigger: Trigger,
 ) {
@@ -127,7 +130,7 @@ pub async fn watch(
         .for_each(|change| {
             match change {
                 Ok(pod) => {
-                    ended.see(&pod);
+                    ends.see(&pod);
                     if let (Phase::Leading, Some(set)) = (*phase.borrow(), set_of(&pod)) {
                         // Fails only at shutdown, when nobody listens any more.
                         let _ = trigger.unbounded_send(set);
@@ -150,31 +153,37 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn pod(deleted: bool, state: &Value) -> Pod {
-        let mut pod: Pod = serde_json::from_value(json!({
+    fn pod(state: &Value) -> Pod {
+        serde_json::from_value(json!({
             "metadata": {"uid": "u"},
             "status": {"phase": "Running", "containerStatuses": [{
                 "name": "redis", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
             }]},
         }))
-        .unwrap();
-        if deleted {
-            pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-        }
-        pod
+        .unwrap()
     }
 
+    /// Regression "the end of a container that the kubelet had already started again, shown with the pod's deletion, taken
+    /// for the end of the process that served": which process ended is told by when.
     #[test]
-    fn only_a_reported_end_counts() {
-        let (running, terminated) = (json!({"running": {}}), json!({"terminated": {"exitCode": 0}}));
-        assert!(has_ended(&pod(true, &terminated)));
-        assert!(!has_ended(&pod(true, &running)), "deleted by force, or still ending");
-        assert!(!has_ended(&pod(false, &terminated)), "the kubelet starts it again");
-        let ended = Ended::default();
-        ended.see(&pod(true, &running));
-        assert!(!ended.contains("u"));
-        ended.see(&pod(true, &terminated));
-        assert!(ended.contains("u"));
+    fn the_latest_reported_end_is_remembered() {
+        let at = |time: &str| pod(&json!({"terminated": {"exitCode": 0, "finishedAt": time}}));
+        let [earlier, later] = ["1970-01-01T00:01:00Z", "1970-01-01T00:02:00Z"];
+        let ends = Ends::default();
+        ends.see(&pod(&json!({"running": {}})));
+        assert_eq!(ends.latest("u"), None);
+        ends.see(&pod(&json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}})));
+        assert_eq!(ends.latest("u"), None, "the kubelet does not know");
+        for (time, latest) in [(earlier, 60), (later, 120), (earlier, 120)] {
+            ends.see(&at(time));
+            assert_eq!(ends.latest("u"), Some(latest));
+        }
+        let mut again = pod(&json!({"running": {}}));
+        again.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].last_state =
+            at("1970-01-01T00:03:00Z").status.unwrap().container_statuses.unwrap()[0].state.clone();
+        ends.see(&again);
+        assert_eq!(ends.latest("u"), Some(180), "it was started again");
+        assert_eq!(ends.latest("another"), None);
     }
 
     #[test]
@@ -182,7 +191,7 @@ mod tests {
         let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
         let is_new = |pod: &Pod| has_new_address(pod, now, Duration::from_secs(35));
         let [long_ago, lately] = ["2026-01-01T00:00:20Z", "2026-01-01T00:00:30Z"];
-        let pod_with = |state: Value| pod(false, &state);
+        let pod_with = |state: Value| pod(&state);
         let mut pod = pod_with(json!({"running": {"startedAt": lately}}));
         assert!(is_new(&pod));
         assert!(!has_new_address(&pod, now, Duration::ZERO), "there is no cache");

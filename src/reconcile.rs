@@ -239,7 +239,7 @@ async fn stages(
     pass.plan = Some(plan.clone());
     let live = apply::fetch(&ctx.client, &plan.set).await?;
     pass.file = live.config_map.as_ref().map(File::read);
-    let Some(stored) = record(pass, ctx, &plan, &live, now).await? else { return Ok(()) };
+    let Some(stored) = record(pass, ctx, &plan, &live).await? else { return Ok(()) };
     pass.stored = Some(stored);
     password(pass, ctx, &plan, &live).await?;
     if pass.there == Some(false) {

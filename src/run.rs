@@ -30,7 +30,7 @@ use crate::{
     lease::{LeaderElection, Lost},
     metrics::Metrics,
     monitor::Monitor,
-    pods::{self, Ended},
+    pods::{self, Ends},
     reconcile::PASS_DEADLINE,
 };
 
@@ -77,9 +77,9 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 
     let (trigger, triggers) = controller::triggers();
     let (pods, cache) = reflector::store();
-    let ended = Arc::new(Ended::default());
+    let ends = Arc::new(Ends::default());
     let pods_api = controller::scoped(&client, settings.namespace());
-    tokio::spawn(pods::watch(pods_api, cache, Arc::clone(&ended), phase.subscribe(), trigger.clone()));
+    tokio::spawn(pods::watch(pods_api, cache, Arc::clone(&ends), phase.subscribe(), trigger.clone()));
 
     let mut election = LeaderElection::new(
         client.clone(),
@@ -109,7 +109,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         pods,
         mandate: election.mandate(),
         pass_deadline: PASS_DEADLINE,
-        ended,
+        ends,
         dns_stale: settings.dns_stale(),
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(&metrics),

@@ -5,10 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    observed::Observed,
-    record::{Record, Serving},
-};
+use crate::record::{Record, Serving};
 
 /// A kubelet that learns of a pod's deletion by force ends it within the pod's grace period; this is more.
 pub const KUBELET_ENDS_PODS_WITHIN: SignedDuration = SignedDuration::from_secs(300);
@@ -33,10 +30,9 @@ impl Default for Former {
 pub struct Traces {
     /// The pod is still there, under the same UID.
     pub pod_exists: bool,
-    /// The latest end of a Redis container of that pod that the kubelet reported, in seconds since 1970.
+    /// The latest end of a Redis container of that pod that the kubelet reported while somebody watched, in seconds since
+    /// 1970.
     pub last_end: Option<i64>,
-    /// The kubelet's report of the pod's graceful end was seen.
-    pub end_seen: bool,
     /// When the pod that has its name now was created.
     pub namesake_since: Option<Timestamp>,
     /// State of its node.
@@ -58,28 +54,29 @@ pub enum NodeState {
     Unknown(String),
 }
 
-/// The record with the proofs that the pods which are there do not show: the end of a pod is shown once, and the process
-/// that saw it may not live until the election. `None` where nothing is to be added.
-pub fn noted(record: &Record, former: &Former, target: &Former, there: &Observed) -> Option<Record> {
-    let mut noted = record.clone();
-    let target_process = noted.switch_to.as_mut().map(|switch| &mut switch.process);
-    let judged = [(noted.seen_serving.as_mut(), former), (target_process, target)];
-    for (process, proof) in judged.into_iter().filter_map(|(process, proof)| Some((process?, proof))) {
-        let is_there = there.pods.iter().any(|pod| pod.uid == process.pod_uid);
-        process.ended |= *proof == Former::Ended && !is_there;
+/// The record with the ends that the kubelet reported: an end is shown once, and the process that saw it may not live
+/// until the election. `None` where there is nothing to add. What else proves an end is there to be asked for again,
+/// and a person may take it back.
+pub fn with_ends(record: &Record, last_end: impl Fn(&str) -> Option<i64>) -> Option<Record> {
+    let mut told = record.clone();
+    let target = told.switch_to.as_mut().map(|switch| &mut switch.process);
+    for process in told.seen_serving.iter_mut().chain(target) {
+        process.ended |= has_ended(process, last_end(&process.pod_uid));
     }
-    (noted != *record).then_some(noted)
+    (told != *record).then_some(told)
+}
+
+/// Whether this end of a Redis container of its pod proves its own. Both times come from the clock of one node, and the
+/// start is rounded up: an end that is later belongs to this process, or to a later one of the same pod, which cannot
+/// have begun before this one ended.
+pub fn has_ended(serving: &Serving, last_end: Option<i64>) -> bool {
+    last_end.is_some_and(|end| end > serving.started)
 }
 
 /// Judges.
 pub fn former(serving: &Serving, traces: &Traces, now: Timestamp) -> Former {
-    // An operator that had the proof wrote it down.
-    if serving.ended {
-        return Former::Ended;
-    }
-    // Both times come from the clock of one node, and the start is rounded up: an end that is later belongs to this
-    // process, or to a later one of the same pod, which cannot have begun before this one ended.
-    if traces.end_seen || traces.last_end.is_some_and(|end| end > serving.started) {
+    // An operator that saw the end may have written it down.
+    if serving.ended || has_ended(serving, traces.last_end) {
         return Former::Ended;
     }
     let node = &serving.node;

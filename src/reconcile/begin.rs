@@ -1,22 +1,17 @@
 //! What a set begins with: the role record, and the password.
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 use tracing::info;
 
-use super::{
-    Pass,
-    settle::{former_process, target_process},
-};
+use super::Pass;
 use crate::{
     apply::Live,
     claims,
     context::Context,
-    decide::{Hold, HoldReason, former::noted},
+    decide::{Hold, HoldReason, former::with_ends},
     error::StageError,
     observe::belongs,
-    observed::Observed,
     plan::{Plan, Storage},
     record::Record,
     store::{self, Found, Stored},
@@ -32,7 +27,6 @@ pub(super) async fn record(
     ctx: &Context,
     plan: &Plan,
     live: &Live,
-    now: Timestamp,
 ) -> Result<Option<Stored>, StageError> {
     let former = match store::read_record(&ctx.client, plan).await? {
         Some(Found::Own(stored)) => return Ok(Some(stored)),
@@ -62,9 +56,7 @@ pub(super) async fn record(
         .filter(|_| is_on_volumes)
         .and_then(|former| Some((former, taken_over(&former.record, &former.claims, &volumes.claims)?)));
     if let Some((former, record)) = goes_on {
-        let served = former_process(ctx, plan, &record, now).await;
-        let target = target_process(ctx, plan, &record, now).await;
-        let record = noted(&record, &served, &target, &Observed::default()).unwrap_or(record);
+        let record = with_ends(&record, |uid| ctx.ends.latest(uid)).unwrap_or(record);
         info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
         ctx.claims.adopts(&plan.set);
         return Ok(Some(store::write_record(&ctx.client, plan, former, &record, &former.claims).await?));

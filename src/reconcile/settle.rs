@@ -16,14 +16,14 @@ use crate::{
         Decision, decide,
         divergence::{Divergence, divergences},
         elect,
-        former::{Former, NodeState, Traces, former, noted},
+        former::{Former, NodeState, Traces, former, has_ended, with_ends},
         look::Look,
         size::size,
         switchover, unlinked,
         voters::glimpse,
     },
     error::{StageError, chain},
-    observe::{Connections, belongs, last_end, observe},
+    observe::{Connections, belongs, observe},
     plan::{Plan, Storage},
     record::{Record, Serving},
     roles,
@@ -123,7 +123,9 @@ async fn rounds(
             }
             Decision::Hold(hold) => {
                 pass.hold = Some(hold);
-                return match noted(&stored.record, &look.former, &look.target, &look.observed) {
+                // A pod that is there still shows it.
+                let is_gone = |uid: &str| look.observed.pods.iter().all(|pod| pod.uid != uid);
+                return match with_ends(&stored.record, |uid| ctx.ends.latest(uid).filter(|_| is_gone(uid))) {
                     Some(record) => write(pass, ctx, plan, &stored, record).await,
                     None => Ok(()),
                 };
@@ -274,7 +276,7 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
 }
 
 /// What is known of the process that served last.
-pub(super) async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
     match (&record.seen_serving, &record.primary) {
         (Some(serving), Some(primary)) => ended(ctx, plan, serving, primary, now).await,
         _ => Former::default(),
@@ -282,7 +284,7 @@ pub(super) async fn former_process(ctx: &Context, plan: &Plan, record: &Record, 
 }
 
 /// What is known of the process to which a switchover hands the role.
-pub(super) async fn target_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+async fn target_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
     match &record.switch_to {
         Some(switch) => ended(ctx, plan, &switch.process, &switch.target, now).await,
         None => Former::default(),
@@ -294,17 +296,16 @@ async fn ended(ctx: &Context, plan: &Plan, serving: &Serving, name: &str, now: T
     let pods = ctx.pods.state();
     let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
     let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));
-    let end_seen = ctx.ended.contains(&serving.pod_uid);
+    let last_end = ctx.ends.latest(&serving.pod_uid);
     let namesake = of_set().find(|pod| pod.metadata.name.as_deref() == Some(name));
-    let node = if same.is_some() || end_seen {
+    let node = if same.is_some() || has_ended(serving, last_end) {
         NodeState::Unknown("not asked".to_owned())
     } else {
         store::node_state(&ctx.client, &serving.node).await
     };
     let traces = Traces {
         pod_exists: same.is_some(),
-        last_end: same.and_then(|pod| last_end(pod)),
-        end_seen,
+        last_end,
         namesake_since: namesake.and_then(|pod| pod.creation_timestamp()).map(|time| time.0),
         node,
     };

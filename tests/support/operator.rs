@@ -450,8 +450,10 @@ impl Machines {
             let since = Instant::now();
             let mut last = status(&server);
             last["containerStatuses"][0]["ready"] = json!(false);
-            last["containerStatuses"][0]["state"] =
-                json!({"running": null, "terminated": {"exitCode": 0, "startedAt": server.since}});
+            // To the second, as the kubelet tells.
+            let end = Timestamp::from_second(now().as_second()).unwrap();
+            let terminated = json!({"exitCode": 0, "startedAt": server.since, "finishedAt": end});
+            last["containerStatuses"][0]["state"] = json!({"running": null, "terminated": terminated});
             self.ending.push(Ending { pod: server.pod, uid, last, since });
         }
         let terminating = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_some();

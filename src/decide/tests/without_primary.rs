@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::decide::{
-    former::{Former, KUBELET_ENDS_PODS_WITHIN, NodeState, Traces, former, noted},
+    former::{Former, KUBELET_ENDS_PODS_WITHIN, NodeState, Traces, former, with_ends},
     look::Consent,
     voters::{Glimpse, glimpse},
 };
@@ -185,7 +185,7 @@ fn a_person_can_end_a_hold_for_the_epoch_that_they_saw() {
 }
 
 fn traces(node: NodeState) -> Traces {
-    Traces { pod_exists: false, last_end: None, end_seen: false, namesake_since: None, node }
+    Traces { pod_exists: false, last_end: None, namesake_since: None, node }
 }
 
 /// Regression "an old container's termination taken as proof for a later process of the same pod".
@@ -199,7 +199,9 @@ fn what_proves_the_end_of_a_process_and_what_does_not() {
     assert!(!is_dead(there(Some(500))), "that may be its predecessor");
     assert!(!is_dead(there(None)));
     assert!(!is_dead(Traces { pod_exists: true, ..traces(NodeState::Deleted) }), "the pod is still listed");
-    assert!(is_dead(Traces { end_seen: true, ..traces(NodeState::NotReady) }));
+    let gone = |end| Traces { last_end: Some(end), ..traces(NodeState::NotReady) };
+    assert!(is_dead(gone(501)));
+    assert!(!is_dead(gone(500)), "it was deleted by force after its predecessor's end");
     assert!(is_dead(traces(NodeState::Deleted)) && is_dead(traces(NodeState::OutOfService)));
     assert!(!is_dead(traces(NodeState::NotReady)) && !is_dead(traces(NodeState::Unknown("no".into()))));
     let namesake =
@@ -220,18 +222,19 @@ fn what_proves_the_end_of_a_process_and_what_does_not() {
 /// Regression: the leader that had seen the pod's end died in the middle of the election, and the next one held it for
 /// the 300 s of a pod whose end nobody saw.
 #[test]
-fn a_proof_that_no_pod_shows_is_written_down_once() {
-    let record = opened(voting());
-    let served = record.seen_serving.clone().unwrap().pod_uid;
-    let (ended, unproven) = (Former::Ended, Former::default());
-    let there = look(&record, healthy()).observed;
-    let mut gone = there.clone();
-    gone.pods.retain(|pod| pod.uid != served);
-    assert_eq!(noted(&record, &ended, &unproven, &there), None, "its own pod still tells");
-    assert_eq!(noted(&record, &unproven, &unproven, &gone), None);
-    let once = noted(&record, &ended, &unproven, &gone).unwrap();
-    assert!(once.seen_serving.as_ref().unwrap().ended && !once.switch_to.as_ref().unwrap().process.ended);
-    assert_eq!(noted(&once, &ended, &unproven, &gone), None, "once");
-    let target = noted(&record, &unproven, &ended, &Observed::default()).unwrap();
-    assert!(target.switch_to.unwrap().process.ended && !target.seen_serving.unwrap().ended);
+fn an_end_that_was_seen_is_written_down_once() {
+    let process = |uid: &str| Serving { pod_uid: uid.into(), started: 500, ..Serving::default() };
+    let switch = SwitchTo { target: "redis-1".into(), replid: OLD.into(), process: process("target") };
+    let record = Record { seen_serving: Some(process("former")), switch_to: Some(switch), ..voting() };
+    let told = |record: &Record, uid: &str, end| with_ends(record, |asked| (asked == uid).then_some(end));
+    let ended = |record: &Record| {
+        (record.seen_serving.as_ref().unwrap().ended, record.switch_to.as_ref().unwrap().process.ended)
+    };
+    assert_eq!(told(&record, "another", 501), None);
+    assert_eq!(told(&record, "former", 500), None, "that may be its predecessor");
+    let former = told(&record, "former", 501).unwrap();
+    assert_eq!(ended(&former), (true, false));
+    assert_eq!(told(&former, "former", 501), None, "once");
+    assert_eq!(ended(&told(&record, "target", 501).unwrap()), (false, true));
+    assert_eq!(ended(&told(&former, "target", 501).unwrap()), (true, true));
 }
