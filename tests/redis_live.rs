@@ -15,7 +15,6 @@ mod redis_server;
 
 use std::{
     io::{Read, Write},
-    net::TcpListener,
     process::Command,
     time::{Duration, Instant},
 };
