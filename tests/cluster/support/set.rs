@@ -71,7 +71,9 @@ impl Set {
 
     /// What happens to it from now on.
     pub fn watch(&self) -> Watch<RedisReplicaSet> {
-        Watch::new(&self.namespace, &["rrs", &self.name])
+        // As a list of one: of an object that is named, kubectl drops the first event after what it got, whatever that is.
+        let name = format!("metadata.name={}", self.name);
+        Watch::new(&self.namespace, &["rrs", "--field-selector", &name])
     }
 
     /// The same, of a watch that has begun when this returns: it misses nothing that comes after.
