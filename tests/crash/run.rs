@@ -97,7 +97,7 @@ impl Lab {
 
         let proxy = ApiProxy::listen().await;
         let kubeconfig = self.plane.kubeconfig_by_way_of(&proxy.url(), self.user);
-        let trap = Arc::new(Trap::start(kubeconfig, &namespace));
+        let trap = Arc::new(Trap::start(kubeconfig, &namespace, client.clone()));
         let as_operator = Client::try_from(self.plane.config_of(self.user).await).unwrap();
         let _serving = proxy.serve(as_operator, Arc::clone(&trap));
         let redis_proxies = Arc::new(RedisProxies::default());

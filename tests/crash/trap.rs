@@ -8,6 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams},
+};
 use tokio::sync::Notify;
 
 use crate::operator::Operator;
@@ -74,6 +79,7 @@ impl fmt::Display for Target {
 pub struct Trap {
     kubeconfig: PathBuf,
     namespace: String,
+    leases: Api<Lease>,
     state: Mutex<State>,
     sprung: Notify,
 }
@@ -97,7 +103,7 @@ struct State {
 
 impl Trap {
     /// Starts the operator with this kubeconfig in this namespace.
-    pub fn start(kubeconfig: PathBuf, namespace: &str) -> Self {
+    pub fn start(kubeconfig: PathBuf, namespace: &str, client: Client) -> Self {
         let state = State {
             operators: vec![Operator::start_with(&kubeconfig, namespace, "operator")],
             armed: false,
@@ -109,7 +115,9 @@ impl Trap {
             calls: Vec::new(),
             last_call: Instant::now(),
         };
-        Self { kubeconfig, namespace: namespace.to_owned(), state: Mutex::new(state), sprung: Notify::new() }
+        let leases = Api::namespaced(client, namespace);
+        let namespace = namespace.to_owned();
+        Self { kubeconfig, namespace, leases, state: Mutex::new(state), sprung: Notify::new() }
     }
 
     /// Counts calls from now on; kills at the target, if there is one.
@@ -159,6 +167,8 @@ impl Trap {
                 () = self.sprung.notified() => {}
                 () = self.ended_by_itself() => {}
             }
+            // It would leave the Lease to a standby for some seconds, in which the end of a run could be read.
+            self.leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
             let next = Operator::start_with(&self.kubeconfig, &self.namespace, "operator");
             let mut state = self.state();
             state.operators.push(next);
