@@ -51,6 +51,11 @@ impl Mandate {
         !self.left().is_zero()
     }
 
+    /// Whether this process ever held the Lease.
+    fn was_given(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// How long this process may still act without another success.
     fn left(&self) -> Duration {
         let claimed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,8 +76,6 @@ pub struct LeaderElection {
     now: fn() -> jiff::Timestamp,
     /// The foreign claim seen last, and since when it has been unchanged.
     seen: Option<(String, Instant)>,
-    /// The claim under this identity is this process' own.
-    leads: bool,
     mandate: Mandate,
 }
 
@@ -84,7 +87,6 @@ impl LeaderElection {
             identity,
             now,
             seen: None,
-            leads: false,
             mandate: Mandate::default(),
         }
     }
@@ -111,7 +113,6 @@ impl LeaderElection {
             let sent = Instant::now();
             match timeout(RENEW_DEADLINE, self.claim()).await {
                 Ok(Ok(Claim::Held)) => {
-                    self.leads = true;
                     self.mandate.claimed(sent);
                     info!(identity = self.identity, "leading");
                     return;
@@ -167,7 +168,7 @@ impl LeaderElection {
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
-        let mine = self.leads && holder == self.identity;
+        let mine = holder == self.identity && self.mandate.was_given();
         if !holder.is_empty() && !mine {
             let claim = format!("{holder} {:?} {:?}", spec.renew_time, lease.metadata.resource_version);
             match &self.seen {
@@ -253,7 +254,8 @@ mod tests {
             (Some("me"), 3, "2026-01-01T00:00:00.000000Z"),
         ] {
             let api = FakeApi::answering([(200, lease(holder)), (200, lease(Some("me")))]);
-            let mut election = LeaderElection { leads: true, ..election(&api) };
+            let mut election = election(&api);
+            election.mandate.claimed(Instant::now());
             assert!(matches!(election.claim().await, Ok(Claim::Held)));
             let claim = &api.requests()[1];
             assert_eq!(claim.method, "PUT");
