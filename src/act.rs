@@ -122,6 +122,10 @@ pub async fn retire(connections: &mut Connections, pods: &[String], record: &Rec
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// `FAILOVER TO` the target.
+///
+/// Redis looks for its target by name. The process that was seen must still be the one there: another has begun from its
+/// files since, and what those hold nobody has looked at (review C1). Its connection tells. A restart and a full sync take
+/// longer than the time that the command has.
 pub async fn hand_over(
     connections: &mut Connections,
     from: &str,
@@ -129,6 +133,8 @@ pub async fn hand_over(
     host: &str,
 ) -> Result<(), ActError> {
     info!(from, target, "handing the role over");
+    let heir = connection(connections, target, "hand over to")?;
+    heir.info_replication().await.map_err(|source| redis("hand over to", target, source))?;
     let connection = alone(connections, from, "hand over from").await?;
     let told = connection.failover(host, REDIS_PORT, HAND_OVER_WITHIN).await;
     told.map_err(|source| redis("hand over from", from, source))

@@ -83,6 +83,9 @@ struct Remembered {
     failures: u32,
     /// Since when nobody serves.
     nobody_serves: Option<Instant>,
+    /// Pods that are gone while their node is ready, by name: their UID and since when the node is, and since when that
+    /// is known here.
+    gone: BTreeMap<String, ((String, String), Instant)>,
     /// When a switchover ended without a change.
     switched_in_vain: Option<Instant>,
     /// A look at the serving primary, and when it was taken.
@@ -200,6 +203,25 @@ impl Memory {
                 return Duration::ZERO;
             }
             remembered.nobody_serves.get_or_insert_with(Instant::now).elapsed()
+        })
+    }
+
+    /// For how long this process has known that the pod of this UID, which had this name, is gone while its node is ready
+    /// since `ready`; `None`: it is not, and the time begins anew.
+    pub fn gone_for(&self, set: &SetName, pod: &str, uid: &str, ready: Option<&str>) -> Duration {
+        self.with(set, |remembered| {
+            let Some(ready) = ready else {
+                remembered.gone.remove(pod);
+                return Duration::ZERO;
+            };
+            let seen = (uid.to_owned(), ready.to_owned());
+            match remembered.gone.get(pod) {
+                Some((known, since)) if *known == seen => since.elapsed(),
+                _ => {
+                    remembered.gone.insert(pod.to_owned(), (seen, Instant::now()));
+                    Duration::ZERO
+                }
+            }
         })
     }
 

@@ -269,14 +269,18 @@ fn serving(member: &Candidate<'_>, record: &Record) -> Serving {
     // The start of a process is read from two clocks and moves by a second: what was noted first stays.
     match &record.seen_serving {
         Some(seen) if seen.run_id == server.run_id && seen.pod_uid == member.uid => {
-            Serving { replid, ..seen.clone() }
+            // A rewrite of one that serves replaces a file that is whole.
+            let aof_settled = seen.aof_settled || member.has_settled_aof();
+            Serving { replid, aof_settled, ..seen.clone() }
         }
         _ => Serving {
             pod_uid: member.uid.to_owned(),
             node: member.node.to_owned(),
             run_id: server.run_id.clone(),
             started: server.started(),
+            known_end: member.last_end,
             replid,
+            aof_settled: member.has_settled_aof(),
             ended: false,
         },
     }

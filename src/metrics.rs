@@ -303,7 +303,7 @@ mod tests {
             uptime_seconds: 1,
             time_micros: 0,
         };
-        let persistence = Persistence { loading: false, async_loading: false, aof_enabled: false };
+        let persistence = Persistence::default();
         Answer { info: Info { server, replication, persistence, keys: None }, announced: String::new() }
     }
 

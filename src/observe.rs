@@ -16,7 +16,7 @@ use crate::{
     names::{REDIS_CONTAINER, REDIS_PORT, SetName},
     observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
     plan::Plan,
-    pods::has_new_address,
+    pods::{has_new_address, last_end},
     redis::{
         connection::Connection,
         password::Password,
@@ -141,6 +141,7 @@ fn observed_pod(
             .and_then(|s| s.conditions.as_ref())
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
         new_address,
+        last_end: last_end(pod),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         image: pod.spec.as_ref().and_then(image_of).unwrap_or_default().to_owned(),

@@ -26,6 +26,8 @@ pub struct ObservedPod {
     pub ready: bool,
     /// It has had its address for so short a time that other servers may still look for it elsewhere, or nowhere.
     pub new_address: bool,
+    /// The latest end of a Redis container of this pod that the kubelet reports, in seconds since 1970 by the node's clock.
+    pub last_end: Option<i64>,
     /// `deletionTimestamp` is set.
     pub terminating: bool,
     /// Label `controller-revision-hash`: the template it was made from.
@@ -99,6 +101,7 @@ impl ObservedPod {
             node: String::new(),
             ready: true,
             new_address: false,
+            last_end: None,
             terminating: false,
             revision: None,
             image: String::new(),

@@ -69,7 +69,7 @@ impl Ends {
 
 /// The latest end of a Redis container of this pod that the kubelet reported, in seconds since 1970. A pod that is
 /// merely gone, or was deleted by force, proves nothing.
-fn last_end(pod: &Pod) -> Option<i64> {
+pub fn last_end(pod: &Pod) -> Option<i64> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let redis = statuses.iter().find(|container| container.name == REDIS_CONTAINER)?;
     [redis.state.as_ref(), redis.last_state.as_ref()]

@@ -66,8 +66,16 @@ pub struct Serving {
     /// than this ended the process.
     #[serde(default)]
     pub started: i64,
+    /// The latest end of a Redis container of its pod that the kubelet had reported when this process was noted: that of
+    /// a predecessor, whatever the node's clock said then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_end: Option<i64>,
     /// `master_replid` that it served.
     pub replid: String,
+    /// With `appendonly yes`: this process was seen without a rewrite under way, so its append-only file holds what it
+    /// served then and since. Only then a restart over that file brings back what it acknowledged (rule 6).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aof_settled: bool,
     /// Its end was proven to an operator, which wrote this down for those after it. Said outright: an identity that is
     /// missing, as in a record of a version that did not name it, proves nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

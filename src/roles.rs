@@ -171,7 +171,7 @@ mod tests {
             offset: 0,
             backlog_active: false,
         };
-        let persistence = Persistence { loading: false, async_loading: false, aof_enabled: false };
+        let persistence = Persistence::default();
         Answer { info: Info { server, replication, persistence, keys: None }, announced: String::new() }
     }
 

@@ -2,12 +2,12 @@
 //! the password.
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Node, Secret},
+    api::core::v1::{ConfigMap, Node, Pod, Secret},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Client,
-    api::{ObjectMeta, PostParams},
+    api::{ListParams, ObjectMeta, PostParams},
 };
 use serde_json::json;
 use thiserror::Error;
@@ -183,12 +183,23 @@ pub async fn node_state(client: &Client, node: &str) -> NodeState {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     if taints.is_some_and(|taints| taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)) {
-        NodeState::OutOfService
-    } else if conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")) {
-        NodeState::Ready
-    } else {
-        NodeState::NotReady
+        return NodeState::OutOfService;
     }
+    let ready = conditions.and_then(|all| all.iter().find(|c| c.type_ == "Ready" && c.status == "True"));
+    match ready {
+        Some(ready) => NodeState::Ready {
+            since: ready.last_transition_time.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+        },
+        None => NodeState::NotReady,
+    }
+}
+
+/// Whether the pod of this UID is there, by the API server's own word: a watch that is half open shows what was there long
+/// ago.
+pub async fn pod_exists(client: &Client, set: &SetName, pod: &str, uid: &str) -> Result<bool, kube::Error> {
+    let named = ListParams::default().fields(&format!("metadata.name={pod}"));
+    let found = Api::<Pod>::namespaced(client.clone(), &set.namespace).list_metadata(&named).await?;
+    Ok(found.items.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid)))
 }
 
 fn render(plan: &Plan, record: &Record, resource_version: Option<&str>, claims: &Claims) -> ConfigMap {

@@ -16,7 +16,7 @@ use redis_operator::{
     record::Record,
     redis::{
         PARKED,
-        info::{self, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
+        info::{self, Aof, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
         probe::{Answer, ProbeFailure},
     },
     topology::{MAX_ACK_LAG_SECONDS, MAX_LINK_SILENCE_SECONDS, topology},
@@ -56,8 +56,9 @@ fn render(info: &Info) -> String {
     }
     writeln!(
         text,
-        "aof_enabled:{}\r\n\r\n# News\r\nloading:soon\r\n\r\n# Replication\r",
-        number(persistence.aof_enabled)
+        "aof_enabled:{}\r\naof_rewrite_in_progress:{}\r\naof_rewrite_scheduled:0\r\n\r\n# News\r\nloading:soon\r\n\r\n# Replication\r",
+        number(persistence.aof != Aof::Off),
+        number(persistence.aof == Aof::Rewriting)
     )
     .unwrap();
     match &replication.upstream {
@@ -190,12 +191,8 @@ fn info() -> impl Strategy<Value = Info> {
             time_micros,
         });
     let rarely = || prop::bool::weighted(0.1);
-    let persistence =
-        (rarely(), rarely(), any::<bool>()).prop_map(|(loading, async_loading, aof_enabled)| Persistence {
-            loading,
-            async_loading,
-            aof_enabled,
-        });
+    let persistence = (rarely(), rarely(), select(vec![Aof::Off, Aof::Whole, Aof::Rewriting]))
+        .prop_map(|(loading, async_loading, aof)| Persistence { loading, async_loading, aof });
     (server, replication(), persistence, proptest::option::of(0..i64::MAX))
         .prop_map(|(server, replication, persistence, keys)| Info { server, replication, persistence, keys })
 }
@@ -305,7 +302,7 @@ proptest! {
     /// Every line that the renderer prints for all servers is needed: without it there is an error that names it.
     #[test]
     fn a_missing_field_is_named(info in info(), field in select(vec![
-        "run_id", "uptime_in_seconds", "server_time_usec", "loading", "aof_enabled", "role", "master_failover_state", "master_replid",
+        "run_id", "uptime_in_seconds", "server_time_usec", "loading", "aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled", "role", "master_failover_state", "master_replid",
         "master_replid2", "master_repl_offset", "second_repl_offset", "repl_backlog_active",
     ])) {
         let text = render(&info);

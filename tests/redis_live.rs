@@ -29,6 +29,7 @@ use redis_operator::{
     observed::{NoAnswer, Observed},
     redis::{
         PARKED,
+        info::Aof,
         password::Password,
         probe::{Answer, ProbeFailure, Target, probe},
     },
@@ -100,7 +101,79 @@ async fn a_healthy_pair() {
         let answer = answer.unwrap();
         assert_eq!(answer.info.keys, Some(1));
         assert_eq!(answer.info.server.run_id.len(), 40);
-        assert!(!answer.info.persistence.aof_enabled);
+        assert_eq!(answer.info.persistence.aof, Aof::Off);
+    }
+}
+
+/// Experiment E31 (review C1), on the redis-server in PATH: a replica's append-only file, kill by kill. While the look says
+/// `Rewriting` a restart may load what was there before the full sync; once it says `Whole`, all that was acknowledged.
+#[tokio::test]
+async fn an_append_only_file_is_whole_when_the_look_says_so() {
+    const AOF: &[&str] = &["appendonly yes", "appendfsync always"];
+    for settled in [false, true] {
+        let primary = RedisServer::start(AOF);
+        let () = primary.command(&["SET", "before", "1"]);
+        let mut replica = primary.start_replica(AOF);
+        wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+        aof_is(&replica, Aof::Whole).await;
+        let () = primary.command(&["DEBUG", "POPULATE", "3000"]);
+        // It loads its own file, and gets a full copy; the rewrite of that takes three seconds.
+        let follow = format!("replicaof {} {REDIS_PORT}", primary.address);
+        replica.restart(&[AOF, &[&follow, "rdb-key-save-delay 1000"]].concat());
+        let look = wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+        let in_sync = look.answers[1].as_ref().unwrap();
+        assert_eq!((in_sync.info.persistence.aof, in_sync.info.keys), (Aof::Rewriting, Some(3001)));
+
+        let () = replica.command(&["REPLICAOF", "NO", "ONE"]);
+        let () = replica.command(&["SET", "acknowledged", "1"]);
+        if settled {
+            aof_is(&replica, Aof::Whole).await;
+            let () = replica.command(&["SET", "acknowledged", "2"]);
+        }
+        replica.restart(AOF);
+        let keys: i64 = replica.command(&["DBSIZE"]);
+        let value: Option<String> = replica.command(&["GET", "acknowledged"]);
+        if settled {
+            assert_eq!((keys, value.as_deref()), (3002, Some("2")));
+        } else {
+            assert_eq!(
+                (keys, value.as_deref()),
+                (1, None),
+                "Redis has mended this: docs/redis-facts.md, E31"
+            );
+        }
+    }
+}
+
+/// A rewrite that cannot finish (its directory is not there to be written to) never closes the window silently.
+#[tokio::test]
+async fn a_rewrite_that_fails_is_shown_as_one_that_is_not_done() {
+    const AOF: &[&str] = &["appendonly yes"];
+    let primary = RedisServer::start(AOF);
+    let () = primary.command(&["DEBUG", "POPULATE", "3000"]);
+    let replica = primary.start_replica(&[AOF, &["rdb-key-save-delay 1000"]].concat());
+    wait_for(&[&primary, &replica], &[Primary, InSync]).await;
+    aof_is(&replica, Aof::Rewriting).await;
+    // After the third failure Redis 7 and later wait longer and longer (a minute at first) before they try again.
+    for _ in 0..2 {
+        // The child that rewrites.
+        let children = Command::new("pkill").args(["-KILL", "-P", &replica.process().to_string()]).status();
+        assert!(children.is_ok(), "{children:?}");
+        for _ in 0..10 {
+            let answer = probe(&replica.target(), DEADLINE).await.unwrap().0;
+            assert_eq!(answer.info.persistence.aof, Aof::Rewriting);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+    let () = replica.command(&["CONFIG", "SET", "rdb-key-save-delay", "0"]);
+    aof_is(&replica, Aof::Whole).await;
+}
+
+async fn aof_is(server: &RedisServer, wanted: Aof) {
+    let start = Instant::now();
+    while probe(&server.target(), DEADLINE).await.unwrap().0.info.persistence.aof != wanted {
+        assert!(start.elapsed() < PATIENCE, "never {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -87,7 +87,7 @@ fn says(info: &str) -> Result<Says, Silence> {
     let shared = replication.second_repl_offset.saturating_sub(1);
     let took_over = (shared >= 0).then_some(Point { replid: replication.replid2, offset: shared });
     Ok(match (replication.upstream, failover_runs) {
-        (None, false) => Says::Serves { took_over },
+        (None, false) => Says::Serves { replid: replication.replid, took_over },
         (None, true) => Says::HandsOver,
         (Some(upstream), false) => Says::Follows(upstream.host),
         // `failover-in-progress`: Redis says role:slave by now, and names the replica that shall become primary.
@@ -136,10 +136,13 @@ mod tests {
 
     #[test]
     fn reads_the_role() {
-        assert_eq!(says(&info("master", "no-failover")), Ok(Says::Serves { took_over: None }));
+        assert_eq!(
+            says(&info("master", "no-failover")),
+            Ok(Says::Serves { replid: "x".to_owned(), took_over: None })
+        );
         let promoted = info("master", "no-failover").replace("second_repl_offset:-1", "second_repl_offset:8");
         let took_over = Some(Point { replid: "y".to_owned(), offset: 7 });
-        assert_eq!(says(&promoted), Ok(Says::Serves { took_over }));
+        assert_eq!(says(&promoted), Ok(Says::Serves { replid: "x".to_owned(), took_over }));
         assert_eq!(says(&info("slave", "no-failover")), Ok(Says::Follows("a.b".to_owned())));
     }
 

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::{
     names::REDIS_PORT,
+    record::Record,
     redis::{PARKED, probe::ProbeFailure},
 };
 
@@ -27,6 +28,8 @@ pub enum Says {
     NotYet,
     /// It serves as primary.
     Serves {
+        /// `master_replid`: the history that it serves.
+        replid: String,
         /// The history that it took over from another primary, and up to where; `None` where it took over from nobody.
         took_over: Option<Point>,
     },
@@ -54,8 +57,13 @@ pub struct Point {
 pub struct Own<'a> {
     /// DNS name that it announces.
     pub host: &'a str,
+    /// Name of its pod.
+    pub pod: &'a str,
     /// Where the data that it will load ends, if its file says so.
     pub data: Option<&'a Point>,
+    /// The role record as the kubelet mounted it, if it can be read. It may be a minute old, so it only forbids to
+    /// follow a peer; it never names one to follow.
+    pub record: Option<&'a Record>,
 }
 
 /// Why a peer gave no usable answer.
@@ -107,6 +115,16 @@ pub enum Reason {
     SeveralServe(Vec<String>),
     /// The wait is over, and these members had not settled.
     Unsettled(Vec<PeerAnswer>),
+    /// A peer serves, and the record says that this pod is the primary.
+    PrimaryOfRecord {
+        /// DNS name of the peer.
+        host: String,
+    },
+    /// A peer serves a history that an election ended.
+    Closed {
+        /// DNS name of the peer.
+        host: String,
+    },
     /// A peer serves, and took over earlier than this Redis' data ends.
     Ahead {
         /// DNS name of the peer.
@@ -130,19 +148,22 @@ pub fn decide(own: Own<'_>, asked: &[PeerAnswer], wait_over: bool) -> Start {
     let serving = hosts(asked, |says| matches!(says, Says::Serves { .. }));
     let unheard = asked.iter().any(|peer| peer.says == Says::NotYet);
     let handing_over = asked.iter().any(|peer| matches!(peer.says, Says::HandsOver | Says::HandsOverTo(_)));
+    // This Redis was the primary until a moment ago, so what its followers confirmed is here. Whoever serves besides
+    // them may have been promoted by hand, and a copy of that would wipe it (review H1). Parked, the operator decides;
+    // an ordinary takeover costs one command more.
+    let followers = hosts(asked, |says| matches!(says, Says::Follows(host) if host == own_host));
     match serving.as_slice() {
         [_, _, ..] => return Start::Park { reason: Reason::SeveralServe(serving) },
         // A silent peer does not hold this up: whoever serves, serves. One that was asked a moment ago, or
         // that is about to change its role, may yet be a second primary.
+        [_] if !followers.is_empty() => return Start::Park { reason: Reason::Followed(followers) },
         [host] if !handing_over && (!unheard || wait_over) => return follow(host, own, asked),
         _ => {}
     }
     if asked.is_empty() {
         return Start::Park { reason: Reason::Alone };
     }
-    // This Redis was the primary until a moment ago. Whoever is silent follows nobody better, and the sooner this one
-    // is parked, the sooner the operator can choose.
-    let followers = hosts(asked, |says| matches!(says, Says::Follows(host) if host == own_host));
+    // Whoever is silent follows nobody better, and the sooner this one is parked, the sooner the operator can choose.
     if serving.is_empty() && !handing_over && !followers.is_empty() {
         return Start::Park { reason: Reason::Followed(followers) };
     }
@@ -162,12 +183,20 @@ pub fn decide(own: Own<'_>, asked: &[PeerAnswer], wait_over: bool) -> Start {
 /// What the peer lacks would be gone, and with it all trace of it, as soon as this Redis follows. Parked, the operator
 /// sees it, and publishes it first.
 fn follow(host: &str, own: Own<'_>, asked: &[PeerAnswer]) -> Start {
-    let took_over = asked.iter().find(|peer| peer.host == host).and_then(|peer| match &peer.says {
-        Says::Serves { took_over } => took_over.as_ref(),
+    let serves = asked.iter().find(|peer| peer.host == host).and_then(|peer| match &peer.says {
+        Says::Serves { replid, took_over } => Some((replid, took_over.as_ref())),
         _ => None,
     });
     let host = host.to_owned();
-    match (own.data, took_over) {
+    if let (Some(record), Some((replid, _))) = (own.record, serves) {
+        if record.primary.as_deref() == Some(own.pod) {
+            return Start::Park { reason: Reason::PrimaryOfRecord { host } };
+        }
+        if record.closed.contains_key(replid) {
+            return Start::Park { reason: Reason::Closed { host } };
+        }
+    }
+    match (own.data, serves.and_then(|(_, took_over)| took_over)) {
         (Some(own), Some(end)) if own.replid == end.replid && own.offset > end.offset => {
             Start::Park { reason: Reason::Ahead { host, bytes: own.offset.saturating_sub(end.offset) } }
         }
@@ -245,6 +274,14 @@ impl fmt::Display for Reason {
                 let peers: Vec<String> = peers.iter().map(PeerAnswer::to_string).collect();
                 write!(f, "no primary found in time; {}", peers.join("; "))
             }
+            Self::PrimaryOfRecord { host } => write!(
+                f,
+                "{host} serves, but the record here names this pod as the primary; the operator says who is right"
+            ),
+            Self::Closed { host } => write!(
+                f,
+                "{host} serves a history that an election has ended; the operator stops it, or says that it is right"
+            ),
             Self::Ahead { host, bytes } => write!(
                 f,
                 "the data here has {bytes} bytes that {host}, which took over, does not have; before they are given up, \
@@ -260,8 +297,8 @@ mod tests {
 
     use super::*;
 
-    const ME: Own<'static> = Own { host: "me", data: None };
-    const SERVES: Says = Says::Serves { took_over: None };
+    const ME: Own<'static> = Own { host: "me", pod: "me", data: None, record: None };
+    const SERVES: Says = Says::Serves { replid: String::new(), took_over: None };
 
     fn peer(host: &str, says: Says) -> PeerAnswer {
         PeerAnswer { host: host.to_owned(), says }
@@ -296,7 +333,9 @@ mod tests {
     #[test]
     fn parks_where_the_one_that_serves_took_over_earlier_than_the_data_here_ends() {
         let point = |replid: &str, offset| Point { replid: replid.to_owned(), offset };
-        let took_over = |offset| [peer("a", Says::Serves { took_over: Some(point("old", offset)) })];
+        let took_over = |offset| {
+            [peer("a", Says::Serves { replid: "new".to_owned(), took_over: Some(point("old", offset)) })]
+        };
         let data = point("old", 100);
         let own = Own { data: Some(&data), ..ME };
         let ahead = Start::Park { reason: Reason::Ahead { host: "a".to_owned(), bytes: 30 } };
@@ -338,7 +377,33 @@ mod tests {
     fn a_former_primary_parks_at_once_though_others_are_silent() {
         let asked = [peer("a", follows("me")), peer("b", refused())];
         assert_eq!(decide(ME, &asked, false), Start::Park { reason: Reason::Followed(vec!["a".to_owned()]) });
-        assert_eq!(decide(ME, &[peer("a", follows("me")), peer("b", SERVES)], false), follow("b"));
+    }
+
+    /// Somebody promoted b by hand and wrote to it; a went on confirming what this Redis took until it ended.
+    #[test]
+    fn who_is_still_followed_follows_nobody() {
+        for wait_over in [false, true] {
+            let followed = Start::Park { reason: Reason::Followed(vec!["a".to_owned()]) };
+            assert_eq!(decide(ME, &[peer("a", follows("me")), peer("b", SERVES)], wait_over), followed);
+            let unheard = [peer("a", follows("me")), peer("b", SERVES), peer("c", Says::NotYet)];
+            assert_eq!(decide(ME, &unheard, wait_over), followed);
+        }
+    }
+
+    #[test]
+    fn the_record_forbids_and_never_leads() {
+        let serves = |replid: &str| [peer("a", Says::Serves { replid: replid.to_owned(), took_over: None })];
+        let mut record = Record { primary: Some("me".to_owned()), ..Record::first(Vec::new(), true) };
+        let with =
+            |record: &Record, says: &[PeerAnswer]| decide(Own { record: Some(record), ..ME }, says, true);
+        let host = || "a".to_owned();
+        let own = Start::Park { reason: Reason::PrimaryOfRecord { host: host() } };
+        assert_eq!(with(&record, &serves("x")), own);
+        record.primary = Some("a".to_owned());
+        record.closed.insert("ended".to_owned(), 7);
+        assert_eq!(with(&record, &serves("ended")), Start::Park { reason: Reason::Closed { host: host() } });
+        assert_eq!(with(&record, &serves("x")), follow("a"));
+        assert!(matches!(with(&record, &[peer("a", refused())]), Start::Park { .. }));
     }
 
     #[test]

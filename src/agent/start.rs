@@ -24,7 +24,11 @@ use crate::{
         decide::{Own, PeerAnswer, Point, Says, Silence, Start, decide},
         dump,
     },
-    names::{AUTH_DIR, CONFIG_DIR, CONFIG_KEY, DATA_DIR, MEMBERS_KEY, PASSWORD_KEY, RECORD_DIR, RUN_DIR},
+    names::{
+        AUTH_DIR, CONFIG_DIR, CONFIG_KEY, DATA_DIR, MEMBERS_KEY, PASSWORD_KEY, RECORD_DIR, RECORD_KEY,
+        RUN_DIR,
+    },
+    record::Record,
     redis::{
         password::{Password, PasswordError},
         probe::ProbeFailure,
@@ -52,6 +56,9 @@ pub struct Options {
     /// The set's members, one pod name a line
     #[arg(long, default_value_t = format!("{RECORD_DIR}/{MEMBERS_KEY}"))]
     pub members: String,
+    /// The role record; it only ever keeps Redis from following a member that the record speaks against
+    #[arg(long, default_value_t = format!("{RECORD_DIR}/{RECORD_KEY}"))]
+    pub record: String,
     /// The password; one newline at its end is ignored
     #[arg(long, default_value_t = format!("{AUTH_DIR}/{PASSWORD_KEY}"))]
     pub password_file: String,
@@ -135,7 +142,8 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     ));
     let resolve: Arc<Resolve> = Arc::new(resolve);
     let data = loaded(&user_config, Path::new(&options.data_dir), &mut log);
-    let own = Own { host: &own_host, data: data.as_ref() };
+    let record = mounted_record(&options.record, &mut log);
+    let own = Own { host: &own_host, pod: &options.pod, data: data.as_ref(), record: record.as_ref() };
     let start = choose(own, &peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
     if let Start::Park { reason } = &start {
         log(&format!(
@@ -156,6 +164,20 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
         .map_err(|error| StartError::File { path: path.display().to_string(), error })?;
     log(&format!("starting Redis: replicaof {host} {port}"));
     exec(&path)
+}
+
+/// The role record as the kubelet mounted it. Without one nothing is forbidden, and the peers' answers decide alone.
+fn mounted_record(path: &str, log: &mut dyn FnMut(&str)) -> Option<Record> {
+    let text = fs::read_to_string(path).ok()?;
+    match serde_json::from_str(&text) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            log(&format!(
+                "cannot read the role record {path}: {error}; the other members' answers decide alone"
+            ));
+            None
+        }
+    }
 }
 
 /// Where the data ends that Redis will load. Append-only files do not say; neither does a file that cannot be read, and

@@ -102,6 +102,10 @@ pub(super) fn no_winner(why: &NoWinner) -> Hold {
              docs/status.md, HistoriesDiffer",
             pods.join(", ")
         ),
+        NoWinner::UnsettledFile(pod) => format!(
+            "{pod} was the primary and ended while it still rewrote its append-only file, so what it loaded may be old, \
+             and no other member has what it served; see docs/status.md, HistoriesDiffer"
+        ),
         NoWinner::NoCommonDescendant => "the volumes hold data of different histories, and no member's data \
              contains all others'; see docs/status.md, HistoriesDiffer"
             .to_owned(),
@@ -144,6 +148,19 @@ fn without_primary(record: &Record, look: &Look, members: &[&str]) -> Result<(),
         return Err(silent(members, &format!(". It cannot be done without: {missing}")));
     }
     let others = look.members();
+    let is_of_set = |host: &str| others.iter().any(|c| c.answer.announced == host);
+    let hearing: Vec<&str> = others
+        .iter()
+        .filter(|c| c.heard_from().is_some_and(|host| !is_of_set(host)))
+        .map(|c| c.pod)
+        .collect();
+    if !hearing.is_empty() {
+        let why = format!(
+            ". It cannot be done without: {} still hears from it, so it serves, whatever else is known of it",
+            hearing.join(", ")
+        );
+        return Err(silent(members, &why));
+    }
     let no_voters: Vec<&str> = others
         .iter()
         .filter(|c| !record.voters.contains(&c.answer.info.server.run_id))
@@ -172,8 +189,20 @@ fn former_process(record: &Record, look: &Look) -> Option<Hold> {
     let seen = record.seen_serving.as_ref()?;
     let primary = record.primary.as_deref()?;
     let namesake = look.member(primary)?;
-    let Former::Unproven(missing) = &look.former else { return None };
-    (namesake.uid != seen.pod_uid).then(|| Hold {
+    if namesake.uid == seen.pod_uid {
+        return None;
+    }
+    let heard = look
+        .members()
+        .iter()
+        .find(|c| c.heard_from() == Some(&namesake.answer.announced))
+        .map(|c| c.pod.to_owned());
+    let missing = match (&look.former, heard) {
+        (Former::Unproven(missing), _) => missing.clone(),
+        (Former::Ended, Some(pod)) => format!("{pod} still hears from it, whatever else is known of it"),
+        (Former::Ended, None) => return None,
+    };
+    Some(Hold {
         reason: HoldReason::FormerProcess,
         message: format!(
             "{primary} was replaced, and its former pod (UID {}) may still take writes: {missing}",

@@ -3,12 +3,12 @@
 //! Pure. What proves nothing: a pod that is not ready, a refused connection, a node that is not ready, a deletion by
 //! force, a namesake that waits or answers.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
 use crate::record::{Record, Serving};
 
 /// A kubelet that learns of a pod's deletion by force ends it within the pod's grace period; this is more.
-pub const KUBELET_ENDS_PODS_WITHIN: SignedDuration = SignedDuration::from_secs(300);
+pub const KUBELET_ENDS_PODS_WITHIN: Duration = Duration::from_secs(300);
 
 /// What is known of the process that served last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,9 @@ pub struct Traces {
     /// The latest end of a Redis container of that pod that the kubelet reported while somebody watched, in seconds since
     /// 1970.
     pub last_end: Option<i64>,
-    /// When the pod that has its name now was created.
-    pub namesake_since: Option<Timestamp>,
+    /// For how long this operator has known, by its own clock, that the pod is gone and its node is ready, without seeing
+    /// anything else meanwhile. The time of a namesake or of a node's condition comes from other clocks.
+    pub gone_for: Duration,
     /// State of its node.
     pub node: NodeState,
 }
@@ -43,7 +44,10 @@ pub struct Traces {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeState {
     /// The kubelet reports itself ready.
-    Ready,
+    Ready {
+        /// `lastTransitionTime` of the condition, verbatim. Another one tells that the node was away meanwhile.
+        since: String,
+    },
     /// The kubelet does not report, or reports itself not ready.
     NotReady,
     /// A person says that it was shut down: it bears the taint `node.kubernetes.io/out-of-service`.
@@ -69,12 +73,15 @@ pub fn with_ends(record: &Record, last_end: impl Fn(&str) -> Option<i64>) -> Opt
 /// Whether this end of a Redis container of its pod proves its own. Both times come from the clock of one node, and the
 /// start is rounded up: an end that is later belongs to this process, or to a later one of the same pod, which cannot
 /// have begun before this one ended.
+///
+/// An end that was known when the process was noted is its predecessor's. A clock that was set back in between would make
+/// it look later than the start.
 pub fn has_ended(serving: &Serving, last_end: Option<i64>) -> bool {
-    last_end.is_some_and(|end| end > serving.started)
+    last_end.is_some_and(|end| end > serving.started && serving.known_end.is_none_or(|known| end > known))
 }
 
 /// Judges.
-pub fn former(serving: &Serving, traces: &Traces, now: Timestamp) -> Former {
+pub fn former(serving: &Serving, traces: &Traces) -> Former {
     // An operator that saw the end may have written it down.
     if serving.ended || has_ended(serving, traces.last_end) {
         return Former::Ended;
@@ -87,14 +94,14 @@ pub fn former(serving: &Serving, traces: &Traces, now: Timestamp) -> Former {
     }
     match &traces.node {
         NodeState::OutOfService | NodeState::Deleted => Former::Ended,
-        NodeState::Ready => match traces.namesake_since {
-            // A kubelet that is there has ended by now what the API server no longer lists.
-            Some(since) if now.duration_since(since) > KUBELET_ENDS_PODS_WITHIN => Former::Ended,
-            _ => Former::Unproven(format!(
-                "its pod was deleted by force; the kubelet on node {node}, which is ready, has {} s to end it",
-                KUBELET_ENDS_PODS_WITHIN.as_secs()
-            )),
-        },
+        // A kubelet that is there has ended by now what the API server no longer lists. One that has just come back
+        // learns of it only now, and gives the process its grace period.
+        NodeState::Ready { .. } if traces.gone_for > KUBELET_ENDS_PODS_WITHIN => Former::Ended,
+        NodeState::Ready { .. } => Former::Unproven(format!(
+            "its pod was deleted by force; the kubelet on node {node}, which is ready, has {} s to end it, counted anew \
+             when the node was away or another operator took over",
+            KUBELET_ENDS_PODS_WITHIN.as_secs()
+        )),
         NodeState::NotReady => Former::Unproven(format!(
             "node {node} is not ready, so nobody knows whether the Redis there runs. Bring the node back; or, if it is \
              shut down for certain, delete it or taint it node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"

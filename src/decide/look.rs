@@ -72,6 +72,7 @@ impl Look {
                     node: &pod.node,
                     ordinal: pod.ordinal,
                     new_address: pod.new_address,
+                    last_end: pod.last_end,
                     answer,
                 })
             })

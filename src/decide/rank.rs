@@ -7,7 +7,12 @@ use std::collections::BTreeMap;
 
 use crate::{
     record::{Record, SwitchTo},
-    redis::{PARKED, info::Replication, probe::Answer},
+    redis::{
+        PARKED,
+        info::{Aof, Replication},
+        probe::Answer,
+    },
+    topology::MAX_LINK_SILENCE_SECONDS,
 };
 
 /// One member that takes part in an election.
@@ -23,6 +28,8 @@ pub struct Candidate<'a> {
     pub ordinal: i32,
     /// Its pod has a new address: the others may look for it elsewhere, or nowhere, for as long as DNS answers live.
     pub new_address: bool,
+    /// The latest end of a Redis container of its pod that the kubelet reports.
+    pub last_end: Option<i64>,
     /// What its Redis answered.
     pub answer: &'a Answer,
 }
@@ -49,6 +56,8 @@ enum Class {
 pub enum NoWinner {
     /// These members' histories began anew at an AOF restart and cannot be compared with the others'.
     Unrankable(Vec<String>),
+    /// This primary of record ended before its append-only file held what it served, and no other member has that.
+    UnsettledFile(String),
     /// The record is not sure, and no member's data provably contains everybody else's.
     NoCommonDescendant,
 }
@@ -81,11 +90,26 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
         // Rule 6: an AOF primary of record that restarted has what it acknowledged, and so all that it sent to anybody.
         // (A node that lost power may have lost the last second under `appendfsync everysec`; nothing that is visible
         // here tells.)
-        return Ok(**primary);
+        if record.seen_serving.as_ref().is_some_and(|seen| seen.aof_settled) {
+            return Ok(**primary);
+        }
+        // Its file may be older than all of the time that it served. What it acknowledged is in the copies of what it
+        // served, where there are any.
+        let others: Vec<Candidate<'a>> =
+            candidates.iter().filter(|c| c.pod != primary.pod).copied().collect();
+        if record.sure && unrankable.len() == 1 && others.iter().any(|c| c.has_copy_of_served(record)) {
+            return best_of(&others, record);
+        }
+        return Err(NoWinner::UnsettledFile(primary.pod.to_owned()));
     }
     if !unrankable.is_empty() {
         return Err(NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect()));
     }
+    best_of(candidates, record)
+}
+
+/// Rule 5 among members whose histories are known.
+fn best_of<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candidate<'a>, NoWinner> {
     let best = candidates
         .iter()
         .max_by_key(|c| {
@@ -128,22 +152,36 @@ fn winner_of_switchover<'a>(
     }
     let target = candidates.iter().find(|c| c.pod == switch.target);
     if only.pod == switch.target {
-        return Ok(**only);
+        // Whoever follows what came of the handover has all that was confirmed since, and what the target's file holds
+        // beyond that nobody was promised.
+        let mut others = candidates.iter().filter(|c| c.pod != only.pod);
+        let new = others.find(|c| c.replication().replid2 == switch.replid).map(Candidate::replid);
+        let heirs = candidates.iter().filter(|c| Some(c.replid()) == new);
+        return match heirs.max_by_key(|c| (c.replication().offset, -c.ordinal)) {
+            Some(fullest) => Ok(*fullest),
+            None if switch.process.aof_settled => Ok(**only),
+            None => Err(hold()),
+        };
     }
     if record.primary.as_deref() != Some(only.pod) {
         return Err(hold());
     }
+    let is_settled = record.seen_serving.as_ref().is_some_and(|seen| seen.aof_settled);
     match target {
         // It did not take over: the old primary was the last to serve.
-        Some(target) if target.replid() == switch.replid => Ok(**only),
+        Some(target) if target.replid() == switch.replid && is_settled => Ok(**only),
         // It did, or the old primary was told to go on after all: both begin a history that goes on from the one that
         // the switchover began with. Whoever has most of it has all that was confirmed.
-        Some(target) if target.replication().replid2 == switch.replid => candidates
-            .iter()
-            .filter(|c| c.replid() == target.replid())
-            .max_by_key(|c| (c.replication().offset, c.pod == target.pod))
-            .copied()
-            .ok_or_else(hold),
+        Some(target)
+            if [target.replid(), target.replication().replid2.as_str()].contains(&switch.replid.as_str()) =>
+        {
+            candidates
+                .iter()
+                .filter(|c| c.replid() == target.replid())
+                .max_by_key(|c| (c.replication().offset, c.pod == target.pod))
+                .copied()
+                .ok_or_else(hold)
+        }
         _ => Err(hold()),
     }
 }
@@ -180,6 +218,14 @@ impl Candidate<'_> {
         self.replication().failover_state != "no-failover"
     }
 
+    /// The primary that it is linked to and has heard from lately. Nothing proves better that a process lives; a link to
+    /// one that is gone without a word stays up for `repl-timeout`, 60 s (experiment E4), but nothing comes over it.
+    pub fn heard_from(&self) -> Option<&str> {
+        let upstream = self.replication().upstream.as_ref()?;
+        let heard = upstream.link_up && (0..=MAX_LINK_SILENCE_SECONDS).contains(&upstream.last_io_seconds);
+        heard.then_some(upstream.host.as_str())
+    }
+
     /// It follows nobody on purpose.
     pub fn is_parked(&self) -> bool {
         self.replication().upstream.as_ref().is_some_and(|u| (u.host.as_str(), u.port) == PARKED)
@@ -193,13 +239,25 @@ impl Candidate<'_> {
         &self.replication().replid
     }
 
+    /// It has, or goes on from, the history that was served last.
+    fn has_copy_of_served(&self, record: &Record) -> bool {
+        let served = record.seen_serving.as_ref().map(|seen| seen.replid.as_str());
+        !self.is_empty()
+            && (served == Some(self.replid()) || served == Some(self.replication().replid2.as_str()))
+    }
+
     /// No key in any database. Unknown counts as not empty: emptiness only ever lowers a rank.
     pub fn is_empty(&self) -> bool {
         self.answer.info.keys == Some(0)
     }
 
+    /// Its append-only file holds what it serves (review C1).
+    pub fn has_settled_aof(&self) -> bool {
+        self.answer.info.persistence.aof == Aof::Whole
+    }
+
     fn is_aof(&self) -> bool {
-        self.answer.info.persistence.aof_enabled
+        self.answer.info.persistence.aof != Aof::Off
     }
 
     /// Whether this member's data cannot be compared with the others': its history is nobody's that is known.

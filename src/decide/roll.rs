@@ -4,8 +4,13 @@
 //! (kubernetes/kubernetes issue 67250), so both are decided here.
 
 use crate::{
-    api::status::InstanceState, decide::look::Look, image, names::SetName, observed::ObservedPod,
-    record::Record, topology::Verdict,
+    api::status::InstanceState,
+    decide::{look::Look, switchover::rewrites_aof},
+    image,
+    names::SetName,
+    observed::ObservedPod,
+    record::Record,
+    topology::Verdict,
 };
 
 /// What the roll needs next.
@@ -83,7 +88,8 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     // Verified by its servers' answers, and by the kubelet too: the disruption budget counts what the kubelet says.
     let is_verified = |pod: &str| {
         look.topology.get(pod).is_some_and(Verdict::is_verified)
-            && look.observed.pods.iter().any(|p| p.name == pod && p.ready)
+            // A copy that is not on its volume yet is none to rely on.
+            && look.observed.pods.iter().any(|p| p.name == pod && p.ready && !rewrites_aof(p))
     };
     let mut unverified =
         (0..template.replicas).map(|ordinal| set.pod(ordinal)).filter(|pod| !is_verified(pod)).peekable();
@@ -92,7 +98,9 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
         |pod: &String| outdated.iter().any(|p| p.name == *pod && !p.terminating && !is_primary(p));
     let next = match unverified.peek().cloned() {
         Some(pod) if !unverified.all(|pod| is_hopeless(&pod)) => {
-            return Roll::Wait(format!("{pod} must be verified before the next pod is replaced"));
+            let rewrites = look.observed.pods.iter().any(|p| p.name == pod && rewrites_aof(p));
+            let what = if rewrites { "be done with rewriting its append-only file" } else { "be verified" };
+            return Roll::Wait(format!("{pod} must {what} before the next pod is replaced"));
         }
         Some(_) => outdated.iter().find(|p| !is_verified(&p.name)),
         None => outdated.iter().find(|p| !is_primary(p)).or(outdated.first()),

@@ -11,7 +11,7 @@ use crate::{
     names::SetName,
     observed::{NoAnswer, ObservedPod},
     record::{Record, SwitchTo},
-    redis::probe::ProbeFailure,
+    redis::{info::Aof, probe::ProbeFailure},
     topology::Verdict,
 };
 
@@ -113,8 +113,8 @@ pub fn wish(
     let away = |why: &'static str, fits: &dyn Fn(&ObservedPod) -> bool| match best_target(look, fits) {
         Some(target) => Wish::Move { target: target.to_owned(), why },
         None => Wish::Wait(format!(
-            "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync and \
-             known by its present address everywhere (DNS caches)"
+            "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync, \
+             known by its present address everywhere (DNS caches), and done with rewriting its append-only file"
         )),
     };
     if ordinal >= wanted {
@@ -141,13 +141,13 @@ pub fn wish(
             Wish::Move { target, why: "a person asked for it" }
         } else {
             Wish::Wait(format!(
-                "{target} is to become the primary once it is in sync and known by its present address everywhere (DNS \
-                 caches)"
+                "{target} is to become the primary once it is in sync, known by its present address everywhere (DNS \
+                 caches), and done with rewriting its append-only file"
             ))
         };
     }
     let is_verified = |ordinal| look.topology.get(&set.pod(ordinal)).is_some_and(Verdict::is_verified);
-    if *roll != Roll::Done || !(0..wanted).all(is_verified) {
+    if *roll != Roll::Done || !(0..wanted).all(is_verified) || rewrites_aof(pod) {
         return Wish::Stay;
     }
     let uptime = pod.answer.as_ref().map_or(0, |answer| answer.info.server.uptime_seconds);
@@ -178,11 +178,18 @@ pub fn best_target(look: &Look, fits: impl Fn(&ObservedPod) -> bool) -> Option<&
 }
 
 /// Truly follows the primary, stays, and is found under its name: the primary would look for it elsewhere for a minute, or
-/// in vain, with all writes paused.
+/// in vain, with all writes paused. And what it would serve is on its volume: an append-only file that is still being
+/// rewritten after a full sync is older than that, and a restart over it would lose all that was acknowledged (review C1).
 pub fn can_take_over(look: &Look, pod: &ObservedPod) -> bool {
     !pod.terminating
         && !pod.new_address
+        && !rewrites_aof(pod)
         && look.topology.get(&pod.name).is_some_and(|v| v.state == InstanceState::InSync)
+}
+
+/// Its append-only file may not hold what it serves yet. An ordinary rewrite looks the same, and passes.
+pub fn rewrites_aof(pod: &ObservedPod) -> bool {
+    pod.answer.as_ref().is_ok_and(|answer| answer.info.persistence.aof == Aof::Rewriting)
 }
 
 /// Rule 2: a switchover is open. Nobody is repointed before it is known how it ended.

@@ -9,7 +9,7 @@ use crate::{
     record::SwitchTo,
     redis::{
         PARKED,
-        info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
+        info::{Aof, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
         probe::{Answer, ProbeFailure},
     },
     topology::topology,
@@ -48,7 +48,7 @@ fn server(pod: &str, replid: &str, offset: i64, keys: i64) -> Answer {
                 offset,
                 backlog_active: false,
             },
-            persistence: Persistence { loading: false, async_loading: false, aof_enabled: false },
+            persistence: Persistence::default(),
             keys: Some(keys),
         },
         announced: host(pod),
@@ -96,6 +96,7 @@ fn record() -> Record {
             pod_uid: "uid-redis-0".into(),
             run_id: "run-redis-0".into(),
             replid: OLD.into(),
+            aof_settled: true,
             ..Serving::default()
         }),
         ..Record::first(Vec::new(), true)
@@ -108,6 +109,7 @@ fn opened(record: Record) -> Record {
         pod_uid: "uid-redis-1".into(),
         run_id: "run-redis-1".into(),
         replid: OLD.into(),
+        aof_settled: true,
         ..Serving::default()
     };
     Record { switch_to: Some(SwitchTo { target: "redis-1".into(), replid: OLD.into(), process }), ..record }
@@ -229,7 +231,10 @@ fn bootstrap_waits_for_all_where_anybody_may_hold_data() {
 fn the_promoted_process_is_noted_when_it_serves() {
     let promoted = Record { seen_serving: None, ..record() };
     match decide(&promoted, &look(&promoted, healthy())) {
-        Decision::Note(noted) => assert_eq!(noted.seen_serving, record().seen_serving),
+        Decision::Note(noted) => {
+            let without_aof = Serving { aof_settled: false, ..record().seen_serving.unwrap() };
+            assert_eq!(noted.seen_serving, Some(without_aof));
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -390,12 +395,79 @@ fn somebody_who_serves_in_the_second_look_ends_the_election() {
 fn a_restarted_aof_primary_of_record_wins() {
     let mut answers = all_parked([0, 120, 110]);
     for pod in ["redis-0", "redis-1", "redis-2"] {
-        change(&mut answers, pod, |a| a.info.persistence.aof_enabled = true);
+        change(&mut answers, pod, |a| a.info.persistence.aof = Aof::Whole);
     }
     change(&mut answers, "redis-0", |a| a.info.replication.replid = "fresh".into());
     let (pod, written) = winner_of(&record(), &answers);
     assert_eq!(pod, "redis-0");
     assert_eq!(written.closed.get(OLD), Some(&120), "the old history is closed, so nobody of it wins later");
+}
+
+/// Regression C1: a full sync leaves the append-only file as it was, until a rewrite is done.
+#[test]
+fn a_primary_whose_file_was_never_settled_does_not_win_by_it() {
+    let unsettled = |record: Record| {
+        let seen = record.seen_serving.map(|seen| Serving { aof_settled: false, ..seen });
+        Record { seen_serving: seen, ..record }
+    };
+    let mut answers = all_parked([0, 120, 110]);
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| a.info.persistence.aof = Aof::Whole);
+    }
+    change(&mut answers, "redis-0", |a| a.info.replication.replid = "fresh".into());
+    let (pod, written) = winner_of(&unsettled(record()), &answers);
+    assert_eq!(pod, "redis-1", "it has all that was confirmed");
+    assert!(written.closed.contains_key("fresh"), "the old file never wins later");
+    assert!(written.seen_serving.unwrap().aof_settled, "it is not being rewritten");
+    // Nobody else has what it served.
+    for pod in ["redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| a.info.replication.replid = "older".into());
+    }
+    assert_eq!(hold_reason(elected(&unsettled(record()), &answers)), HoldReason::HistoriesDiffer);
+
+    // The target of a switchover.
+    let mut target = all_parked([100, 100, 100]);
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut target, pod, |a| a.info.persistence.aof = Aof::Whole);
+    }
+    change(&mut target, "redis-1", |a| a.info.replication.replid = "fresh".into());
+    let mut open = opened(record());
+    assert_eq!(winner_of(&open, &target).0, "redis-1");
+    open.switch_to.as_mut().unwrap().process.aof_settled = false;
+    assert_eq!(hold_reason(elected(&open, &target)), HoldReason::HistoriesDiffer);
+}
+
+/// Regression C1: which process was seen settled is written down, once, and nobody is handed the role before.
+#[test]
+fn a_file_that_is_being_rewritten_is_waited_for() {
+    let rewriting = |pods: &[&str]| {
+        let mut answers = healthy();
+        for pod in pods {
+            change(&mut answers, pod, |a| {
+                a.info.persistence = Persistence { aof: Aof::Rewriting, ..Persistence::default() };
+            });
+        }
+        look(&record(), answers)
+    };
+    let fit = |look: &Look| {
+        let fits = |pod: &&ObservedPod| super::switchover::can_take_over(look, pod);
+        look.observed.pods.iter().filter(fits).map(|pod| pod.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(fit(&rewriting(&[])), ["redis-1", "redis-2"]);
+    assert_eq!(fit(&rewriting(&["redis-1"])), ["redis-2"]);
+
+    let unsettled = Serving { aof_settled: false, ..record().seen_serving.unwrap() };
+    let before = Record { seen_serving: Some(unsettled), ..record() };
+    assert_eq!(decide(&before, &rewriting(&["redis-0"])), Decision::Rest);
+    let mut settled = rewriting(&["redis-0"]);
+    settled.observed.pods[0].answer.as_mut().unwrap().info.persistence.aof = Aof::Whole;
+    match decide(&before, &settled) {
+        Decision::Note(noted) => {
+            assert_eq!(noted, record());
+            assert_eq!(decide(&noted, &rewriting(&["redis-0"])), Decision::Rest, "an ordinary rewrite");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// All processes were killed at once.
@@ -404,7 +476,7 @@ fn of_a_whole_set_with_append_only_files_the_primary_of_record_wins() {
     let mut answers = all_parked([0, 0, 0]);
     for pod in ["redis-0", "redis-1", "redis-2"] {
         change(&mut answers, pod, |a| {
-            a.info.persistence.aof_enabled = true;
+            a.info.persistence.aof = Aof::Whole;
             a.info.replication.replid = format!("fresh-{pod}");
         });
     }
@@ -421,7 +493,7 @@ fn of_a_whole_set_with_append_only_files_the_primary_of_record_wins() {
 fn a_restarted_aof_replica_holds_the_election() {
     let mut answers = all_parked([100, 0, 110]);
     change(&mut answers, "redis-1", |a| {
-        a.info.persistence.aof_enabled = true;
+        a.info.persistence.aof = Aof::Whole;
         a.info.replication.replid = "fresh".into();
     });
     assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer);
@@ -504,7 +576,7 @@ fn without_a_sure_record_a_server_with_the_newest_data_is_adopted() {
 
     let mut all_aof = healthy();
     for pod in ["redis-0", "redis-1", "redis-2"] {
-        change(&mut all_aof, pod, |a| a.info.persistence.aof_enabled = true);
+        change(&mut all_aof, pod, |a| a.info.persistence.aof = Aof::Whole);
     }
     assert!(matches!(decide(&unsure, &look(&unsure, all_aof)), Decision::Note(_)));
 }
@@ -582,7 +654,7 @@ fn a_primary_whose_history_is_lost_wins_over_nobody() {
 fn an_aof_winner_whose_promotion_did_not_arrive_wins_again() {
     let mut answers = all_parked([0, 120, 110]);
     for pod in ["redis-0", "redis-1", "redis-2"] {
-        change(&mut answers, pod, |a| a.info.persistence.aof_enabled = true);
+        change(&mut answers, pod, |a| a.info.persistence.aof = Aof::Whole);
     }
     change(&mut answers, "redis-0", |a| a.info.replication.replid = "fresh".into());
     let (_, written) = winner_of(&record(), &answers);

@@ -252,8 +252,8 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     let host_of = |pod: &str| plan.set.ordinal(pod).map(|ordinal| plan.fqdn(ordinal)).unwrap_or_default();
     let topology = topology(host_of, record, &observed);
     let nobody_serves = topology.serving().is_empty();
-    let former = if nobody_serves { former_process(ctx, plan, record, now).await } else { Former::default() };
-    let target = target_process(ctx, plan, record, now).await;
+    let former = if nobody_serves { former_process(ctx, plan, record).await } else { Former::default() };
+    let target = target_process(ctx, plan, record).await;
     let look = Look {
         observed,
         topology,
@@ -276,40 +276,45 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
 }
 
 /// What is known of the process that served last.
-async fn former_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+async fn former_process(ctx: &Context, plan: &Plan, record: &Record) -> Former {
     match (&record.seen_serving, &record.primary) {
-        (Some(serving), Some(primary)) => ended(ctx, plan, serving, primary, now).await,
+        (Some(serving), Some(primary)) => ended(ctx, plan, serving, primary).await,
         _ => Former::default(),
     }
 }
 
 /// What is known of the process to which a switchover hands the role.
-async fn target_process(ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Former {
+async fn target_process(ctx: &Context, plan: &Plan, record: &Record) -> Former {
     match &record.switch_to {
-        Some(switch) => ended(ctx, plan, &switch.process, &switch.target, now).await,
+        Some(switch) => ended(ctx, plan, &switch.process, &switch.target).await,
         None => Former::default(),
     }
 }
 
 /// What is known of a process whose pod had this name.
-async fn ended(ctx: &Context, plan: &Plan, serving: &Serving, name: &str, now: Timestamp) -> Former {
-    let pods = ctx.pods.state();
-    let of_set = || pods.iter().filter(|pod| belongs(pod, &plan.set));
-    let same = of_set().find(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));
+async fn ended(ctx: &Context, plan: &Plan, serving: &Serving, name: &str) -> Former {
     let last_end = ctx.ends.latest(&serving.pod_uid);
-    let namesake = of_set().find(|pod| pod.metadata.name.as_deref() == Some(name));
-    let node = if same.is_some() || has_ended(serving, last_end) {
-        NodeState::Unknown("not asked".to_owned())
+    let not_asked = || NodeState::Unknown("not asked".to_owned());
+    let is_cached = ctx
+        .pods
+        .state()
+        .iter()
+        .any(|pod| belongs(pod, &plan.set) && pod.uid().as_deref() == Some(&serving.pod_uid));
+    let (pod_exists, node) = if is_cached || serving.ended || has_ended(serving, last_end) {
+        (is_cached, not_asked())
     } else {
-        store::node_state(&ctx.client, &serving.node).await
+        match store::pod_exists(&ctx.client, &plan.set, name, &serving.pod_uid).await {
+            Ok(true) => (true, not_asked()),
+            Ok(false) => (false, store::node_state(&ctx.client, &serving.node).await),
+            Err(error) => (false, NodeState::Unknown(format!("nor could the pod: {}", chain(&error)))),
+        }
     };
-    let traces = Traces {
-        pod_exists: same.is_some(),
-        last_end,
-        namesake_since: namesake.and_then(|pod| pod.creation_timestamp()).map(|time| time.0),
-        node,
+    let since = match &node {
+        NodeState::Ready { since } if !pod_exists => Some(since.as_str()),
+        _ => None,
     };
-    former(serving, &traces, now)
+    let gone_for = ctx.memory.gone_for(&plan.set, name, &serving.pod_uid, since);
+    former(serving, &Traces { pod_exists, last_end, gone_for, node })
 }
 
 async fn follow(

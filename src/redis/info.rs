@@ -55,14 +55,28 @@ pub enum Flavour {
 }
 
 /// Section `persistence`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Persistence {
     /// `loading`: the dataset is being loaded, commands are refused.
     pub loading: bool,
     /// `async_loading`: a dataset is being loaded while the old one serves.
     pub async_loading: bool,
-    /// `aof_enabled`.
-    pub aof_enabled: bool,
+    /// The append-only file.
+    pub aof: Aof,
+}
+
+/// The append-only file, by `aof_enabled`, `aof_rewrite_in_progress` and `aof_rewrite_scheduled`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aof {
+    /// `appendonly no`.
+    #[default]
+    Off,
+    /// A restart loads what is served now.
+    Whole,
+    /// A rewrite runs or is scheduled. If it is the first after a full sync, a restart loads what was there before that:
+    /// Redis writes nothing that the next start would load before that rewrite is done, and schedules one that failed
+    /// again (experiment E31). An ordinary rewrite looks the same.
+    Rewriting,
 }
 
 /// Section `replication`.
@@ -196,6 +210,8 @@ pub fn parse_server(text: &str) -> Result<Server, ParseError> {
 /// Parses section `persistence` of an INFO answer.
 pub fn parse_persistence(text: &str) -> Result<Persistence, ParseError> {
     let persistence = Section::of(text, "Persistence")?;
+    let [runs, scheduled] =
+        [persistence.flag("aof_rewrite_in_progress")?, persistence.flag("aof_rewrite_scheduled")?];
     Ok(Persistence {
         loading: persistence.flag("loading")?,
         // Redis 6.2 does not know the field.
@@ -203,7 +219,11 @@ pub fn parse_persistence(text: &str) -> Result<Persistence, ParseError> {
             Some(_) => persistence.flag("async_loading")?,
             None => false,
         },
-        aof_enabled: persistence.flag("aof_enabled")?,
+        aof: match (persistence.flag("aof_enabled")?, runs || scheduled) {
+            (false, _) => Aof::Off,
+            (true, false) => Aof::Whole,
+            (true, true) => Aof::Rewriting,
+        },
     })
 }
 

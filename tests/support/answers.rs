@@ -30,6 +30,7 @@ pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
         image: String::new(),
         stuck: None,
         new_address: false,
+        last_end: None,
         label: RoleLabel::default(),
         answer,
     }
@@ -44,7 +45,7 @@ pub fn answer(announced: &str, replication: Replication) -> Answer {
         uptime_seconds: 1,
         time_micros: 0,
     };
-    let persistence = Persistence { loading: false, async_loading: false, aof_enabled: false };
+    let persistence = Persistence::default();
     Answer { info: Info { server, replication, persistence, keys: None }, announced: announced.to_owned() }
 }
 

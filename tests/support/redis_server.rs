@@ -71,6 +71,11 @@ impl RedisServer {
         self.child.wait().unwrap();
     }
 
+    /// Its process ID.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Freezes the process: it keeps its connections and answers nothing.
     pub fn freeze(&self) {
         let pid = self.child.id().to_string();

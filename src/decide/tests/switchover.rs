@@ -226,7 +226,7 @@ fn a_stranger_at_the_targets_address_proves_nothing() {
 fn with_an_open_switchover_one_restarted_aof_member_is_decided_for() {
     let aof = |answers: &mut Vec<(&'static str, Option<Answer>)>| {
         for pod in ["redis-0", "redis-1", "redis-2"] {
-            change(answers, pod, |a| a.info.persistence.aof_enabled = true);
+            change(answers, pod, |a| a.info.persistence.aof = Aof::Whole);
         }
     };
     let restarted = |answers: &mut Vec<(&'static str, Option<Answer>)>, pod: &str| {

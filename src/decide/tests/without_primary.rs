@@ -1,8 +1,6 @@
 //! Rule 4b, voters, the proof of death, and a person's consent.
 
-use std::collections::BTreeSet;
-
-use jiff::{SignedDuration, Timestamp};
+use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
 use crate::decide::{
@@ -185,16 +183,19 @@ fn a_person_can_end_a_hold_for_the_epoch_that_they_saw() {
 }
 
 fn traces(node: NodeState) -> Traces {
-    Traces { pod_exists: false, last_end: None, namesake_since: None, node }
+    Traces { pod_exists: false, last_end: None, gone_for: Duration::ZERO, node }
+}
+
+fn ready() -> NodeState {
+    NodeState::Ready { since: "2026-01-01T00:00:00Z".to_owned() }
 }
 
 /// Regression "an old container's termination taken as proof for a later process of the same pod".
 #[test]
 fn what_proves_the_end_of_a_process_and_what_does_not() {
-    let now = Timestamp::from_second(1_000_000).unwrap();
     let serving = Serving { pod_uid: "u".into(), node: "n".into(), started: 500, ..Serving::default() };
-    let is_dead = |traces: Traces| former(&serving, &traces, now) == Former::Ended;
-    let there = |last_end| Traces { pod_exists: true, last_end, ..traces(NodeState::Ready) };
+    let is_dead = |traces: Traces| former(&serving, &traces) == Former::Ended;
+    let there = |last_end| Traces { pod_exists: true, last_end, ..traces(ready()) };
     assert!(is_dead(there(Some(501))));
     assert!(!is_dead(there(Some(500))), "that may be its predecessor");
     assert!(!is_dead(there(None)));
@@ -204,19 +205,82 @@ fn what_proves_the_end_of_a_process_and_what_does_not() {
     assert!(!is_dead(gone(500)), "it was deleted by force after its predecessor's end");
     assert!(is_dead(traces(NodeState::Deleted)) && is_dead(traces(NodeState::OutOfService)));
     assert!(!is_dead(traces(NodeState::NotReady)) && !is_dead(traces(NodeState::Unknown("no".into()))));
-    let namesake =
-        |age: SignedDuration| Traces { namesake_since: Some(now - age), ..traces(NodeState::Ready) };
-    assert!(!is_dead(traces(NodeState::Ready)), "its kubelet may not have ended it yet");
-    assert!(!is_dead(namesake(KUBELET_ENDS_PODS_WITHIN)));
-    assert!(is_dead(namesake(KUBELET_ENDS_PODS_WITHIN + SignedDuration::from_secs(1))));
-    let unnamed = former(&Serving::default(), &traces(NodeState::Unknown("no node".into())), now);
+    let gone_for = |gone_for| Traces { gone_for, ..traces(ready()) };
+    assert!(!is_dead(traces(ready())), "its kubelet may not have ended it yet");
+    assert!(!is_dead(gone_for(KUBELET_ENDS_PODS_WITHIN)));
+    assert!(is_dead(gone_for(KUBELET_ENDS_PODS_WITHIN + Duration::from_secs(1))));
+    let unnamed = former(&Serving::default(), &traces(NodeState::Unknown("no node".into())));
     assert!(matches!(unnamed, Former::Unproven(_)), "a process that a record does not name may be any");
     let noted = Serving { ended: true, ..serving.clone() };
-    assert_eq!(
-        former(&noted, &traces(NodeState::Ready), now),
-        Former::Ended,
-        "an operator that had the proof says so"
-    );
+    assert_eq!(former(&noted, &traces(ready())), Former::Ended, "an operator that had the proof says so");
+}
+
+/// Regression H3b: a node's clock was an hour ahead when the first container ended, and was set back before the process
+/// that serves began.
+#[test]
+fn an_end_that_was_known_before_the_process_was_noted_is_its_predecessors() {
+    let (an_hour_ahead, after_that) = (4_100, 4_101);
+    let serving =
+        Serving { pod_uid: "u".into(), started: 560, known_end: Some(an_hour_ahead), ..Serving::default() };
+    let with = |last_end| Traces { pod_exists: true, last_end: Some(last_end), ..traces(ready()) };
+    assert!(matches!(former(&serving, &with(an_hour_ahead)), Former::Unproven(_)));
+    assert_eq!(former(&serving, &with(after_that)), Former::Ended);
+    // What is noted, with the process.
+    let mut answers = look(&record(), healthy());
+    answers.observed.pods[0].last_end = Some(an_hour_ahead);
+    answers.observed.pods[0].answer.as_mut().unwrap().info.server.run_id = "another".into();
+    match decide(&record(), &answers) {
+        Decision::Note(noted) => assert_eq!(noted.seen_serving.unwrap().known_end, Some(an_hour_ahead)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn linked(answers: &mut [(&str, Option<Answer>)], pod: &str, to: &str, last_io_seconds: i64) {
+    change(answers, pod, |answer| {
+        let offset = answer.info.replication.offset;
+        answer.info.replication.upstream = Some(Upstream {
+            host: host(to),
+            port: 6379,
+            link_up: true,
+            last_io_seconds,
+            sync_in_progress: false,
+            offset,
+        });
+    });
+}
+
+/// Regression H3: a wrong proof of death (a stale cache, a clock) beside replicas that hear the primary.
+#[test]
+fn nobody_is_cut_off_a_primary_that_a_replica_hears() {
+    let with = |to: &str, last_io| {
+        let mut answers = all_parked([0, 100, 120]);
+        answers[0].1 = None;
+        linked(&mut answers, "redis-1", to, last_io);
+        decide(&voting(), &Look { former: Former::Ended, waited: true, ..look(&voting(), answers) })
+    };
+    match with("redis-0", 3) {
+        Decision::Hold(Hold { reason: HoldReason::MemberSilent, message }) => {
+            assert!(message.contains("redis-1 still hears from it"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let parked = Decision::Park(vec!["redis-1".into()]);
+    assert_eq!(with("redis-0", 16), parked, "the link only looks up");
+    assert_eq!(with("redis-2", 3), parked, "it hears another replica, not the primary");
+}
+
+/// The same where a namesake answers in place of the pod that served.
+#[test]
+fn a_namesake_is_not_believed_while_a_replica_hears_the_process_before_it() {
+    let with = |last_io| {
+        let mut answers = all_parked([0, 100, 120]);
+        linked(&mut answers, "redis-1", "redis-0", last_io);
+        let mut seen = Look { former: Former::Ended, waited: true, ..look(&voting(), answers) };
+        seen.observed.pods[0].uid = "namesake".into();
+        decide(&voting(), &seen)
+    };
+    assert_eq!(hold_reason(with(3)), HoldReason::FormerProcess);
+    assert_eq!(with(16), Decision::Park(vec!["redis-1".into()]));
 }
 
 /// Regression: the leader that had seen the pod's end died in the middle of the election, and the next one held it for

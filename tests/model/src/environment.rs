@@ -62,6 +62,7 @@ pub enum Step {
     Link { member: u8, ghost: bool },
     Deliver { member: u8 },
     LinkTimesOut { member: u8 },
+    Rewritten { member: u8 },
     Write { run: u8 },
     Save { member: u8 },
     Kill { member: u8 },
@@ -146,6 +147,7 @@ impl World {
             (Failover::InProgress(target), _) => Says::HandsOverTo(translate::host(usize::from(target))),
             // The first offset that is not shared; -1 where no history was taken over.
             (Failover::No, Role::Primary) => Says::Serves {
+                replid: translate::history(redis.replid),
                 took_over: (redis.second > 0).then(|| translate::point(redis.replid2, redis.second - 1)),
             },
             (Failover::No, Role::Parked) => Says::Follows(redis_operator::redis::PARKED.0.to_owned()),
@@ -168,7 +170,9 @@ impl World {
         let stale = translate::host(0);
         let (host, disk) = (translate::host(member), self.members[member].disk);
         let data = (disk.replid != 0).then(|| translate::point(disk.replid, disk.offset));
-        let own = Own { host: &host, data: data.as_ref() };
+        // The mounted record only ever parks where the rule would follow, which is the same as a wait that is over; what is
+        // explored here must hold without it.
+        let own = Own { host: &host, pod: "", data: data.as_ref(), record: None };
         let role = match (mind.rules.start)(own, asked, wait_over, &stale) {
             StartAs::Primary => Role::Primary,
             StartAs::By(Start::Park { .. }) => Role::Parked,

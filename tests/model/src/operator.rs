@@ -74,7 +74,10 @@ impl Mind {
 
     fn ask(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
         let record = translate::record(&seen.record);
-        let look = |glimpses| translate::look(self.storage, &record, glimpses, seen.proven, seen.before);
+        let look = |glimpses| {
+            let look = translate::look(self.storage, &record, glimpses, seen.proven, seen.before);
+            if self.rules.rewrites_are_seen { look } else { translate::rewrites_hidden(look) }
+        };
         let now = look(&seen.now);
         let mut decision = match &seen.first {
             Some(first) => (self.rules.elect)(&record, &look(first), &now),
@@ -157,6 +160,7 @@ impl World {
                 offset: redis.offset,
                 backlog: redis.backlog.is_some(),
                 empty: redis.data == 0,
+                rewrites: redis.rewrites,
                 replicas: (0..MOST).filter(linked).fold(0, |all, replica| all | 1 << replica),
             },
         }
@@ -376,7 +380,8 @@ impl World {
                     self.replicaof(member, Role::Parked);
                 }
             }
-            Told::HandOver(target) => self.fail_over(member, target),
+            Told::HandOver(target) if self.is_named_heir(target) => self.fail_over(member, target),
+            Told::HandOver(_) => {}
             Told::Abort => return self.abort(member),
         }
         true

@@ -30,6 +30,7 @@ impl Redis {
             offset: if known { disk.offset } else { 0 },
             backlog: None,
             data: disk.data,
+            rewrites: false,
         }
     }
 
@@ -54,6 +55,7 @@ impl Redis {
 pub fn remains(storage: Storage, disk: Disk, redis: &Redis) -> Disk {
     match storage {
         Storage::Rdb => disk,
+        Storage::Aof if redis.rewrites => disk,
         Storage::Aof => Disk { data: redis.data, replid: 0, offset: 0 },
         Storage::Ephemeral => Disk::default(),
     }
@@ -138,6 +140,14 @@ impl World {
         }
     }
 
+    /// Whether this is the process that the record names as the target of its switchover. The operator asks it before the
+    /// command, and a restart and a full sync take longer than the command has: reasoned, not explored.
+    pub fn is_named_heir(&self, target: u8) -> bool {
+        let named = self.record.and_then(|record| record.switch_to).filter(|switch| switch.target == target);
+        let run = self.members[usize::from(target)].redis.map_or(0, |redis| redis.run);
+        named.is_none_or(|switch| switch.run == run)
+    }
+
     /// `FAILOVER TO`: refused unless the target is linked.
     pub fn fail_over(&mut self, member: usize, target: u8) {
         let linked = self.members[usize::from(target)].redis.map_or(0, |redis| redis.link);
@@ -174,7 +184,7 @@ impl World {
         let own = self.process(member, ghost)?;
         let Failover::Waiting(target) = own.failover else { return None };
         let linked = |heir: &Redis| heir.link == own.run && heir.offset == own.offset;
-        self.process(usize::from(target), false).filter(linked)?;
+        self.process(usize::from(target), false).filter(linked).filter(|_| self.is_named_heir(target))?;
         let mut next = self.clone();
         next.change(own.run, |redis| {
             (redis.role, redis.link) = (Role::ReplicaOf(target), 0);
@@ -267,6 +277,10 @@ impl World {
         let Some(own) = &mut copied.redis else { return };
         let lost = acked & own.data & !source.data;
         let run = own.run;
+        if storage == Storage::Aof {
+            // What the file holds stays as it is, until a rewrite of the copy is done (experiment E31).
+            copied.disk = remains(storage, copied.disk, own);
+        }
         *own = Redis {
             run,
             role: own.role,
@@ -278,6 +292,7 @@ impl World {
             offset: source.offset,
             backlog: Some(source.offset),
             data: source.data,
+            rewrites: storage == Storage::Aof,
         };
         if storage == Storage::Rdb {
             // The copy that it received is its dump.rdb.
@@ -290,6 +305,14 @@ impl World {
         } else if lost != 0 && self.strict {
             self.violation = Some(Violation::SetBack { member: bits(member), lost });
         }
+    }
+
+    /// The rewrite of an append-only file is done: it holds what is served, and each write from now on.
+    pub fn rewritten(&self, member: usize) -> Option<Self> {
+        let mut next = self.clone();
+        let redis = next.members[member].redis.as_mut().filter(|redis| redis.rewrites)?;
+        redis.rewrites = false;
+        Some(next)
     }
 
     /// The next write of its primary's stream reaches a replica.

@@ -10,7 +10,7 @@ use redis_operator::{
     decide::{Decision, decide, elect, look::Look, voters::Glimpse},
     observed::ObservedPod,
     record::Record,
-    redis::PARKED,
+    redis::{PARKED, info},
 };
 
 use crate::{
@@ -104,7 +104,7 @@ fn altered(look: &Look, change: impl Fn(&mut ObservedPod)) -> Look {
 fn aof_hidden(look: &Look) -> Look {
     altered(look, |pod| {
         if let Ok(answer) = &mut pod.answer {
-            answer.info.persistence.aof_enabled = false;
+            answer.info.persistence.aof = info::Aof::Off;
         }
     })
 }
@@ -296,6 +296,10 @@ named! {
             elect: |record, first, second| elect(record, &aof_hidden(first), &aof_hidden(second)),
             ..SHIPPED
         };
+    a_file_that_is_being_rewritten_passes_for_whole:
+        "Rule 6 without a look at the rewrite (review C1): a primary that ended before its append-only file held what it served comes back with what that held before, and wins",
+        without_crashes(switching(bounds(2, Aof, KILL, 2))),
+        Rules { rewrites_are_seen: false, ..SHIPPED };
     a_rebuilt_record_passes_for_a_sure_one:
         "The record is lost over volumes of different ages, and the longest history wins",
         {

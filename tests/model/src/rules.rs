@@ -28,6 +28,8 @@ pub struct Rules {
     pub old_ends_count: bool,
     /// Who counts as alive before the primary's offset was read must have answered in the look before that.
     pub votes_need_two_looks: bool,
+    /// Who rewrites its append-only file is not taken for one whose file is whole (review C1).
+    pub rewrites_are_seen: bool,
     /// A leader whose lease is over sends nothing more; what it had sent still arrives.
     pub mandate: bool,
 }
@@ -62,5 +64,6 @@ pub const SHIPPED: Rules = Rules {
     ends_are_witnessed: true,
     old_ends_count: false,
     votes_need_two_looks: true,
+    rewrites_are_seen: true,
     mandate: true,
 };

@@ -165,6 +165,7 @@ impl Set {
                 offset: 1,
                 backlog: Some(0),
                 data: 1,
+                rewrites: false,
             };
             let disk = match storage {
                 Storage::Rdb => Disk { data: 1, replid: 1, offset: 1 },
@@ -178,7 +179,7 @@ impl Set {
             start_offset: 0,
             members: (1 << count) - 1,
             closed: Closed::default(),
-            seen: Some(Seen { uid: 1, run: 1, replid: 1 }),
+            seen: Some(Seen { uid: 1, run: 1, replid: 1, settled: storage == Storage::Aof }),
             sure: true,
             voters: if self.bounds.votes { sorted([2, if count > 2 { 3 } else { 0 }, 0]) } else { [0; 3] },
             switch_to: None,
@@ -256,7 +257,7 @@ impl Set {
             }
             for member in 0..self.bounds.members {
                 now = now.link(self.storage(), member, false).unwrap_or(now).canonical();
-                while let Some(next) = now.deliver(member) {
+                while let Some(next) = now.deliver(member).or_else(|| now.rewritten(member)) {
                     now = next;
                 }
                 if now.violation.is_some() {
@@ -308,6 +309,7 @@ impl Model for Set {
             }
             add(Step::Deliver { member: number }, world.deliver(member));
             add(Step::LinkTimesOut { member: number }, world.time_out(member));
+            add(Step::Rewritten { member: number }, world.rewritten(member));
             for (next, _) in world.observe(&self.mind, member) {
                 add(Step::Observe { member: number }, Some(next));
             }

@@ -49,6 +49,8 @@ pub struct Redis {
     /// Offset at which the backlog begins.
     pub backlog: Option<i8>,
     pub data: Writes,
+    /// Its append-only file is rewritten after a full sync: until that is done a restart loads what was there before.
+    pub rewrites: bool,
 }
 
 /// What a restart would load.
@@ -107,6 +109,8 @@ pub struct Seen {
     pub uid: Id,
     pub run: Id,
     pub replid: Id,
+    /// `aofSettled`.
+    pub settled: bool,
 }
 
 /// The record. The epoch is left out: rules ask only whether there was any decision, and then there is a primary.
@@ -132,6 +136,8 @@ pub struct SwitchTo {
     /// The target's process.
     pub uid: Id,
     pub run: Id,
+    /// Its `aofSettled`.
+    pub settled: bool,
 }
 
 /// An earlier look at the serving primary, as the operator remembers it.
@@ -179,6 +185,8 @@ pub struct View {
     pub offset: i8,
     pub backlog: bool,
     pub empty: bool,
+    /// `aof_rewrite_in_progress`, or scheduled.
+    pub rewrites: bool,
     /// Members that it lists as replicas, as bits.
     pub replicas: u8,
 }

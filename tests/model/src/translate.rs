@@ -13,7 +13,7 @@ use redis_operator::{
     record::{Record, Serving, SwitchTo},
     redis::{
         PARKED,
-        info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
+        info::{Aof, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
         probe::{Answer, ProbeFailure},
     },
     topology::topology,
@@ -33,9 +33,14 @@ pub fn host(member: usize) -> String {
     host_of(&pod(member))
 }
 
+/// `master_replid`.
+pub fn history(replid: Id) -> String {
+    format!("h{replid}")
+}
+
 /// A point in a history.
 pub fn point(replid: Id, offset: i8) -> Point {
-    Point { replid: format!("h{replid}"), offset: i64::from(offset) }
+    Point { replid: history(replid), offset: i64::from(offset) }
 }
 
 fn host_of(pod: &str) -> String {
@@ -65,6 +70,7 @@ pub fn record(rec: &Rec) -> Record {
             pod_uid: format!("u{}", seen.uid),
             run_id: format!("r{}", seen.run),
             replid: format!("h{}", seen.replid),
+            aof_settled: seen.settled,
             ..Serving::default()
         }),
         voters: rec.voters.iter().filter(|run| **run != 0).map(|run| format!("r{run}")).collect(),
@@ -75,6 +81,7 @@ pub fn record(rec: &Rec) -> Record {
                 pod_uid: format!("u{}", switch.uid),
                 run_id: format!("r{}", switch.run),
                 replid: format!("h{}", switch.replid),
+                aof_settled: switch.settled,
                 ..Serving::default()
             },
         }),
@@ -93,6 +100,7 @@ pub fn rec(record: &Record) -> Rec {
             uid: id(&seen.pod_uid),
             run: id(&seen.run_id),
             replid: id(&seen.replid),
+            settled: seen.aof_settled,
         }),
         sure: record.sure,
         voters: ids(&record.voters),
@@ -101,6 +109,7 @@ pub fn rec(record: &Record) -> Rec {
             replid: id(&switch.replid),
             uid: id(&switch.process.pod_uid),
             run: id(&switch.process.run_id),
+            settled: switch.process.aof_settled,
         }),
     }
 }
@@ -164,6 +173,7 @@ pub fn look(
             image: String::new(),
             label: RoleLabel::default(),
             new_address: false,
+            last_end: None,
             stuck: None,
             answer,
         })
@@ -179,6 +189,16 @@ pub fn look(
         waited: true,
         consent: None,
     }
+}
+
+/// The same look, by servers that seem to be done with rewriting their append-only files.
+pub fn rewrites_hidden(mut look: Look) -> Look {
+    for answer in look.observed.pods.iter_mut().filter_map(|pod| pod.answer.as_mut().ok()) {
+        if answer.info.persistence.aof == Aof::Rewriting {
+            answer.info.persistence.aof = Aof::Whole;
+        }
+    }
+    look
 }
 
 fn answer(storage: Storage, member: usize, view: &View) -> Answer {
@@ -229,7 +249,11 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
             persistence: Persistence {
                 loading: false,
                 async_loading: false,
-                aof_enabled: storage == Storage::Aof,
+                aof: match storage {
+                    Storage::Aof if view.rewrites => Aof::Rewriting,
+                    Storage::Aof => Aof::Whole,
+                    Storage::Rdb | Storage::Ephemeral => Aof::Off,
+                },
             },
             keys: Some(i64::from(!view.empty)),
         },
