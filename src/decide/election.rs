@@ -98,8 +98,8 @@ fn consented(record: &Record, look: &Look) -> Option<Decision> {
 pub(super) fn no_winner(why: &NoWinner) -> Hold {
     let message = match why {
         NoWinner::Unrankable(pods) => format!(
-            "{} restarted with append-only files, so their data cannot be compared with the others'; see \
-             docs/status.md, HistoriesDiffer",
+            "the data of {} cannot be compared with the others': its history began at a restart with append-only \
+             files, or outside of this set; see docs/status.md, HistoriesDiffer",
             pods.join(", ")
         ),
         NoWinner::UnsettledFile(pod) => format!(

@@ -54,7 +54,8 @@ enum Class {
 /// Why nobody can be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoWinner {
-    /// These members' histories began anew at an AOF restart and cannot be compared with the others'.
+    /// These members' histories are known to nobody: they began at a restart with append-only files, or outside of the
+    /// set.
     Unrankable(Vec<String>),
     /// This primary of record ended before its append-only file held what it served, and no other member has that.
     UnsettledFile(String),
@@ -264,25 +265,39 @@ impl Candidate<'_> {
     ///
     /// AOF makes a new history at each restart (experiment E5 B; rule 6). A primary of record without AOF loses its
     /// history when its RDB was written while it had no replication backlog, that is, before any replica linked; then
-    /// only a member that linked since proves that such an RDB is older.
+    /// only a member that linked since proves that such an RDB is older. Anybody else's unknown history comes from
+    /// outside: a server that it was pointed at by hand, or a volume of another set (review H4).
     fn is_unrankable(&self, candidates: &[Candidate<'_>], record: &Record) -> bool {
-        let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
-        let is_other = |c: &&Candidate<'_>| c.pod != self.pod;
-        let shares =
-            |c: &Candidate<'_>| c.replid() == self.replid() || c.replication().replid2 == self.replid();
-        // A restart with append-only files forgets the former history too, so who names it ran on.
-        let goes_on_from_seen = seen == Some(self.replication().replid2.as_str());
-        let known = record.closed.contains_key(self.replid())
-            || seen == Some(self.replid())
-            || goes_on_from_seen
-            || candidates.iter().filter(is_other).any(shares);
-        if self.is_empty() || known {
+        if self.is_empty() || self.has_known_history(candidates, record) {
             return false;
         }
-        let is_primary_of_record = record.primary.as_deref() == Some(self.pod);
-        let mut others = candidates.iter().filter(is_other).filter(|c| !c.is_empty()).peekable();
+        if self.is_aof() || record.primary.as_deref() != Some(self.pod) {
+            // Without a sure record every history is unknown, and rule 9 asks for a common descendant.
+            return self.is_aof() || record.sure && record.seen_serving.is_some();
+        }
+        let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
+        let mut others = candidates.iter().filter(|c| c.pod != self.pod && !c.is_empty()).peekable();
         let anybody_linked_since = |c: &Candidate<'_>| seen == Some(c.replid());
-        self.is_aof() || is_primary_of_record && others.peek().is_some() && !others.any(anybody_linked_since)
+        others.peek().is_some() && !others.any(anybody_linked_since)
+    }
+
+    /// Whether its history is one of the set's: closed, served last, or shared with somebody who came to it from there.
+    fn has_known_history(&self, candidates: &[Candidate<'_>], record: &Record) -> bool {
+        let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
+        // A restart with append-only files forgets the former history too, so who names it ran on.
+        let comes_from_seen = |c: &Candidate<'_>| seen == Some(c.replication().replid2.as_str());
+        if record.closed.contains_key(self.replid()) || seen == Some(self.replid()) || comes_from_seen(self) {
+            return true;
+        }
+        // Two that copied from the same stranger share a history too. A primary without a backlog begins a new one when
+        // its first replica links.
+        let is_primary_of_record = |c: &Candidate<'_>| record.primary.as_deref() == Some(c.pod);
+        let is_known = |c: &Candidate<'_>| {
+            comes_from_seen(c) || is_primary_of_record(c) || is_primary_of_record(self) || !record.sure
+        };
+        let shares =
+            |c: &Candidate<'_>| c.replid() == self.replid() || c.replication().replid2 == self.replid();
+        candidates.iter().filter(|c| c.pod != self.pod).any(|c| shares(c) && is_known(c))
     }
 
     /// Whether this member's data contains the other's, by history and offset.

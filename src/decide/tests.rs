@@ -289,6 +289,9 @@ fn a_closed_history_counts_only_up_to_its_end() {
     for pod in ["redis-1", "redis-2"] {
         change(&mut answers, pod, |a| {
             a.info.replication.replid = NEW.into();
+            // They went on from it.
+            a.info.replication.replid2 = OLD.into();
+            a.info.replication.second_repl_offset = 101;
             a.info.replication.offset = 130;
         });
     }
@@ -487,6 +490,36 @@ fn of_a_whole_set_with_append_only_files_the_primary_of_record_wins() {
     assert_eq!(hold_reason(elected(&unsure, &answers)), HoldReason::HistoriesDiffer);
     change(&mut answers, "redis-0", |a| a.info.keys = Some(0));
     assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer, "its files are gone");
+}
+
+/// Regression H4: replicas that somebody pointed at another server, or that got another set's volume, and whose offsets
+/// are larger.
+#[test]
+fn a_history_from_outside_never_wins_by_its_size() {
+    for strangers in [&["redis-1"][..], &["redis-1", "redis-2"]] {
+        let mut answers = all_parked([100, 110, 110]);
+        for pod in strangers {
+            change(&mut answers, pod, |a| {
+                a.info.replication.replid = "foreign".into();
+                a.info.replication.offset = 1_000_000_000_000;
+            });
+        }
+        assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer, "{strangers:?}");
+        // One that an election has ended is older, and known to be.
+        let closed = BTreeMap::from([("foreign".to_owned(), 50)]);
+        assert_eq!(
+            winner_of(&Record { closed, ..record() }, &answers).1.closed.get("foreign"),
+            Some(&50),
+            "{strangers:?}"
+        );
+        // Who serves is followed all the same: then nothing is chosen by size.
+        let mut serving = healthy();
+        change(&mut serving, "redis-1", |a| {
+            a.info.replication.replid = "foreign".into();
+            a.info.replication.upstream.as_mut().unwrap().host = "elsewhere".into();
+        });
+        assert_eq!(decide(&record(), &look(&record(), serving)), Decision::Follow(vec!["redis-1".into()]));
+    }
 }
 
 #[test]
