@@ -162,9 +162,14 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
 
     let strangers: Vec<&Verdict> =
         look.topology.serving().into_iter().filter(|v| v.pod != primary.pod).collect();
-    if !strangers.is_empty() {
-        return strangers_serve(&strangers, record, look, true);
-    }
+    // What a stranger needs, a person decides; nothing about the others is in doubt meanwhile (review M19).
+    let held = match strangers.as_slice() {
+        [] => None,
+        some => match strangers_serve(some, record, look, true) {
+            Decision::Hold(hold) => Some(hold),
+            other => return other,
+        },
+    };
     if let Some(target) = switchover::evacuate(primary, look) {
         return switchover::begin(&own, &target, record);
     }
@@ -177,6 +182,9 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
         .collect();
     if !astray.is_empty() {
         return Decision::Follow(astray);
+    }
+    if let Some(hold) = held {
+        return Decision::Hold(hold);
     }
     noted(record, look).map_or(Decision::Rest, |voters| Decision::Note(Record { voters, ..record.clone() }))
 }

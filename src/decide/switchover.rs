@@ -197,15 +197,18 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
     let old = record.primary.as_deref().unwrap_or_default();
     let serving: Vec<&Verdict> = look.topology.serving();
     let serves = |pod: &str| serving.iter().any(|v| v.pod == pod);
-    if serving.iter().any(|v| v.pod != old && v.pod != switch.target) || serves(old) && serves(&switch.target)
-    {
+    let hands_over = look.process(old).is_some_and(|c| c.hands_over());
+    // Who serves besides, promoted by hand, says nothing about the two: the switchover ends first, and writes wait no
+    // longer for that than they must (review M19).
+    let is_known = serves(old) || serves(&switch.target) || hands_over;
+    let is_strange = serving.iter().any(|v| v.pod != old && v.pod != switch.target);
+    if is_strange && !is_known || serves(old) && serves(&switch.target) {
         let strangers: Vec<&Verdict> = serving.into_iter().filter(|v| v.pod != old).collect();
         return strangers_serve(&strangers, record, look, false);
     }
     if serves(&switch.target) {
         return completed(switch, record, look);
     }
-    let hands_over = look.process(old).is_some_and(|c| c.hands_over());
     let given_up = Record { switch_to: None, ..record.clone() };
     match (serves(old), hands_over) {
         // Its TIMEOUT bounds this.

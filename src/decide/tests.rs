@@ -68,6 +68,11 @@ fn following(mut answer: Answer, upstream: &str, port: u16, link_up: bool) -> An
     answer
 }
 
+fn change_look(look: &mut Look, pod: &str, change: impl Fn(&mut Answer)) {
+    let pod = look.observed.pods.iter_mut().find(|p| p.name == pod).unwrap();
+    change(pod.answer.as_mut().unwrap());
+}
+
 fn parked(answer: Answer) -> Answer {
     following(answer, PARKED.0, PARKED.1, false)
 }
@@ -520,6 +525,41 @@ fn a_history_from_outside_never_wins_by_its_size() {
         });
         assert_eq!(decide(&record(), &look(&record(), serving)), Decision::Follow(vec!["redis-1".into()]));
     }
+}
+
+/// Regression M19: a stranger that a person has to decide about stands in the way of nothing else.
+#[test]
+fn a_stranger_freezes_neither_repairs_nor_an_evacuation() {
+    let with = |parked_too: bool| {
+        let mut answers = healthy();
+        change(&mut answers, "redis-2", |a| {
+            a.info.replication.upstream = None;
+            (a.info.replication.replid, a.info.replication.replid2) = (NEW.into(), OLD.into());
+            (a.info.replication.second_repl_offset, a.info.replication.offset) = (101, 150);
+        });
+        if parked_too {
+            change(&mut answers, "redis-1", |a| {
+                let upstream = a.info.replication.upstream.as_mut().unwrap();
+                (upstream.host, upstream.port, upstream.link_up) = (PARKED.0.into(), PARKED.1, false);
+            });
+        }
+        look(&record(), answers)
+    };
+    assert_eq!(hold_reason(decide(&record(), &with(false))), HoldReason::UnexpectedPrimary);
+    assert_eq!(decide(&record(), &with(true)), Decision::Follow(vec!["redis-1".into()]));
+    let mut leaving = with(false);
+    leaving.observed.pods[0].terminating = true;
+    leaving.topology = topology(host, &record(), &leaving.observed);
+    let Decision::Switch { record: open, target, .. } = decide(&record(), &leaving) else { panic!("held") };
+    assert_eq!(target, "redis-1");
+    // It goes on while the stranger serves, and ends.
+    let mut over = leaving.clone();
+    change_look(&mut over, "redis-0", |a| {
+        a.info.replication.failover_state = "failover-in-progress".into();
+        *a = following(a.clone(), &host("redis-1"), 6379, false);
+    });
+    over.topology = topology(host, &open, &over.observed);
+    assert_eq!(decide(&open, &over), Decision::Await);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
     api::status::{InstanceRole, InstanceState, InstanceStatus},
     decide::look::Look,
     observed::ObservedPod,
-    redis::info::{Flavour, Server},
+    redis::info::{Aof, Flavour, Info, Server},
     topology::Verdict,
 };
 
@@ -63,8 +63,21 @@ fn entry(
         run_id: info.map(|i| i.server.run_id.clone()),
         version: info.map(|i| version(&i.server)),
         since: since(before, &verdict.pod, verdict.state, now),
-        message: (!verdict.faults.is_empty()).then(|| verdict.faults.join("; ")),
+        message: message(verdict, info),
     }
+}
+
+/// What is wrong with it; of one that is well, what it is not fit for yet.
+fn message(verdict: &Verdict, info: Option<&Info>) -> Option<String> {
+    if !verdict.faults.is_empty() {
+        return Some(verdict.faults.join("; "));
+    }
+    let rewrites = info.is_some_and(|info| info.persistence.aof == Aof::Rewriting);
+    rewrites.then(|| {
+        "rewrites its append-only file, so a restart may load older data: until that is done it is not handed the role, and \
+         no other pod is replaced"
+            .to_owned()
+    })
 }
 
 fn version(server: &Server) -> String {
