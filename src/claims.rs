@@ -29,7 +29,7 @@ use crate::{
     plan::{Plan, Storage},
     record::Record,
     store::StoreError,
-    volumes::{Claim, Growth, Need, former::Claims, history::History, is_less, need, pod_of},
+    volumes::{Claim, Growth, Need, claim_of, former::Claims, history::History, is_less, need, pod_of},
 };
 
 /// A growth that is under way is looked at this often.
@@ -51,9 +51,13 @@ pub struct Former {
 }
 
 /// Reads what volumes of this name there are.
+///
+/// By name, as the `StatefulSet` finds them, and not by label: a claim that a person made, of a snapshot or for another
+/// `StatefulSet`, has none, and its data would be overwritten by the first empty pod (review H9). All claims of the
+/// namespace are listed for that, once in the life of a set.
 pub async fn former(client: &Client, plan: &Plan) -> Result<Former, StoreError> {
-    let claims =
-        api(client, plan).list_metadata(&ours(plan)).await.map_err(cannot("list", &plan.set.name))?;
+    let all = ListParams::default();
+    let claims = api(client, plan).list_metadata(&all).await.map_err(cannot("list", &plan.set.name))?;
     let own = || {
         claims.iter().filter_map(|claim| {
             let pod = pod_of(&plan.set, claim.metadata.name.as_deref()?)?;
@@ -207,7 +211,8 @@ pub async fn tend(
         return Ok(Growth::default());
     }
 
-    let claims = list(client, plan).await?;
+    let pods: Vec<String> = look.observed.pods.iter().map(|pod| pod.name.clone()).collect();
+    let claims = list(client, plan, &pods).await?;
     memory.listed(plan, claims.iter().map(|claim| (claim.name.clone(), claim.uid.clone())).collect());
     let mut growth = Growth { size: size.0.clone(), ..Growth::default() };
     for claim in claims.iter().filter(|claim| look.observed.pods.iter().any(|pod| pod.name == claim.pod)) {
@@ -285,9 +290,20 @@ async fn send(client: &Client, plan: &Plan, claim: &Claim, patch: &Value) -> Res
     }
 }
 
-async fn list(client: &Client, plan: &Plan) -> Result<Vec<Claim>, StoreError> {
-    let claims = api(client, plan).list(&ours(plan)).await.map_err(cannot("list", &plan.set.name))?;
-    Ok(claims.iter().filter_map(|claim| Claim::read(&plan.set, claim)).collect())
+/// The claims of the set's pods. Those that the `StatefulSet` made have the set's labels; one that a person made is asked
+/// for by its name, which is how the `StatefulSet` found it.
+async fn list(client: &Client, plan: &Plan, pods: &[String]) -> Result<Vec<Claim>, StoreError> {
+    let asked = |params: ListParams| async move { api(client, plan).list(&params).await };
+    let labelled = asked(ours(plan)).await.map_err(cannot("list", &plan.set.name))?;
+    let mut claims: Vec<Claim> = labelled.iter().filter_map(|claim| Claim::read(&plan.set, claim)).collect();
+    let missing = |pod: &&String| labelled.iter().all(|claim| claim.metadata.name != Some(claim_of(pod)));
+    for pod in pods.iter().filter(missing) {
+        let named = ListParams::default().fields(&format!("metadata.name={}", claim_of(pod)));
+        let found = asked(named).await.map_err(cannot("list", pod))?;
+        claims.extend(found.iter().filter_map(|claim| Claim::read(&plan.set, claim)));
+    }
+    claims.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(claims)
 }
 
 fn ours(plan: &Plan) -> ListParams {
@@ -427,7 +443,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_told_and_not_repeated_at_once() {
         let case = Case::new("2Gi", 1);
-        let claims = [claim("data-redis-0", "1Gi", "")];
+        let claims = [claim("data-redis-0", "1Gi", ""), claim("data-redis-1", "2Gi", "")];
         let (_, growth) = case.look(vec![listed(&claims), refused("the class must support resize")]).await;
         assert_eq!(growth.unwrap().refused, ["data-redis-0 (the class must support resize)"]);
         assert_eq!(case.look(Vec::new()).await.1.unwrap().refused.len(), 1);
@@ -444,7 +460,7 @@ mod tests {
         );
         for (code, answer) in [(422, immutable), (404, FakeApi::status(404, "NotFound"))] {
             case.memory.forget(&case.plan.set);
-            let claims = [claim("data-redis-0", "1Gi", "")];
+            let claims = [claim("data-redis-0", "1Gi", ""), claim("data-redis-1", "2Gi", "")];
             let (_, growth) = case.look(vec![listed(&claims), (code, answer)]).await;
             assert_eq!(growth.unwrap().refused, Vec::<String>::new(), "{code}");
         }
@@ -454,7 +470,12 @@ mod tests {
     async fn a_right_that_is_missing_is_no_refusal_of_the_spec() {
         let case = Case::new("2Gi", 1);
         let lacking = refused("User \"operator\" cannot patch resource \"persistentvolumeclaims\"");
-        let (_, growth) = case.look(vec![listed(&[claim("data-redis-0", "1Gi", "")]), lacking]).await;
+        let (_, growth) = case
+            .look(vec![
+                listed(&[claim("data-redis-0", "1Gi", ""), claim("data-redis-1", "2Gi", "")]),
+                lacking,
+            ])
+            .await;
         assert_eq!(growth.unwrap_err().to_string(), "cannot grow PersistentVolumeClaim data-redis-0");
     }
 
@@ -506,6 +527,33 @@ mod tests {
         }
     }
 
+    /// Regression H9: a person made the claim, of a snapshot say, without the set's labels.
+    #[tokio::test]
+    async fn a_claim_without_labels_is_found_by_its_name() {
+        let case = Case::new("1Gi", 1);
+        let by_hand = [claim("data-redis-1", "1Gi", "")];
+        let (sent, _) = case.look(vec![listed(&[claim("data-redis-0", "1Gi", "")]), listed(&by_hand)]).await;
+        let queries: Vec<&str> = sent.iter().map(|sent| sent.query.as_str()).collect();
+        assert!(queries[0].contains("labelSelector="), "{queries:?}");
+        assert!(queries[1].contains("fieldSelector=metadata.name%3Ddata-redis-1"), "{queries:?}");
+        let expected = ["data-redis-0", "data-redis-1"].map(|name| (name.to_owned(), format!("uid-{name}")));
+        assert_eq!(case.memory.claims(&case.plan.set, "u-1"), Some(expected.into()));
+        // Before the set has pods: all of the namespace, and only what bears its name counts.
+        let items = [
+            claim("data-redis-1", "1Gi", ""),
+            claim("data-redis-2", "1Gi", ""),
+            claim("data-other-0", "1Gi", ""),
+        ];
+        let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
+        let api = FakeApi::answering([(200, list)]);
+        assert_eq!(
+            former(&api.client(), &case.plan).await.unwrap().ordinals,
+            3,
+            "data-redis-0 is missing, and a member"
+        );
+        assert_eq!(api.requests()[0].query, "", "no label is asked for");
+    }
+
     #[test]
     fn data_of_before_is_adopted_once() {
         let (memory, set) = (Memory::default(), SetName::new("lab", "redis"));
@@ -521,9 +569,10 @@ mod tests {
         let case = Case::new("1Gi", 1);
         let known = |uid: &str| case.memory.claims(&case.plan.set, uid);
         assert_eq!(known("u-1"), None);
-        let claims = [claim("data-redis-0", "1Gi", ""), claim("data-redis-7", "1Gi", "")];
+        let claims = ["data-redis-0", "data-redis-1", "data-redis-7"].map(|name| claim(name, "1Gi", ""));
         case.look(vec![listed(&claims)]).await.1.unwrap();
-        let expected = ["data-redis-0", "data-redis-7"].map(|name| (name.to_owned(), format!("uid-{name}")));
+        let expected = ["data-redis-0", "data-redis-1", "data-redis-7"]
+            .map(|name| (name.to_owned(), format!("uid-{name}")));
         assert_eq!(known("u-1"), Some(expected.into()), "also of a pod that is not there");
         assert_eq!(known("another"), None);
         assert!(case.memory.are_new(&case.plan.set));

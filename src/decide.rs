@@ -16,7 +16,7 @@ pub mod voters;
 
 use bootstrap::first_primary;
 pub use election::elect;
-use election::{no_winner, nobody_serves, silent, silent_members};
+use election::{no_winner, nobody_serves, silent_members};
 use look::Look;
 use rank::{Candidate, rank, winner};
 use voters::noted;
@@ -235,11 +235,33 @@ pub fn left_unwritten(own: &Replication, record: &Record) -> bool {
 
 /// Rule 9: the record was lost and somebody serves. It is adopted only when all members answer and none has more.
 fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
+    let Some(own) = look.member(&one.pod) else { return Decision::Rest };
+    let adopted = || {
+        Decision::Note(Record {
+            epoch: record.epoch + 1,
+            primary: Some(one.pod.clone()),
+            start_offset: own.answer.info.replication.offset,
+            seen_serving: Some(serving(&own, record)),
+            sure: true,
+            ..record.clone()
+        })
+    };
+    // A person ends this hold as any other, by naming who serves.
+    if look.consent.as_ref().is_some_and(|c| c.epoch == record.epoch && c.pod == one.pod) {
+        return adopted();
+    }
     let missing = silent_members(record, look);
     if !missing.is_empty() {
-        return Decision::Hold(silent(&missing, ""));
+        return Decision::Hold(Hold {
+            reason: HoldReason::MemberSilent,
+            message: format!(
+                "{} serves; the record was lost, and {0} becomes the primary of record when every member answers and \
+                 none has newer data; waiting for {}",
+                one.pod,
+                missing.join(", ")
+            ),
+        });
     }
-    let Some(own) = look.member(&one.pod) else { return Decision::Rest };
     let members = look.members();
     // Linked to it and of its history: whatever the offsets of the moment are, nobody has more.
     let follows = |member: &Candidate<'_>| {
@@ -250,14 +272,7 @@ fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
     let all_follow = members.iter().all(|member| member.pod == own.pod || follows(member));
     let best = if all_follow { Ok(own) } else { winner(&members, record) };
     match best {
-        Ok(best) if best.pod == one.pod => Decision::Note(Record {
-            epoch: record.epoch + 1,
-            primary: Some(one.pod.clone()),
-            start_offset: own.answer.info.replication.offset,
-            seen_serving: Some(serving(&own, record)),
-            sure: true,
-            ..record.clone()
-        }),
+        Ok(best) if best.pod == one.pod => adopted(),
         Ok(best) => Decision::Hold(Hold {
             reason: HoldReason::UnexpectedPrimary,
             message: format!(

@@ -15,6 +15,8 @@ pub struct Sent {
     pub method: String,
     /// Path without the query.
     pub path: String,
+    /// Query, as it was sent; empty without one.
+    pub query: String,
     /// Body; null where there was none.
     pub body: Value,
 }
@@ -72,6 +74,7 @@ impl FakeApi {
         self.requests.lock().unwrap().push(Sent {
             method: head.method.to_string(),
             path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         });
         match self.reads {

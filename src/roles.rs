@@ -66,6 +66,8 @@ pub fn changes(
     let replica = |pod: &ObservedPod| {
         let overdue = unsynced_for.get(&pod.uid).is_some_and(|time| *time >= UNSYNCED_LIMIT);
         match pod.label.role {
+            // A record that was lost names nobody: who is labelled may well serve, and is to be adopted (review H8).
+            Some(Role::Primary) if record.primary.is_none() || !record.sure => None,
             Some(Role::Primary) => Some(To::Demoted),
             Some(Role::Replica) if may_be_cut_again(pod, now) => Some(To::Settled),
             Some(Role::Replica) if overdue && somebody_is_current => Some(To::Withdrawn),
@@ -247,6 +249,18 @@ mod tests {
             wanted.push(("redis-1", To::Demoted));
             assert_due(&[(REPLICA, primary), (PRIMARY, state), (REPLICA, InSync)], &[], &wanted);
         }
+    }
+
+    /// Regression H8: somebody deleted the record of a set that serves, and one member is silent.
+    #[test]
+    fn a_lost_record_takes_no_service_away() {
+        let seen =
+            look(&[(PRIMARY, InstanceState::UnexpectedPrimary), (REPLICA, Unreachable), (REPLICA, InSync)]);
+        let lost = Record::first(Vec::new(), false);
+        assert_eq!(changes(&lost, &seen, &BTreeMap::new(), now()), vec![]);
+        let unsure = Record { sure: false, ..record() };
+        let moved = look(&[(REPLICA, Parked), (PRIMARY, InstanceState::UnexpectedPrimary)]);
+        assert_eq!(changes(&unsure, &moved, &BTreeMap::new(), now()), vec![]);
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub(super) fn silent_members<'a>(record: &'a Record, look: &Look) -> Vec<&'a str
 }
 
 /// What a silent member brings where its answer is needed.
-pub(super) fn silent(members: &[&str], why: &str) -> Hold {
+fn silent(members: &[&str], why: &str) -> Hold {
     Hold {
         reason: HoldReason::MemberSilent,
         message: format!(

@@ -562,6 +562,27 @@ fn a_stranger_freezes_neither_repairs_nor_an_evacuation() {
     assert_eq!(decide(&open, &over), Decision::Await);
 }
 
+/// Regression H8: the record was deleted, and one member is silent.
+#[test]
+fn a_person_can_have_the_one_that_serves_adopted() {
+    let lost = Record { members: record().members, ..Record::first(Vec::new(), false) };
+    let mut answers = healthy();
+    answers[2].1 = None;
+    let held = look(&lost, answers);
+    let Decision::Hold(hold) = decide(&lost, &held) else { panic!("not held") };
+    assert_eq!(hold.reason, HoldReason::MemberSilent);
+    assert!(hold.message.contains("redis-0 serves") && hold.message.contains("redis-2"), "{}", hold.message);
+    let with = |pod: &str, epoch| {
+        let consent = Some(look::Consent { pod: pod.into(), epoch });
+        decide(&lost, &Look { consent, ..held.clone() })
+    };
+    let Decision::Note(adopted) = with("redis-0", 0) else { panic!("not adopted") };
+    assert_eq!((adopted.primary.as_deref(), adopted.sure, adopted.epoch), (Some("redis-0"), true, 1));
+    for (pod, epoch) in [("redis-1", 0), ("redis-0", 7)] {
+        assert_eq!(hold_reason(with(pod, epoch)), HoldReason::MemberSilent, "{pod}@{epoch}");
+    }
+}
+
 #[test]
 fn a_restarted_aof_replica_holds_the_election() {
     let mut answers = all_parked([100, 0, 110]);
