@@ -166,7 +166,8 @@ async fn follow(target: &Target, mut connection: Connection, changed: impl Fn(Re
     let mut unexpected = [0_u8; 64];
     loop {
         let closed = tokio::select! {
-            read = silent.read(&mut unexpected) => !matches!(read, Ok(bytes) if bytes > 0),
+            // Whatever it is: nobody asked for bytes, either.
+            _ = silent.read(&mut unexpected) => true,
             () = tokio::time::sleep(POLL_INTERVAL) => false,
         };
         match connection.info_replication().await {
@@ -174,7 +175,9 @@ async fn follow(target: &Target, mut connection: Connection, changed: impl Fn(Re
             Err(_) => return,
         }
         if closed {
-            // The process lives: it closed an idle client (directive `timeout`).
+            // The process lives: it closed an idle client (directive `timeout`), or takes no more of them. Not at once:
+            // one that closes each connection, or never stops sending, would be dialled a thousand times a second.
+            tokio::time::sleep(RECONNECT_INTERVAL).await;
             let Ok(Ok(again)) = dial().await else { return };
             silent = again;
         }

@@ -1,5 +1,6 @@
 //! Talking to one Redis: its words (`info`), the way to it (`connection`), how it is asked (`probe`).
 
+mod bounded;
 pub mod connection;
 pub mod info;
 pub mod password;

@@ -314,6 +314,23 @@ proptest! {
         prop_assert!(error.ends_with(&format!("has no field {field}")), "{}", error);
     }
 
+    /// Regression M21: what a server says goes into the status and the record.
+    #[test]
+    fn a_value_that_is_too_long_is_refused_by_name(info in info(), field in select(vec![
+        "run_id", "master_failover_state", "master_replid", "master_replid2", "role",
+    ])) {
+        let text = render(&info);
+        let long: String = text
+            .split_inclusive('\n')
+            .map(|line| {
+                let is_it = line.starts_with(&format!("{field}:"));
+                if is_it { format!("{field}:{}\r\n", "x".repeat(1 << 12)) } else { line.to_owned() }
+            })
+            .collect();
+        let error = info::parse(&long).unwrap_err().to_string();
+        prop_assert!(error.contains(field) && error.contains("at most 256 bytes") && error.len() < 256, "{}", error);
+    }
+
     #[test]
     fn the_order_of_pods_changes_nothing(
         (set, shuffled) in sets().prop_flat_map(|set| (Just(set.clone()), Just(set.pods).prop_shuffle())),

@@ -20,11 +20,14 @@ use std::{
 };
 
 use answers::{pod, record};
+use futures::StreamExt;
+use kube::runtime::reflector::ObjectRef;
 use redis_operator::{
     api::status::InstanceState::{
         self, AuthFailed, Busy, Foreign, InSync, Lagging, LinkDown, Loading, Parked, Primary, Syncing,
         Unconfirmed, UnexpectedPrimary, Unreachable, WrongPrimary,
     },
+    monitor::{Monitor, Watched},
     names::REDIS_PORT,
     observed::{NoAnswer, Observed},
     redis::{
@@ -333,6 +336,59 @@ async fn a_busy_server() {
     client.send_packed_command(&script).unwrap();
     let look = wait_for(&[&server], &[Busy]).await;
     assert_eq!(look.answers[0], Err(ProbeFailure::Busy));
+}
+
+/// Regression H7: the operator shares its memory with all sets, and this one's image is anybody's.
+#[tokio::test]
+async fn a_server_that_answers_without_end_is_hung_up_on() {
+    let (address, listener) = listen();
+    let stranger = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let _ = stream.read(&mut [0; 1024]).unwrap();
+        stream.write_all(b"+OK\r\n").unwrap();
+        let _ = stream.read(&mut [0; 1024]).unwrap();
+        let mut sent = 0_usize;
+        let mut next: &[u8] = b"$4000000000\r\n";
+        while let Ok(bytes) = stream.write(next) {
+            sent += bytes;
+            next = &[b'x'; 8192];
+        }
+        sent
+    });
+    let target = Target {
+        host: address.to_string(),
+        address: address.into(),
+        port: REDIS_PORT,
+        password: Password::from_bytes(b"secret").unwrap(),
+    };
+    let began = Instant::now();
+    let failure = probe(&target, PATIENCE).await.unwrap_err();
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+    assert!(matches!(&failure, ProbeFailure::Connection(_) | ProbeFailure::Malformed(_)), "{failure:?}");
+    // What was read, and what the sockets' buffers hold.
+    let sent = stranger.await.unwrap();
+    assert!((1 << 20..16 << 20).contains(&sent), "{sent} bytes: {failure:?}");
+    println!("hung up after {sent} bytes: {failure}");
+}
+
+/// Regression M2: a server at `maxclients` answers each connection with an error and closes it.
+#[tokio::test]
+async fn a_full_server_is_not_dialled_without_a_pause() {
+    let server = RedisServer::start(&[]);
+    let mut client = server.client();
+    let () = redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(2).query(&mut client).unwrap();
+    let (trigger, mut passes) = futures::channel::mpsc::unbounded();
+    let monitor = Monitor::new(trigger);
+    let watched = Watched { uid: "u".to_owned(), target: server.target(), known: None };
+    monitor.watch(&ObjectRef::new("redis"), vec![watched]);
+    tokio::time::timeout(PATIENCE, passes.next()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let stats: String = redis::cmd("INFO").arg("stats").query(&mut client).unwrap();
+    let rejected = stats.lines().find_map(|line| line.strip_prefix("rejected_connections:")).unwrap();
+    let rejected: u32 = rejected.trim().parse().unwrap();
+    assert!((2..10).contains(&rejected), "{rejected} in 3 s");
 }
 
 #[tokio::test]

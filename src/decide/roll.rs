@@ -76,6 +76,14 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     }
     let stuck = outdated.iter().copied().find(|p| cannot_start(p)).or_else(|| altered(template, look));
     if let Some(stuck) = stuck {
+        // Where nobody serves, any of them may have what nobody else has (review M9).
+        if template.ephemeral && !look.primary_serves(record) && !is_primary(&stuck) {
+            return Roll::Wait(format!(
+                "{} cannot start, and nobody serves: its pod may hold the only copy of the data. Delete the pod yourself \
+                 to accept its loss",
+                stuck.name
+            ));
+        }
         if template.ephemeral && is_primary(&stuck) {
             return Roll::Wait(format!(
                 "{} cannot start, and was the primary with its data in the pod: replacing it would lose what nobody \
@@ -276,6 +284,21 @@ mod tests {
         assert_eq!(roll(&set(), &template_only, &record(0), &look), Roll::Done);
         look.observed.pods[1].stuck = None;
         assert_eq!(next(&look, 0, false), Roll::Done, "it starts, or will");
+    }
+
+    /// Regression M9: the primary's pod was replaced, and is empty; the other one cannot load what it has.
+    #[test]
+    fn a_copy_in_memory_is_kept_while_nobody_serves() {
+        let with = |primary, ephemeral| {
+            let mut look = look(&[(primary, "old"), (Pending, "old")]);
+            look.observed.pods[1].stuck = Some("CrashLoopBackOff: back-off 20s".into());
+            roll(&set(), &Template { ephemeral, ..template(2) }, &record(0), &look)
+        };
+        assert!(
+            waits(&with(InstanceState::Parked, true)).contains("redis-1 cannot start, and nobody serves")
+        );
+        assert_eq!(replaced(&with(InstanceState::Parked, false)), "redis-1", "its volume keeps the data");
+        assert_eq!(replaced(&with(Primary, true)), "redis-1", "the primary has it all");
     }
 
     #[test]

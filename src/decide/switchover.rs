@@ -56,9 +56,10 @@ pub(super) fn heir(switch: &SwitchTo, look: &Look) -> Heir {
     match (look.process(&switch.target), &pod.answer) {
         // A pod runs one Redis at a time.
         (Some(own), _) if own.answer.info.server.run_id == named.run_id => Heir::Runs,
-        (Some(_), _) | (None, Err(NoAnswer::NotStarted | NoAnswer::Failed(ProbeFailure::Refused))) => {
-            Heir::Ended
-        }
+        // Another process of the same pod, or none by the kubelet's word. A refused connection alone may come from what is
+        // between the operator and a server that serves (review M23); then the kubelet's report of its end tells.
+        (Some(_), _) | (None, Err(NoAnswer::NotStarted)) => Heir::Ended,
+        (None, Err(NoAnswer::Failed(ProbeFailure::Refused))) if look.target == Former::Ended => Heir::Ended,
         (None, _) => Heir::Unknown(format!(
             "{} does not answer: nobody knows whether it serves already",
             switch.target

@@ -568,13 +568,13 @@ fn a_person_can_have_the_one_that_serves_adopted() {
     let lost = Record { members: record().members, ..Record::first(Vec::new(), false) };
     let mut answers = healthy();
     answers[2].1 = None;
-    let held = look(&lost, answers);
-    let Decision::Hold(hold) = decide(&lost, &held) else { panic!("not held") };
+    let seen = look(&lost, answers);
+    let Decision::Hold(hold) = decide(&lost, &seen) else { panic!("not held") };
     assert_eq!(hold.reason, HoldReason::MemberSilent);
     assert!(hold.message.contains("redis-0 serves") && hold.message.contains("redis-2"), "{}", hold.message);
     let with = |pod: &str, epoch| {
         let consent = Some(look::Consent { pod: pod.into(), epoch });
-        decide(&lost, &Look { consent, ..held.clone() })
+        decide(&lost, &Look { consent, ..seen.clone() })
     };
     let Decision::Note(adopted) = with("redis-0", 0) else { panic!("not adopted") };
     assert_eq!((adopted.primary.as_deref(), adopted.sure, adopted.epoch), (Some("redis-0"), true, 1));

@@ -3,28 +3,28 @@
 //! A connection never reconnects: an act has to reach the very process that the observation came from
 //! (`docs/protocol.md`, "Ideas"), and a process that ended takes its connections along.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, RedisFuture,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError,
     aio::{ConnectionLike, MultiplexedConnection},
-    cmd,
-    io::AsyncDNSResolver,
-    pipe,
+    cmd, pipe,
 };
+use tokio::{net::TcpStream, task::AbortHandle};
 
 use crate::redis::{
+    bounded::{Allowance, Bounded},
     info::{self, Info, Replication},
     probe::{ProbeFailure, Target},
 };
 
 /// Name of the connections over which an operator acts, as `CLIENT LIST` shows it.
 const OPERATOR: &str = "redis-operator";
+
+/// The longest answer to a command, in bytes. `INFO` and `CONFIG GET *` are some 10 KiB.
+const LONGEST_ANSWER: usize = 1 << 20;
+/// The longest `CLIENT LIST`: some 100,000 clients.
+const LONGEST_LIST: usize = 32 << 20;
 
 /// The ids of the operators' connections in a `CLIENT LIST`.
 fn operators(list: &str) -> Vec<&str> {
@@ -38,16 +38,26 @@ fn operators(list: &str) -> Vec<&str> {
 #[derive(Debug)]
 pub struct Connection {
     inner: MultiplexedConnection,
+    allowance: Allowance,
     deadline: Duration,
+    /// Reads what the server sends. One that waits for an answer would wait for ever.
+    reader: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 impl Connection {
     /// Connects and authenticates, within `deadline`.
     pub(super) async fn open(target: &Target, deadline: Duration) -> Result<Self, ProbeFailure> {
-        let mut connection = Self {
-            inner: within(deadline, connect(target)).await?.map_err(|error| classify(&error, ""))?,
-            deadline,
-        };
+        let allowance = Allowance::default();
+        allowance.set(LONGEST_ANSWER);
+        let connected = within(deadline, connect(target, allowance.clone())).await?;
+        let (inner, reader) = connected.map_err(|error| classify(&error, ""))?;
+        let mut connection = Self { inner, allowance, deadline, reader };
         // AUTH is sent here, not by the crate: it calls every error reply to AUTH a wrong password, also "max
         // number of clients reached".
         connection.run("AUTH", cmd("AUTH").arg(target.password.as_bytes())).await?;
@@ -72,7 +82,7 @@ impl Connection {
         const NAME: &str = "replica-announce-ip";
         let answer: Vec<String> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg(NAME)).await?;
         match <[String; 2]>::try_from(answer) {
-            Ok([name, value]) if name == NAME => Ok(value),
+            Ok([name, value]) if name == NAME && value.len() <= info::LONGEST_VALUE => Ok(value),
             _ => Err(ProbeFailure::Malformed(format!("CONFIG GET {NAME} did not return it"))),
         }
     }
@@ -101,6 +111,7 @@ impl Connection {
     pub async fn set_config(&mut self, name: &str, value: &[u8]) -> Result<Result<(), String>, ProbeFailure> {
         let mut command = cmd("CONFIG");
         command.arg("SET").arg(name).arg(value);
+        self.allowance.set(LONGEST_ANSWER);
         match within(self.deadline, command.query_async::<()>(&mut self.inner)).await? {
             Ok(()) => Ok(Ok(())),
             Err(error) => match classify(&error, "CONFIG SET") {
@@ -153,6 +164,7 @@ impl Connection {
     /// `REPLCONF GETACK *` to a replica: it acknowledges its offset to its primary at once.
     pub async fn acknowledge_now(&mut self) -> Result<(), ProbeFailure> {
         // Redis never replies to it (`replconfCommand`), so one reply, to PING, is that of both.
+        self.allowance.set(LONGEST_ANSWER);
         let mut both = pipe();
         both.cmd("REPLCONF").arg("GETACK").arg("*").cmd("PING");
         let told = within(self.deadline, self.inner.req_packed_commands(&both, 0, 1)).await?;
@@ -163,7 +175,8 @@ impl Connection {
     /// its way over them never arrives.
     pub async fn act_alone(&mut self) -> Result<(), ProbeFailure> {
         self.run("CLIENT", cmd("CLIENT").arg("SETNAME").arg(OPERATOR)).await?;
-        let list: String = self.query("CLIENT", cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal")).await?;
+        let list = cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal").clone();
+        let list: String = self.query_up_to(LONGEST_LIST, "CLIENT", &list).await?;
         for id in operators(&list) {
             // Its own is skipped (SKIPME is the default). One that is gone meanwhile is not found: 0 is the answer.
             let mut kill = cmd("CLIENT");
@@ -188,41 +201,37 @@ impl Connection {
     }
 
     async fn query<T: FromRedisValue>(&mut self, name: &str, command: &Cmd) -> Result<T, ProbeFailure> {
+        self.query_up_to(LONGEST_ANSWER, name, command).await
+    }
+
+    async fn query_up_to<T: FromRedisValue>(
+        &mut self,
+        longest: usize,
+        name: &str,
+        command: &Cmd,
+    ) -> Result<T, ProbeFailure> {
+        self.allowance.set(longest);
         within(self.deadline, command.query_async(&mut self.inner))
             .await?
             .map_err(|error| classify(&error, name))
     }
 }
 
-async fn connect(target: &Target) -> Result<MultiplexedConnection, RedisError> {
+/// Dials the address that the API server gave: the pod that is meant is the pod that is asked, whatever the cluster's DNS
+/// still says.
+async fn connect(
+    target: &Target,
+    allowance: Allowance,
+) -> Result<(MultiplexedConnection, AbortHandle), RedisError> {
+    let stream = TcpStream::connect((target.address, target.port)).await?;
+    stream.set_nodelay(true)?;
     // The lib name is not sent: a user with few rights need not have CLIENT SETINFO.
     let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-    let address = ConnectionAddr::Tcp(target.host.clone(), target.port);
-    let client = Client::open(address.into_connection_info()?.set_redis_settings(settings))?;
     // The crate's own time-outs are off: one deadline a call, set by `within`, is easier to reason about.
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None)
-        .set_dns_resolver(KnownAddress(target.address));
-    client.get_multiplexed_async_connection_with_config(&config).await
-}
-
-/// Resolves every name to the address that the API server gave: the pod that is meant is the pod that is asked,
-/// whatever the cluster's DNS still says.
-struct KnownAddress(IpAddr);
-
-impl AsyncDNSResolver for KnownAddress {
-    fn resolve<'a, 'b: 'a>(
-        &'a self,
-        _host: &'b str,
-        port: u16,
-    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
-        let address = SocketAddr::new(self.0, port);
-        Box::pin(async move {
-            let addresses: Box<dyn Iterator<Item = SocketAddr> + Send> = Box::new(std::iter::once(address));
-            Ok(addresses)
-        })
-    }
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let bounded = Bounded::new(stream, allowance);
+    let (connection, driver) = MultiplexedConnection::new_with_config(&settings, bounded, config).await?;
+    Ok((connection, tokio::spawn(driver).abort_handle()))
 }
 
 /// Bounds a future by the deadline.

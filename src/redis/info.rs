@@ -268,6 +268,9 @@ pub fn parse_keys(text: &str) -> Result<Option<i64>, ParseError> {
     Ok(Some(keys))
 }
 
+/// The longest value of a field that is kept, in bytes (`NET_HOST_STR_LEN`).
+pub(super) const LONGEST_VALUE: usize = 256;
+
 /// The lines of one section.
 struct Section<'a> {
     name: &'static str,
@@ -290,7 +293,13 @@ impl<'a> Section<'a> {
     }
 
     fn text(&self, field: &str) -> Result<&'a str, ParseError> {
-        self.optional(field).ok_or_else(|| self.missing(field))
+        let held = self.optional(field).ok_or_else(|| self.missing(field))?;
+        self.bounded(field, held)
+    }
+
+    /// What goes into a status or the record may come from any server. Redis' own longest is a host name.
+    fn bounded(&self, field: &str, held: &'a str) -> Result<&'a str, ParseError> {
+        if held.len() <= LONGEST_VALUE { Ok(held) } else { Err(self.odd(field, held, "at most 256 bytes")) }
     }
 
     fn number<N: FromStr>(&self, field: &str) -> Result<N, ParseError> {
@@ -319,7 +328,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    fn connected_replica(&self, field: &str, line: &str) -> Result<ConnectedReplica, ParseError> {
+    fn connected_replica(&self, field: &str, line: &'a str) -> Result<ConnectedReplica, ParseError> {
         Ok(ConnectedReplica {
             host: self.part(field, line, "ip")?,
             port: self.part(field, line, "port")?,
@@ -330,14 +339,14 @@ impl<'a> Section<'a> {
     }
 
     /// One part of a line `k=v,k=v,…`.
-    fn part<P: FromStr>(&self, field: &str, line: &str, key: &str) -> Result<P, ParseError> {
+    fn part<P: FromStr>(&self, field: &str, line: &'a str, key: &str) -> Result<P, ParseError> {
         let name = format!("{field} {key}");
         let held = line
             .split(',')
             .filter_map(|part| part.split_once('='))
             .find_map(|(k, v)| (k == key).then_some(v))
             .ok_or_else(|| self.missing(&name))?;
-        held.parse().map_err(|_| self.odd(&name, held, "a number"))
+        self.bounded(&name, held)?.parse().map_err(|_| self.odd(&name, held, "a number"))
     }
 
     fn missing(&self, field: &str) -> ParseError {

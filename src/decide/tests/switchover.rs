@@ -167,7 +167,10 @@ fn a_handover_to_nobody_is_aborted_and_one_to_a_silent_target_is_held() {
     answers[1].1 = None;
     let open = open_record();
     let refused = look(&open, answers.clone());
-    assert!(matches!(decide(&open, &refused), Decision::Abort { pod, .. } if pod == "redis-0"));
+    // Regression M23: a firewall between the operator and a target that serves refuses as well.
+    assert_eq!(hold_reason(decide(&open, &refused)), HoldReason::MemberSilent);
+    let reported = Look { target: Former::Ended, ..refused.clone() };
+    assert!(matches!(decide(&open, &reported), Decision::Abort { pod, .. } if pod == "redis-0"));
     let mut anew = answers.clone();
     anew[1] = all_parked([100, 90, 100]).swap_remove(1);
     assert_eq!(decide(&open, &look(&open, anew.clone())), Decision::Await, "the process that was in sync");
