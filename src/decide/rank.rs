@@ -285,7 +285,17 @@ impl Candidate<'_> {
     fn has_known_history(&self, candidates: &[Candidate<'_>], record: &Record) -> bool {
         let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
         // A restart with append-only files forgets the former history too, so who names it ran on.
-        let comes_from_seen = |c: &Candidate<'_>| seen == Some(c.replication().replid2.as_str());
+        // Where it left before somebody else ended, it was promoted by hand, and both went on (found by the model).
+        let has_more =
+            |of: &Candidate<'_>, than: i64| Some(of.replid()) == seen && of.replication().offset > than;
+        let comes_from_seen = |c: &Candidate<'_>| {
+            let left = c.replication();
+            seen == Some(left.replid2.as_str())
+                && (record.closed.contains_key(&left.replid2)
+                    || !candidates
+                        .iter()
+                        .any(|other| has_more(other, left.second_repl_offset.saturating_sub(1))))
+        };
         if record.closed.contains_key(self.replid()) || seen == Some(self.replid()) || comes_from_seen(self) {
             return true;
         }

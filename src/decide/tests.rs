@@ -527,6 +527,26 @@ fn a_history_from_outside_never_wins_by_its_size() {
     }
 }
 
+/// Found by the model: a replica was promoted by hand and written to, the primary was killed before a look showed that, and
+/// the next look found all of them parked.
+#[test]
+fn who_left_the_served_history_early_does_not_win_by_what_it_took_alone() {
+    let with = |left_at: i64| {
+        let mut answers = all_parked([90, 500, 120]);
+        change(&mut answers, "redis-1", |a| {
+            (a.info.replication.replid, a.info.replication.replid2) = (NEW.into(), OLD.into());
+            a.info.replication.second_repl_offset = left_at + 1;
+        });
+        answers
+    };
+    assert_eq!(hold_reason(elected(&record(), &with(100))), HoldReason::HistoriesDiffer);
+    // It was elected, or handed the role: then nobody had more.
+    assert_eq!(winner_of(&record(), &with(120)).0, "redis-1");
+    // What an election left out no longer counts.
+    let closed = Record { closed: BTreeMap::from([(OLD.to_owned(), 100)]), ..record() };
+    assert_eq!(winner_of(&closed, &with(100)).0, "redis-1");
+}
+
 /// Regression M19: a stranger that a person has to decide about stands in the way of nothing else.
 #[test]
 fn a_stranger_freezes_neither_repairs_nor_an_evacuation() {

@@ -33,11 +33,13 @@ pub struct Faults {
     pub forget: bool,
     /// A starting pod's list of members may be old.
     pub stale_list: bool,
+    /// A person promotes a replica.
+    pub by_hand: bool,
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kill, stop, delete, force, lose, cut, cut_peers, forget, stale_list } = *self;
+        let Self { kill, stop, delete, force, lose, cut, cut_peers, forget, stale_list, by_hand } = *self;
         let kinds = [
             (kill, "kill"),
             (stop, "stop"),
@@ -48,6 +50,7 @@ impl fmt::Display for Faults {
             (cut_peers, "cut from peers"),
             (forget, "record deleted"),
             (stale_list, "stale list"),
+            (by_hand, "promotion by hand"),
         ];
         let names: Vec<&str> = kinds.iter().filter(|(is_on, _)| *is_on).map(|(_, name)| *name).collect();
         f.write_str(&names.join(", "))
@@ -62,6 +65,7 @@ pub enum Step {
     Link { member: u8, ghost: bool },
     Deliver { member: u8 },
     LinkTimesOut { member: u8 },
+    PromoteByHand { member: u8 },
     Rewritten { member: u8 },
     Write { run: u8 },
     Save { member: u8 },
@@ -184,7 +188,7 @@ impl World {
         let mut next = self.clone();
         let (run, replid) = (next.fresh(Kind::Run), next.fresh(Kind::Replid));
         next.members[member].redis = Some(Redis::start(run, replid, next.members[member].disk, role));
-        if next.processes().filter(|redis| redis.role == Role::Primary).count() > 1 {
+        if next.serving() > 1 {
             next.violation = Some(crate::state::Violation::TwoPrimaries);
         }
         Some(next)
@@ -225,6 +229,10 @@ impl World {
                 let mut next = spent();
                 next.end(member, killed, true);
                 found.push((Step::Kill { member: number }, next));
+            }
+            if faults.by_hand {
+                let promoted = spent().promote_by_hand(member);
+                found.extend(promoted.map(|next| (Step::PromoteByHand { member: number }, next)));
             }
             if faults.stop && storage == Storage::Rdb {
                 let mut next = spent();

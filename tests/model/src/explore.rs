@@ -71,6 +71,7 @@ enum Kind {
     CutPeers,
     Forget,
     StaleList,
+    ByHand,
 }
 
 impl Options {
@@ -97,6 +98,7 @@ impl Options {
                 cut_peers: has(Kind::CutPeers),
                 forget: has(Kind::Forget),
                 stale_list: has(Kind::StaleList),
+                by_hand: has(Kind::ByHand),
             },
             strict: self.strict,
             votes: self.votes,

@@ -31,6 +31,7 @@ impl Redis {
             backlog: None,
             data: disk.data,
             rewrites: false,
+            by_hand: false,
         }
     }
 
@@ -85,9 +86,31 @@ impl World {
         if lacks != 0 {
             self.violation = Some(Violation::PromotedOlder { run, lacks });
         }
-        if self.processes().filter(|redis| redis.role == Role::Primary).count() > 1 {
+        if self.serving() > 1 {
             self.violation = Some(Violation::TwoPrimaries);
         }
+    }
+
+    /// How many serve who may.
+    pub fn serving(&self) -> usize {
+        self.processes().filter(|redis| redis.role == Role::Primary && !redis.by_hand).count()
+    }
+
+    /// `REPLICAOF NO ONE`, typed by a person, to a replica that is linked. (Whoever promotes the parked primary of record
+    /// while the others dial its name has decided that they copy from it; no rule can be asked in between.)
+    pub fn promote_by_hand(&self, member: usize) -> Option<Self> {
+        let redis = self.members[member].redis.filter(|redis| redis.link != 0)?;
+        if redis.failover != Failover::No {
+            return None;
+        }
+        let mut next = self.clone();
+        let replid = next.fresh(Kind::Replid);
+        let redis = next.members[member].redis.as_mut()?;
+        (redis.replid2, redis.second) = (redis.replid, redis.offset + 1);
+        (redis.role, redis.link, redis.replid, redis.by_hand) = (Role::Primary, 0, replid, true);
+        let run = redis.run;
+        next.disconnect(run);
+        Some(next)
     }
 
     /// `REPLICAOF` somebody, or nobody. The same again changes nothing (experiment E6). Its own replicas stay linked:
@@ -97,7 +120,7 @@ impl World {
             && redis.role != role
             && redis.failover == Failover::No
         {
-            (redis.role, redis.link) = (role, 0);
+            (redis.role, redis.link, redis.by_hand) = (role, 0, false);
         }
     }
 
@@ -293,6 +316,7 @@ impl World {
             backlog: Some(source.offset),
             data: source.data,
             rewrites: storage == Storage::Aof,
+            by_hand: false,
         };
         if storage == Storage::Rdb {
             // The copy that it received is its dump.rdb.
@@ -378,7 +402,7 @@ impl World {
     /// `WAIT 1` returns as soon as it may.
     pub fn acknowledge(&mut self) {
         let mut acked = self.acked;
-        for primary in self.processes().filter(|redis| redis.role == Role::Primary) {
+        for primary in self.processes().filter(|redis| redis.role == Role::Primary && !redis.by_hand) {
             for replica in
                 self.members.iter().filter_map(|member| member.redis).filter(|r| r.link == primary.run)
             {

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use redis_operator::{
-    agent::decide::{Reason, Start, decide as start},
+    agent::decide::{Reason, Says, Start, decide as start},
     decide::{Decision, decide, elect, look::Look, voters::Glimpse},
     observed::ObservedPod,
     record::Record,
@@ -18,7 +18,7 @@ use crate::{
     redis::Storage::{Aof, Ephemeral, Rdb},
     rules::{Cut, Rules, SHIPPED, StartAs},
     runs::{
-        CUT, Explored, KILL, KILL_AND_CUT, MOST, NONE, bounds, holds, late, switching, voting,
+        CUT, Explored, KILL, KILL_AND_CUT, MOST, NONE, bounds, by_hand, holds, late, switching, voting,
         without_a_crash, without_crashes,
     },
     search::{Report, explore},
@@ -294,6 +294,21 @@ named! {
         Rules {
             decide: |record, look| decide(record, &aof_hidden(look)),
             elect: |record, first, second| elect(record, &aof_hidden(first), &aof_hidden(second)),
+            ..SHIPPED
+        };
+    a_former_primary_follows_who_was_promoted_by_hand:
+        "A pod follows whoever serves, also while its own replicas still follow it (review H1)",
+        by_hand(Aof),
+        Rules {
+            start: |own, asked, wait_over, _| {
+                let mut asked = asked.to_vec();
+                for peer in &mut asked {
+                    if peer.says == Says::Follows(own.host.to_owned()) {
+                        peer.says = Says::Follows("nobody".to_owned());
+                    }
+                }
+                StartAs::By(start(own, &asked, wait_over))
+            },
             ..SHIPPED
         };
     a_file_that_is_being_rewritten_passes_for_whole:

@@ -29,6 +29,7 @@ pub const NONE: Faults = Faults {
     cut_peers: false,
     forget: false,
     stale_list: false,
+    by_hand: false,
 };
 pub const KILL: Faults = Faults { kill: true, ..NONE };
 pub const CUT: Faults = Faults { cut: true, cut_peers: true, ..NONE };
@@ -91,6 +92,12 @@ pub const fn without_crashes(bounds: Bounds) -> Bounds {
 const fn lagging(kills: u8) -> Bounds {
     let lagging = Bounds { begin: Begin::Ahead, ..voting(switching(bounds(3, Rdb, KILL, kills))) };
     Bounds { budget: Budget { crashes: 0, saves: 0, writes: 0, ..lagging.budget }, ..lagging }
+}
+
+/// A promotion by hand and a kill, with a write for each side.
+pub const fn by_hand(storage: Storage) -> Bounds {
+    let bounds = without_crashes(bounds(3, storage, Faults { by_hand: true, ..KILL }, 2));
+    Bounds { budget: Budget { writes: 2, ..bounds.budget }, ..bounds }
 }
 
 /// What exploring everything within the bounds has shown.
@@ -163,6 +170,9 @@ named! {
         switching(bounds(3, Aof, KILL, 1)), true;
     a_switchover_of_append_only_files_and_two_kills: "The same with both killed: newest data or a hold",
         switching(bounds(2, Aof, KILL, 2)), false;
+    a_promotion_by_hand: "Somebody promotes a replica and writes to it, and a process is killed",
+        by_hand(Aof), false;
+    a_promotion_by_hand_without_append_only_files: "The same with files of the last save", by_hand(Rdb), false;
     a_lagging_backlog: "Rule 4b, a switchover and replicas that lag, of three members", lagging(1), false;
     a_switchover_and_partitions_from_the_operator: "A switchover, kills, and members that the operator cannot reach",
         switching(bounds(2, Rdb, Faults { cut: true, ..KILL }, 2)), false;

@@ -166,6 +166,7 @@ impl Set {
                 backlog: Some(0),
                 data: 1,
                 rewrites: false,
+                by_hand: false,
             };
             let disk = match storage {
                 Storage::Rdb => Disk { data: 1, replid: 1, offset: 1 },

@@ -51,6 +51,8 @@ pub struct Redis {
     pub data: Writes,
     /// Its append-only file is rewritten after a full sync: until that is done a restart loads what was there before.
     pub rewrites: bool,
+    /// Somebody promoted it, and not the operator. What it takes is promised to nobody.
+    pub by_hand: bool,
 }
 
 /// What a restart would load.
