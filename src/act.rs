@@ -124,7 +124,7 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// `FAILOVER TO` the target.
 ///
 /// Redis looks for its target by name. The process that was seen must still be the one there: another has begun from its
-/// files since, and what those hold nobody has looked at (review C1). Its connection tells. A restart and a full sync take
+/// files since, and what those hold nobody has looked at. Its connection tells. A restart and a full sync take
 /// longer than the time that the command has.
 pub async fn hand_over(
     connections: &mut Connections,

@@ -53,7 +53,7 @@ pub struct Former {
 /// Reads what volumes of this name there are.
 ///
 /// By name, as the `StatefulSet` finds them, and not by label: a claim that a person made, of a snapshot or for another
-/// `StatefulSet`, has none, and its data would be overwritten by the first empty pod (review H9). All claims of the
+/// `StatefulSet`, has none, and its data would be overwritten by the first empty pod. All claims of the
 /// namespace are listed for that, once in the life of a set.
 pub async fn former(client: &Client, plan: &Plan) -> Result<Former, StoreError> {
     let all = ListParams::default();
@@ -527,7 +527,7 @@ mod tests {
         }
     }
 
-    /// Regression H9: a person made the claim, of a snapshot say, without the set's labels.
+    /// Regression: a person made the claim, of a snapshot say, without the set's labels.
     #[tokio::test]
     async fn a_claim_without_labels_is_found_by_its_name() {
         let case = Case::new("1Gi", 1);

@@ -162,7 +162,7 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
 
     let strangers: Vec<&Verdict> =
         look.topology.serving().into_iter().filter(|v| v.pod != primary.pod).collect();
-    // What a stranger needs, a person decides; nothing about the others is in doubt meanwhile (review M19).
+    // What a stranger needs, a person decides; nothing about the others is in doubt meanwhile.
     let held = match strangers.as_slice() {
         [] => None,
         some => match strangers_serve(some, record, look, true) {

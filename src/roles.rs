@@ -66,7 +66,7 @@ pub fn changes(
     let replica = |pod: &ObservedPod| {
         let overdue = unsynced_for.get(&pod.uid).is_some_and(|time| *time >= UNSYNCED_LIMIT);
         match pod.label.role {
-            // A record that was lost names nobody: who is labelled may well serve, and is to be adopted (review H8).
+            // A record that was lost names nobody: who is labelled may well serve, and is to be adopted.
             Some(Role::Primary) if record.primary.is_none() || !record.sure => None,
             Some(Role::Primary) => Some(To::Demoted),
             Some(Role::Replica) if may_be_cut_again(pod, now) => Some(To::Settled),
@@ -251,7 +251,7 @@ mod tests {
         }
     }
 
-    /// Regression H8: somebody deleted the record of a set that serves, and one member is silent.
+    /// Regression: somebody deleted the record of a set that serves, and one member is silent.
     #[test]
     fn a_lost_record_takes_no_service_away() {
         let seen =

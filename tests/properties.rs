@@ -314,7 +314,7 @@ proptest! {
         prop_assert!(error.ends_with(&format!("has no field {field}")), "{}", error);
     }
 
-    /// Regression M21: what a server says goes into the status and the record.
+    /// Regression: what a server says goes into the status and the record.
     #[test]
     fn a_value_that_is_too_long_is_refused_by_name(info in info(), field in select(vec![
         "run_id", "master_failover_state", "master_replid", "master_replid2", "role",

@@ -108,7 +108,7 @@ async fn a_healthy_pair() {
     }
 }
 
-/// Experiment E31 (review C1), on the redis-server in PATH: a replica's append-only file, kill by kill. While the look says
+/// Experiment E31, on the redis-server in PATH: a replica's append-only file, kill by kill. While the look says
 /// `Rewriting` a restart may load what was there before the full sync; once it says `Whole`, all that was acknowledged.
 #[tokio::test]
 async fn an_append_only_file_is_whole_when_the_look_says_so() {
@@ -338,7 +338,7 @@ async fn a_busy_server() {
     assert_eq!(look.answers[0], Err(ProbeFailure::Busy));
 }
 
-/// Regression H7: the operator shares its memory with all sets, and this one's image is anybody's.
+/// Regression: the operator shares its memory with all sets, and this one's image is anybody's.
 #[tokio::test]
 async fn a_server_that_answers_without_end_is_hung_up_on() {
     let (address, listener) = listen();
@@ -373,7 +373,7 @@ async fn a_server_that_answers_without_end_is_hung_up_on() {
     println!("hung up after {sent} bytes: {failure}");
 }
 
-/// Regression M2: a server at `maxclients` answers each connection with an error and closes it.
+/// Regression: a server at `maxclients` answers each connection with an error and closes it.
 #[tokio::test]
 async fn a_full_server_is_not_dialled_without_a_pause() {
     let server = RedisServer::start(&[]);

@@ -149,7 +149,7 @@ pub fn decide(own: Own<'_>, asked: &[PeerAnswer], wait_over: bool) -> Start {
     let unheard = asked.iter().any(|peer| peer.says == Says::NotYet);
     let handing_over = asked.iter().any(|peer| matches!(peer.says, Says::HandsOver | Says::HandsOverTo(_)));
     // This Redis was the primary until a moment ago, so what its followers confirmed is here. Whoever serves besides
-    // them may have been promoted by hand, and a copy of that would wipe it (review H1). Parked, the operator decides;
+    // them may have been promoted by hand, and a copy of that would wipe it. Parked, the operator decides;
     // an ordinary takeover costs one command more.
     let followers = hosts(asked, |says| matches!(says, Says::Follows(host) if host == own_host));
     match serving.as_slice() {

@@ -252,7 +252,7 @@ impl Candidate<'_> {
         self.answer.info.keys == Some(0)
     }
 
-    /// Its append-only file holds what it serves (review C1).
+    /// Its append-only file holds what it serves.
     pub fn has_settled_aof(&self) -> bool {
         self.answer.info.persistence.aof == Aof::Whole
     }
@@ -266,7 +266,7 @@ impl Candidate<'_> {
     /// AOF makes a new history at each restart (experiment E5 B; rule 6). A primary of record without AOF loses its
     /// history when its RDB was written while it had no replication backlog, that is, before any replica linked; then
     /// only a member that linked since proves that such an RDB is older. Anybody else's unknown history comes from
-    /// outside: a server that it was pointed at by hand, or a volume of another set (review H4).
+    /// outside: a server that it was pointed at by hand, or a volume of another set.
     fn is_unrankable(&self, candidates: &[Candidate<'_>], record: &Record) -> bool {
         if self.is_empty() || self.has_known_history(candidates, record) {
             return false;

@@ -76,7 +76,7 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     }
     let stuck = outdated.iter().copied().find(|p| cannot_start(p)).or_else(|| altered(template, look));
     if let Some(stuck) = stuck {
-        // Where nobody serves, any of them may have what nobody else has (review M9).
+        // Where nobody serves, any of them may have what nobody else has.
         if template.ephemeral && !look.primary_serves(record) && !is_primary(&stuck) {
             return Roll::Wait(format!(
                 "{} cannot start, and nobody serves: its pod may hold the only copy of the data. Delete the pod yourself \
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(next(&look, 0, false), Roll::Done, "it starts, or will");
     }
 
-    /// Regression M9: the primary's pod was replaced, and is empty; the other one cannot load what it has.
+    /// Regression: the primary's pod was replaced, and is empty; the other one cannot load what it has.
     #[test]
     fn a_copy_in_memory_is_kept_while_nobody_serves() {
         let with = |primary, ephemeral| {

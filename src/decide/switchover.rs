@@ -57,7 +57,7 @@ pub(super) fn heir(switch: &SwitchTo, look: &Look) -> Heir {
         // A pod runs one Redis at a time.
         (Some(own), _) if own.answer.info.server.run_id == named.run_id => Heir::Runs,
         // Another process of the same pod, or none by the kubelet's word. A refused connection alone may come from what is
-        // between the operator and a server that serves (review M23); then the kubelet's report of its end tells.
+        // between the operator and a server that serves; then the kubelet's report of its end tells.
         (Some(_), _) | (None, Err(NoAnswer::NotStarted)) => Heir::Ended,
         (None, Err(NoAnswer::Failed(ProbeFailure::Refused))) if look.target == Former::Ended => Heir::Ended,
         (None, _) => Heir::Unknown(format!(
@@ -180,7 +180,7 @@ pub fn best_target(look: &Look, fits: impl Fn(&ObservedPod) -> bool) -> Option<&
 
 /// Truly follows the primary, stays, and is found under its name: the primary would look for it elsewhere for a minute, or
 /// in vain, with all writes paused. And what it would serve is on its volume: an append-only file that is still being
-/// rewritten after a full sync is older than that, and a restart over it would lose all that was acknowledged (review C1).
+/// rewritten after a full sync is older than that, and a restart over it would lose all that was acknowledged.
 pub fn can_take_over(look: &Look, pod: &ObservedPod) -> bool {
     !pod.terminating
         && !pod.new_address
@@ -200,7 +200,7 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
     let serves = |pod: &str| serving.iter().any(|v| v.pod == pod);
     let hands_over = look.process(old).is_some_and(|c| c.hands_over());
     // Who serves besides, promoted by hand, says nothing about the two: the switchover ends first, and writes wait no
-    // longer for that than they must (review M19).
+    // longer for that than they must.
     let is_known = serves(old) || serves(&switch.target) || hands_over;
     let is_strange = serving.iter().any(|v| v.pod != old && v.pod != switch.target);
     if is_strange && !is_known || serves(old) && serves(&switch.target) {

@@ -411,7 +411,7 @@ fn a_restarted_aof_primary_of_record_wins() {
     assert_eq!(written.closed.get(OLD), Some(&120), "the old history is closed, so nobody of it wins later");
 }
 
-/// Regression C1: a full sync leaves the append-only file as it was, until a rewrite is done.
+/// Regression: a full sync leaves the append-only file as it was, until a rewrite is done.
 #[test]
 fn a_primary_whose_file_was_never_settled_does_not_win_by_it() {
     let unsettled = |record: Record| {
@@ -445,7 +445,7 @@ fn a_primary_whose_file_was_never_settled_does_not_win_by_it() {
     assert_eq!(hold_reason(elected(&open, &target)), HoldReason::HistoriesDiffer);
 }
 
-/// Regression C1: which process was seen settled is written down, once, and nobody is handed the role before.
+/// Regression: which process was seen settled is written down, once, and nobody is handed the role before.
 #[test]
 fn a_file_that_is_being_rewritten_is_waited_for() {
     let rewriting = |pods: &[&str]| {
@@ -497,7 +497,7 @@ fn of_a_whole_set_with_append_only_files_the_primary_of_record_wins() {
     assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer, "its files are gone");
 }
 
-/// Regression H4: replicas that somebody pointed at another server, or that got another set's volume, and whose offsets
+/// Regression: replicas that somebody pointed at another server, or that got another set's volume, and whose offsets
 /// are larger.
 #[test]
 fn a_history_from_outside_never_wins_by_its_size() {
@@ -547,7 +547,7 @@ fn who_left_the_served_history_early_does_not_win_by_what_it_took_alone() {
     assert_eq!(winner_of(&closed, &with(100)).0, "redis-1");
 }
 
-/// Regression M19: a stranger that a person has to decide about stands in the way of nothing else.
+/// Regression: a stranger that a person has to decide about stands in the way of nothing else.
 #[test]
 fn a_stranger_freezes_neither_repairs_nor_an_evacuation() {
     let with = |parked_too: bool| {
@@ -582,7 +582,7 @@ fn a_stranger_freezes_neither_repairs_nor_an_evacuation() {
     assert_eq!(decide(&open, &over), Decision::Await);
 }
 
-/// Regression H8: the record was deleted, and one member is silent.
+/// Regression: the record was deleted, and one member is silent.
 #[test]
 fn a_person_can_have_the_one_that_serves_adopted() {
     let lost = Record { members: record().members, ..Record::first(Vec::new(), false) };

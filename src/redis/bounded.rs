@@ -1,7 +1,7 @@
 //! A stream that fails once a server has sent more than it may.
 //!
 //! The client library keeps a reply until it is whole, however long it is: a server that answers without end would take
-//! all of the operator's memory, and with it every other set's operator (review H7).
+//! all of the operator's memory, and with it every other set's operator.
 
 use std::{
     io,

@@ -167,7 +167,7 @@ fn a_handover_to_nobody_is_aborted_and_one_to_a_silent_target_is_held() {
     answers[1].1 = None;
     let open = open_record();
     let refused = look(&open, answers.clone());
-    // Regression M23: a firewall between the operator and a target that serves refuses as well.
+    // Regression: a firewall between the operator and a target that serves refuses as well.
     assert_eq!(hold_reason(decide(&open, &refused)), HoldReason::MemberSilent);
     let reported = Look { target: Former::Ended, ..refused.clone() };
     assert!(matches!(decide(&open, &reported), Decision::Abort { pod, .. } if pod == "redis-0"));

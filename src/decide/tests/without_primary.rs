@@ -215,7 +215,7 @@ fn what_proves_the_end_of_a_process_and_what_does_not() {
     assert_eq!(former(&noted, &traces(ready())), Former::Ended, "an operator that had the proof says so");
 }
 
-/// Regression H3b: a node's clock was an hour ahead when the first container ended, and was set back before the process
+/// Regression: a node's clock was an hour ahead when the first container ended, and was set back before the process
 /// that serves began.
 #[test]
 fn an_end_that_was_known_before_the_process_was_noted_is_its_predecessors() {
@@ -249,7 +249,7 @@ fn linked(answers: &mut [(&str, Option<Answer>)], pod: &str, to: &str, last_io_s
     });
 }
 
-/// Regression H3: a wrong proof of death (a stale cache, a clock) beside replicas that hear the primary.
+/// Regression: a wrong proof of death (a stale cache, a clock) beside replicas that hear the primary.
 #[test]
 fn nobody_is_cut_off_a_primary_that_a_replica_hears() {
     let with = |to: &str, last_io| {

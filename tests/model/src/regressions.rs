@@ -297,7 +297,7 @@ named! {
             ..SHIPPED
         };
     a_former_primary_follows_who_was_promoted_by_hand:
-        "A pod follows whoever serves, also while its own replicas still follow it (review H1)",
+        "A pod follows whoever serves, also while its own replicas still follow it",
         by_hand(Aof),
         Rules {
             start: |own, asked, wait_over, _| {
@@ -312,7 +312,7 @@ named! {
             ..SHIPPED
         };
     a_file_that_is_being_rewritten_passes_for_whole:
-        "Rule 6 without a look at the rewrite (review C1): a primary that ended before its append-only file held what it served comes back with what that held before, and wins",
+        "Rule 6 without a look at the rewrite: a primary that ended before its append-only file held what it served comes back with what that held before, and wins",
         without_crashes(switching(bounds(2, Aof, KILL, 2))),
         Rules { rewrites_are_seen: false, ..SHIPPED };
     a_rebuilt_record_passes_for_a_sure_one:

@@ -28,7 +28,7 @@ pub struct Rules {
     pub old_ends_count: bool,
     /// Who counts as alive before the primary's offset was read must have answered in the look before that.
     pub votes_need_two_looks: bool,
-    /// Who rewrites its append-only file is not taken for one whose file is whole (review C1).
+    /// Who rewrites its append-only file is not taken for one whose file is whole.
     pub rewrites_are_seen: bool,
     /// A leader whose lease is over sends nothing more; what it had sent still arrives.
     pub mandate: bool,
