@@ -293,8 +293,8 @@ fn serving(member: &Candidate<'_>, record: &Record) -> Serving {
     match &record.seen_serving {
         Some(seen) if seen.run_id == server.run_id && seen.pod_uid == member.uid => {
             // A rewrite of one that serves replaces a file that is whole. One that was a replica meanwhile may have copied.
-            let serves = member.answer.info.replication.upstream.is_none();
-            let aof_settled = serves && seen.aof_settled || member.has_settled_aof();
+            let is_replica = member.answer.info.replication.upstream.is_some();
+            let aof_settled = seen.aof_settled && !is_replica || member.has_settled_aof();
             Serving { replid, aof_settled, ..seen.clone() }
         }
         _ => Serving {

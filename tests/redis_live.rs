@@ -134,6 +134,8 @@ async fn an_append_only_file_is_whole_when_the_look_says_so() {
             let () = replica.command(&["SET", "acknowledged", "2"]);
         }
         replica.restart(AOF);
+        // It replies while it still loads its file.
+        wait_for(&[&replica], &[Primary]).await;
         let keys: i64 = replica.command(&["DBSIZE"]);
         let value: Option<String> = replica.command(&["GET", "acknowledged"]);
         if settled {
