@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    mem::{Discriminant, discriminant},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,6 +23,7 @@ use crate::{
         connection::Connection,
         info::Replication,
         probe::{Target, probe},
+        writes::{Refusal, Write, try_write},
     },
     topology::{MAX_ACK_LAG_SECONDS, MAX_LINK_SILENCE_SECONDS},
 };
@@ -45,6 +47,8 @@ pub struct Watched {
     pub target: Target,
     /// What it said in the last look; `None` where it did not answer.
     pub known: Option<Replication>,
+    /// What became of a write in the last look; `None` where none was tried.
+    pub write: Option<Write>,
 }
 
 /// The held connections of all sets.
@@ -74,10 +78,13 @@ struct Meaning {
     replicas: Vec<(String, String, bool)>,
     replid: String,
     failover_state: String,
+    /// What became of a write; the same cause in other words is no news.
+    write: Option<Discriminant<Write>>,
+    refusal: Option<Refusal>,
 }
 
 impl Meaning {
-    fn of(replication: &Replication) -> Self {
+    fn of(replication: &Replication, write: Option<&Write>) -> Self {
         let mut replicas: Vec<_> = replication
             .replicas
             .iter()
@@ -92,6 +99,21 @@ impl Meaning {
             replicas,
             replid: replication.replid.clone(),
             failover_state: replication.failover_state.clone(),
+            write: write.map(discriminant),
+            refusal: match write {
+                Some(Write::Refused(why, _)) => Some(*why),
+                _ => None,
+            },
+        }
+    }
+
+    /// With what was known of a write, where none was tried.
+    fn or_write_of(self, before: Option<&Self>) -> Self {
+        match before {
+            Some(before) if self.write.is_none() && self.upstream.is_none() => {
+                Self { write: before.write, refusal: before.refusal, ..self }
+            }
+            _ => self,
         }
     }
 }
@@ -110,7 +132,7 @@ impl Monitor {
         // Another pod, address or password is another watch.
         held.retain(|uid, held| watched.iter().any(|w| w.uid == *uid && w.target == held.target));
         for one in watched {
-            let meaning = one.known.as_ref().map(Meaning::of);
+            let meaning = one.known.as_ref().map(|known| Meaning::of(known, one.write.as_ref()));
             if let Some(existing) = held.get(&one.uid) {
                 // The pass knows more than the task: what it saw is no news.
                 *existing.known.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
@@ -141,6 +163,7 @@ async fn hold(
 ) {
     let news = |now: Option<Meaning>| {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now.map(|now| now.or_write_of(known.as_ref()));
         if *known != now {
             debug!(set = %set, host = target.host, "changed, asking for a pass");
             *known = now;
@@ -148,10 +171,18 @@ async fn hold(
             let _ = trigger.unbounded_send(set.clone());
         }
     };
+    // Only a pass knows whether this is the primary of record: it tries first.
+    let tries = || {
+        let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().is_some_and(|known| known.write.is_some())
+    };
     loop {
         if let Ok((answer, connection)) = probe(&target, PROBE_DEADLINE).await {
-            news(Some(Meaning::of(&answer.info.replication)));
-            follow(&target, connection, |replication| news(Some(Meaning::of(&replication)))).await;
+            news(Some(Meaning::of(&answer.info.replication, None)));
+            follow(&target, connection, tries, |replication, write| {
+                news(Some(Meaning::of(replication, write)));
+            })
+            .await;
         }
         news(None);
         tokio::time::sleep(RECONNECT_INTERVAL).await;
@@ -160,7 +191,12 @@ async fn hold(
 
 /// Polls over one connection until it breaks. A second, silent connection tells of the process' end at once: the
 /// client library notices a closed connection only when it sends the next command.
-async fn follow(target: &Target, mut connection: Connection, changed: impl Fn(Replication)) {
+async fn follow(
+    target: &Target,
+    mut connection: Connection,
+    tries: impl Fn() -> bool,
+    changed: impl Fn(&Replication, Option<&Write>),
+) {
     let dial = || timeout(PROBE_DEADLINE, TcpStream::connect((target.address, target.port)));
     let Ok(Ok(mut silent)) = dial().await else { return };
     let mut unexpected = [0_u8; 64];
@@ -170,9 +206,14 @@ async fn follow(target: &Target, mut connection: Connection, changed: impl Fn(Re
             _ = silent.read(&mut unexpected) => true,
             () = tokio::time::sleep(POLL_INTERVAL) => false,
         };
-        match connection.info_replication().await {
-            Ok(replication) => changed(replication),
-            Err(_) => return,
+        let Ok(replication) = connection.info_replication().await else { return };
+        let serves = replication.upstream.is_none() && !replication.failover_runs();
+        let write = if serves && tries() { Some(try_write(&mut connection, target).await) } else { None };
+        changed(&replication, write.as_ref());
+        if matches!(write, Some(Write::Paused | Write::Unknown(_))) {
+            // A write that waits blocks what comes after it.
+            let Ok((_, anew)) = probe(target, PROBE_DEADLINE).await else { return };
+            connection = anew;
         }
         if closed {
             // The process lives: it closed an idle client (directive `timeout`), or takes no more of them. Not at once:

@@ -2,19 +2,22 @@
 
 mod begin;
 mod config;
+mod publish;
 mod settle;
+mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::runtime::{events::Event, reflector::ObjectRef};
-use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+pub use self::publish::{PublishError, publish};
 use self::{
     begin::{is_there, password, record},
+    publish::send,
     settle::{settle, write},
+    watch::{try_to_write, watch_servers},
 };
 use crate::{
     act,
@@ -34,14 +37,13 @@ use crate::{
     desired::{Stage, desired, disruptions},
     error::{StageError, chain},
     events,
-    monitor::Watched,
     names::SetName,
-    observe::{Connections, belongs, image_of, target},
+    observe::{Connections, image_of},
     plan::{Plan, Storage, plan},
     record::Record,
-    redis::password::Password,
-    status::{Learned, derive, is_mere_progress, patch::patch},
-    store::{self, Stored},
+    redis::{password::Password, writes::Write},
+    status::Learned,
+    store::Stored,
     volumes::{Growth, is_at_rest},
 };
 
@@ -56,9 +58,6 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(8);
 /// Between looks at a primary that is to move and cannot yet.
 const MOVE_RETRY: Duration = Duration::from_secs(5);
 
-/// Time that the API server has to take a status or an Event.
-const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
-
 /// How a pass ended.
 pub struct Ended {
     /// The status that stands in the cluster.
@@ -67,17 +66,6 @@ pub struct Ended {
     pub failed: bool,
     /// Something is to be written soon that could not be written yet: the next pass is not to wait for longer.
     pub within: Option<Duration>,
-}
-
-/// Why the status could not be written.
-#[derive(Debug, Error)]
-pub enum PublishError {
-    /// The API server refused.
-    #[error(transparent)]
-    Api(#[from] kube::Error),
-    /// The API server does not answer.
-    #[error("the API server did not answer within {PUBLISH_DEADLINE:?}")]
-    Deadline,
 }
 
 /// What a pass has learned so far.
@@ -90,6 +78,8 @@ struct Pass {
     password: Option<Password>,
     password_missing: bool,
     look: Option<Look>,
+    /// What became of a write that was tried on the primary of record.
+    write: Option<Write>,
     /// redis.conf as the pods mount it now.
     file: Option<File>,
     /// What the servers said to the directives that they were told.
@@ -144,6 +134,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         ctx.metrics.count_error(category);
         warn!(category, error = text, "pass ended early");
     }
+    pass.write = try_to_write(&mut pass, ctx, &name).await;
     watch_servers(&pass, set, ctx);
 
     // A pass that ended before its look at the volumes changes nothing about them.
@@ -155,6 +146,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         plan: pass.plan.as_ref(),
         record: pass.stored.as_ref().map(|s| &s.record),
         look: pass.look.as_ref(),
+        write: pass.write.as_ref(),
         report: pass.report.as_ref(),
         hold: pass.hold.as_ref(),
         size: pass.size.as_ref(),
@@ -180,53 +172,6 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         pass.again_in(PROGRESS_INTERVAL);
     }
     Ok(Ended { status, failed: failure.is_some(), within: pass.within })
-}
-
-/// Writes the status if its meaning changed, and the Events of the change. Returns what stands in the cluster then,
-/// and whether mere progress was held back.
-pub async fn publish(
-    set: &RedisReplicaSet,
-    ctx: &Context,
-    learned: &Learned<'_>,
-    now: Timestamp,
-) -> Result<(RedisReplicaSetStatus, bool), PublishError> {
-    let before = ctx.memory.current_status(set);
-    let status = derive(before.as_ref(), learned, now);
-    let progress = is_mere_progress(before.as_ref(), &status);
-    if progress && ctx.memory.wrote_lately(set, PROGRESS_INTERVAL) {
-        return Ok((before.unwrap_or(status), true));
-    }
-    // The client has no time-out of its own: an answer that never comes would hold this set for ever.
-    let patched = async {
-        // What was learned of a set is not true of a successor of its name, and a patch of a status cannot name the UID
-        // that it is for: the API server takes all metadata from the stored object. A failed pass says so in any case.
-        let is_learned = learned.failure.is_none() && before.as_ref() != Some(&status);
-        let uid = set.metadata.uid.as_deref();
-        if is_learned && !store::is_there(&ctx.client, learned.set, uid).await.unwrap_or(true) {
-            return Ok(false);
-        }
-        patch(&ctx.client, learned.set, before.as_ref(), &status).await
-    };
-    let patched = timeout(PUBLISH_DEADLINE, patched);
-    if !patched.await.map_err(|_| PublishError::Deadline)?? {
-        return Ok((status, false));
-    }
-    ctx.memory.wrote_status(set, status.clone(), progress);
-    for event in events::transitions(before.as_ref(), &status) {
-        send(set, ctx, &event).await;
-    }
-    Ok((status, false))
-}
-
-/// An Event is a courtesy: failing to send one must not end a pass.
-async fn send(set: &RedisReplicaSet, ctx: &Context, event: &Event) {
-    info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
-    let object = kube::Resource::object_ref(set, &());
-    match timeout(PUBLISH_DEADLINE, ctx.recorder.publish(event, &object)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(error = chain(&error), "cannot publish an Event"),
-        Err(_) => warn!("cannot publish an Event: the API server does not answer"),
-    }
 }
 
 async fn stages(
@@ -396,35 +341,4 @@ async fn tend_volumes(
         pass.again_in(claims::KEPT_WITHIN);
     }
     Ok(())
-}
-
-/// Holds a connection to every server that this pass could address.
-fn watch_servers(pass: &Pass, set: &RedisReplicaSet, ctx: &Context) {
-    let (Some(plan), Some(look)) = (&pass.plan, &pass.look) else { return };
-    let watched = ctx
-        .pods
-        .state()
-        .iter()
-        .filter(|pod| belongs(pod, &plan.set))
-        .filter_map(|pod| watched(plan, pod, pass.password.as_ref(), look))
-        .collect();
-    ctx.monitor.watch(&ObjectRef::from_obj(set), watched);
-}
-
-fn watched(
-    plan: &Plan,
-    pod: &Arc<k8s_openapi::api::core::v1::Pod>,
-    password: Option<&Password>,
-    look: &Look,
-) -> Option<Watched> {
-    let ordinal = plan.set.ordinal(pod.metadata.name.as_deref()?)?;
-    let uid = pod.metadata.uid.clone()?;
-    let known = look
-        .observed
-        .pods
-        .iter()
-        .find(|p| p.uid == uid)
-        .and_then(|p| p.answer.as_ref().ok())
-        .map(|answer| answer.info.replication.clone());
-    Some(Watched { uid, target: target(plan, ordinal, pod, password).ok()?, known })
 }

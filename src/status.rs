@@ -2,8 +2,10 @@
 //!
 //! Every pass ends here, failed ones included. What was not learned is `Unknown`, never the previous `True`.
 
+mod available;
 mod conditions;
 pub mod divergences;
+mod finding;
 mod instances;
 pub mod patch;
 
@@ -21,6 +23,7 @@ use crate::{
     names::SetName,
     plan::Plan,
     record::Record,
+    redis::writes::Write,
     volumes::Growth,
 };
 
@@ -39,6 +42,8 @@ pub struct Learned<'a> {
     pub record: Option<&'a Record>,
     /// The last look.
     pub look: Option<&'a Look>,
+    /// What became of a write that was tried on the primary of record.
+    pub write: Option<&'a Write>,
     /// What the servers said to the directives that they were told.
     pub report: Option<&'a Report>,
     /// Why nothing can be done safely.
@@ -87,6 +92,7 @@ impl<'a> Learned<'a> {
             plan: None,
             record: None,
             look: None,
+            write: None,
             report: None,
             hold: None,
             size: None,

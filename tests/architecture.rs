@@ -261,8 +261,15 @@ const METRICS_ONLY: [&str; 2] = ["Unreadable", "StatusWrite"];
 
 /// Every reason of a condition: conditions' own, holds, and categories of failures.
 fn reasons() -> BTreeSet<String> {
-    let sources =
-        ["src/status/conditions.rs", "src/decide.rs", "src/error.rs", "src/apply.rs", "src/controller.rs"];
+    let sources = [
+        "src/status/available.rs",
+        "src/status/finding.rs",
+        "src/status/conditions.rs",
+        "src/decide.rs",
+        "src/error.rs",
+        "src/apply.rs",
+        "src/controller.rs",
+    ];
     // Kinds of Kubernetes objects stand in errors too.
     let others = ["ConfigMap", "Secret", "PersistentVolumeClaim", "StatefulSet"];
     sources

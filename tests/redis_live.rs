@@ -10,6 +10,7 @@
 
 #[path = "support/answers.rs"]
 mod answers;
+#[allow(dead_code, reason = "a part of it is used here")]
 #[path = "support/redis_server.rs"]
 mod redis_server;
 
@@ -383,7 +384,7 @@ async fn a_full_server_is_not_dialled_without_a_pause() {
     let () = redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(2).query(&mut client).unwrap();
     let (trigger, mut passes) = futures::channel::mpsc::unbounded();
     let monitor = Monitor::new(trigger);
-    let watched = Watched { uid: "u".to_owned(), target: server.target(), known: None };
+    let watched = Watched { uid: "u".to_owned(), target: server.target(), known: None, write: None };
     monitor.watch(&ObjectRef::new("redis"), vec![watched]);
     tokio::time::timeout(PATIENCE, passes.next()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -29,7 +29,12 @@ use redis_operator::{
     observed::{NoAnswer, Observed, ObservedPod},
     plan::{Plan, Storage, plan},
     record::{Record, Serving},
-    redis::{PARKED, info::Replication, probe::ProbeFailure},
+    redis::{
+        PARKED,
+        info::Replication,
+        probe::ProbeFailure,
+        writes::{Refusal, Write},
+    },
     settings::Settings,
     status::{Learned, derive, divergences::is_published, is_mere_progress},
     topology::topology,
@@ -131,6 +136,7 @@ struct Pass {
     plan: Option<Plan>,
     record: Option<Record>,
     pods: Option<Vec<ObservedPod>>,
+    write: Option<Write>,
     report: Option<Report>,
     hold: Option<Hold>,
     size: Option<Size>,
@@ -149,6 +155,7 @@ fn saw(pods: Vec<ObservedPod>) -> Pass {
         plan: Some(a_plan(3, false)),
         record: Some(served(3)),
         pods: Some(pods),
+        write: Some(Write::Taken),
         report: Some(Report::default()),
         hold: None,
         size: Some(Size { replicas: 3, members: Vec::new(), blocked: None }),
@@ -179,6 +186,7 @@ impl Pass {
             plan: self.plan.as_ref(),
             record: self.record.as_ref(),
             look: look.as_ref(),
+            write: self.write.as_ref(),
             report: self.report.as_ref(),
             hold: self.hold.as_ref(),
             size: self.size.as_ref(),
@@ -720,6 +728,79 @@ fn situations() -> Vec<(&'static str, Pass, [&'static str; 6])> {
     ]
 }
 
+/// Ready, Available and Degraded of a set in sync whose primary answered so to a write.
+fn told_of(write: Write) -> [String; 3] {
+    let mut lines = lines(&Pass { write: Some(write), ..saw(healthy()) }.status(None, at(0)));
+    [lines.remove(4), lines.remove(1), lines.remove(0)]
+}
+
+/// Regression: a set in sync whose every write was refused was Ready.
+#[test]
+fn a_primary_that_takes_no_writes_is_not_available() {
+    let refused = |why, words: &str| Write::Refused(why, words.to_owned());
+    for (write, reason, words, needs_a_person) in [
+        (
+            refused(Refusal::SavingFails, "MISCONF snapshots"),
+            "SavingFails",
+            "MISCONF snapshots. Its log",
+            true,
+        ),
+        (refused(Refusal::AppendingFails, "MISCONF AOF"), "AppendingFails", "MISCONF AOF. Give", true),
+        (refused(Refusal::MemoryFull, "OOM used"), "MemoryFull", "OOM used. Delete", true),
+        (refused(Refusal::TooFewReplicas, "NOREPLICAS few"), "TooFewReplicas", "NOREPLICAS few. spec", false),
+        (Write::Paused, "ClientsPaused", "(CLIENT PAUSE). CLIENT UNPAUSE", true),
+    ] {
+        let [degraded, available, ready] = told_of(write);
+        let wanted = format!("{reason}: redis-0 serves, but takes no writes: ");
+        assert!(available.starts_with(&format!("Available=False {wanted}")), "{available}");
+        assert!(available.contains(words), "{available}");
+        assert!(ready.starts_with(&format!("Ready=False {wanted}")), "{ready}");
+        assert_eq!(degraded.starts_with(&format!("Degraded=True {wanted}")), needs_a_person, "{degraded}");
+    }
+}
+
+#[test]
+fn a_write_that_nobody_answered_is_unknown() {
+    let [degraded, available, ready] = told_of(Write::Unknown(ProbeFailure::Timeout(Duration::from_secs(1))));
+    let words = "PrimarySilent: redis-0 answered that it serves, and then took no write: no answer within 1s";
+    assert_eq!(available, format!("Available=Unknown {words}"));
+    assert_eq!(ready, format!("Ready=Unknown {words}"));
+    assert_eq!(degraded, "Degraded=False AsWanted: nothing needs a person");
+    // A user with few rights says nothing about writes.
+    let [_, available, _] = told_of(Write::Unknown(ProbeFailure::Reply("NOPERM to SETRANGE".into())));
+    assert_eq!(available, "Available=True PrimaryServes: redis-0 serves");
+}
+
+/// Regression: a primary to which no Service leads was Ready, and one that still serves was called none.
+#[test]
+fn the_kubelets_word_on_the_primary_counts() {
+    let [mut not_ready, mut ends, mut moves] = [healthy(), healthy(), healthy()];
+    not_ready[0].ready = false;
+    ends[0].terminating = true;
+    moves[0] = changed(serves(0, &[1, 2]), |r| r.failover_state = "waiting-for-sync".into());
+    for (pods, available, ready) in [
+        (
+            not_ready,
+            "Available=False PodNotReady: redis-0 serves, but the kubelet does not call its pod Ready, so no Service leads to it",
+            "Ready=False PodNotReady",
+        ),
+        (
+            ends,
+            "Available=True PrimaryServes: redis-0 serves; its pod is being deleted",
+            "Ready=False ReplicasNotInSync",
+        ),
+        (
+            moves,
+            "Available=False SwitchingOver: redis-0 hands its role over; writes wait",
+            "Ready=False SwitchingOver",
+        ),
+    ] {
+        let lines = lines(&saw(pods).status(None, at(0)));
+        assert_eq!(lines[1], available);
+        assert!(lines[0].starts_with(ready), "{}", lines[0]);
+    }
+}
+
 #[test]
 fn every_situation_in_whole_conditions() {
     for (name, pass, wanted) in situations() {
@@ -1034,11 +1115,23 @@ fn passes() -> impl Strategy<Value = Pass> {
     });
     let growth = option::weighted(0.9, growth);
     let flags = (rarely(), rarely(), rarely(), rarely());
-    (1..=5_i32, option::weighted(0.9, pods), record, hold, size, roll, growth, failure, flags)
+    let refused = |why| Write::Refused(why, "MISCONF".into());
+    let write = option::weighted(
+        0.9,
+        select(vec![
+            Write::Taken,
+            Write::Paused,
+            Write::Unknown(ProbeFailure::Busy),
+            refused(Refusal::SavingFails),
+            refused(Refusal::TooFewReplicas),
+        ]),
+    );
+    let pods = (option::weighted(0.9, pods), write);
+    (1..=5_i32, pods, record, hold, size, roll, growth, failure, flags)
         .prop_map(
             |(
                 wanted,
-                pods,
+                (pods, write),
                 record,
                 hold,
                 size,
@@ -1065,6 +1158,7 @@ fn passes() -> impl Strategy<Value = Pass> {
                         .then(|| a_plan(wanted, paused)),
                     record,
                     pods,
+                    write,
                     report: None,
                     hold,
                     size,
@@ -1111,7 +1205,8 @@ proptest! {
                 && pods.len() == usize::try_from(pass.wanted).unwrap()
         });
         let carried_out = pass.growth.as_ref().is_none_or(|growth| growth.refused.is_empty());
-        let calm = pass.failure.is_none() && pass.hold.is_none() && !pass.password_missing && carried_out;
+        let takes_writes = matches!(pass.write, None | Some(Write::Taken));
+        let calm = pass.failure.is_none() && pass.hold.is_none() && !pass.password_missing && carried_out && takes_writes;
         prop_assert!(!status.is_ready() || (proven && calm), "{:#?}", lines(&status));
         // And it is not withheld where all is proven and nothing is under way.
         let at_rest = matches!(pass.roll, None | Some(Roll::Done)) && pass.size.as_ref().is_none_or(|s| s.blocked.is_none());

@@ -111,8 +111,7 @@ impl Connection {
     pub async fn set_config(&mut self, name: &str, value: &[u8]) -> Result<Result<(), String>, ProbeFailure> {
         let mut command = cmd("CONFIG");
         command.arg("SET").arg(name).arg(value);
-        self.allowance.set(LONGEST_ANSWER);
-        match within(self.deadline, command.query_async::<()>(&mut self.inner)).await? {
+        match self.raw(self.deadline, &command).await? {
             Ok(()) => Ok(Ok(())),
             Err(error) => match classify(&error, "CONFIG SET") {
                 ProbeFailure::Reply(_) => Ok(Err(words(&error))),
@@ -200,6 +199,16 @@ impl Connection {
         self.query(name, command).await
     }
 
+    /// One command, and the error reply as the crate has it.
+    pub(super) async fn raw(
+        &mut self,
+        deadline: Duration,
+        command: &Cmd,
+    ) -> Result<Result<(), RedisError>, ProbeFailure> {
+        self.allowance.set(LONGEST_ANSWER);
+        within(deadline, command.query_async::<()>(&mut self.inner)).await
+    }
+
     async fn query<T: FromRedisValue>(&mut self, name: &str, command: &Cmd) -> Result<T, ProbeFailure> {
         self.query_up_to(LONGEST_ANSWER, name, command).await
     }
@@ -243,7 +252,7 @@ pub(super) async fn within<T>(
 }
 
 /// What an error of the crate means. By code word, never by text: Redis and Valkey word theirs differently.
-fn classify(error: &RedisError, command: &str) -> ProbeFailure {
+pub(super) fn classify(error: &RedisError, command: &str) -> ProbeFailure {
     match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => ProbeFailure::Refused,
         // The operating system's words ("Connection reset by peer"), not the server's.
@@ -262,7 +271,7 @@ fn classify(error: &RedisError, command: &str) -> ProbeFailure {
 }
 
 /// What a server says to a command that a user can see the arguments of: the first line, as far as it is plain text.
-fn words(error: &RedisError) -> String {
+pub(super) fn words(error: &RedisError) -> String {
     const LONGEST: usize = 200;
     let code = error.code().map_or("an unknown code", code_word);
     let detail = error.detail().unwrap_or_default().lines().next().unwrap_or_default();

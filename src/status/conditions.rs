@@ -12,7 +12,11 @@ use crate::{
     },
     decide::{HoldReason, roll::Roll},
     plan::Storage,
-    status::Learned,
+    status::{
+        Learned,
+        available::available,
+        finding::{Finding, in_state, is_silent, not_asked},
+    },
     volumes::Growth,
 };
 
@@ -21,25 +25,6 @@ const MAX_MESSAGE: usize = 1024;
 
 /// A server refuses a directive; looked for again in the status before.
 const REFUSED: &str = "DirectiveRefused";
-
-/// One condition before it is compared with the one before.
-struct Finding {
-    status: &'static str,
-    reason: &'static str,
-    message: String,
-}
-
-impl Finding {
-    fn yes(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: "True", reason, message: message.into() }
-    }
-    fn no(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: "False", reason, message: message.into() }
-    }
-    fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: "Unknown", reason, message: message.into() }
-    }
-}
 
 /// All conditions, in the order in which `kubectl describe` shows them.
 pub fn conditions(
@@ -53,7 +38,7 @@ pub fn conditions(
     let available = available(learned, instances, primary);
     let mut replicated = replicated(learned, instances, &available);
     let progressing = progressing(learned, &available, &replicated);
-    let degraded = degraded(learned, instances);
+    let degraded = degraded(learned, instances, &available);
     let ready = ready(learned, &[&spec_valid, &degraded, &available, &replicated], &progressing);
     // Not in Ready's message: it is no news.
     if let Some(limits) = limits(learned).filter(|_| replicated.status == "True") {
@@ -135,47 +120,6 @@ fn limits(learned: &Learned<'_>) -> Option<&'static str> {
              volume is lost",
         ),
         (Storage::Volume { .. }, _) => None,
-    }
-}
-
-/// Whether a primary serves writes.
-fn available(learned: &Learned<'_>, instances: &[InstanceStatus], primary: Option<&Primary>) -> Finding {
-    if learned.look.is_none() {
-        return not_asked(learned);
-    }
-    let Some(primary) = primary else {
-        return match learned.hold {
-            Some(hold) => Finding::no("NoPrimary", &*hold.message),
-            None => Finding::no("NoPrimary", "no primary was chosen yet"),
-        };
-    };
-    let rivals: Vec<&str> = in_state(instances, &[InstanceState::UnexpectedPrimary]);
-    match instances.iter().find(|i| i.pod == primary.pod) {
-        Some(i) if i.state == InstanceState::Primary && rivals.is_empty() => {
-            Finding::yes("PrimaryServes", format!("{} serves", primary.pod))
-        }
-        Some(i) if i.state == InstanceState::Primary => Finding::yes(
-            "SeveralServe",
-            format!(
-                "{} serves, and so does {}, which is not the primary of record",
-                primary.pod,
-                rivals.join(", ")
-            ),
-        ),
-        Some(i) if is_silent(i.state) => Finding::unknown(
-            "PrimarySilent",
-            format!(
-                "{} is the primary of record; {}",
-                primary.pod,
-                i.message.as_deref().unwrap_or("no answer")
-            ),
-        ),
-        found => {
-            let state =
-                found.map_or("its pod does not exist".to_owned(), |i| format!("its state is {:?}", i.state));
-            let why = learned.hold.map(|h| format!("; {}", h.message)).unwrap_or_default();
-            Finding::no("NoPrimary", format!("{} is the primary of record, but {state}{why}", primary.pod))
-        }
     }
 }
 
@@ -270,7 +214,7 @@ fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding)
 }
 
 /// Whether something needs a person's eyes.
-fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus]) -> Finding {
+fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus], available: &Finding) -> Finding {
     let wrong = in_state(
         instances,
         &[InstanceState::UnexpectedPrimary, InstanceState::Foreign, InstanceState::AuthFailed],
@@ -301,6 +245,8 @@ fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus]) -> Finding {
         Finding::yes(hold.reason.as_str(), format!("{}{hint}", hold.message))
     } else if !stuck.is_empty() {
         Finding::yes("PodStuck", stuck.join("; "))
+    } else if ["SavingFails", "AppendingFails", "MemoryFull", "ClientsPaused"].contains(&available.reason) {
+        Finding::yes(available.reason, &*available.message)
     } else if !wrong.is_empty() {
         let words: Vec<String> = instances
             .iter()
@@ -350,28 +296,12 @@ fn ready(learned: &Learned<'_>, causes: &[&Finding; 4], progressing: &Finding) -
     Finding::yes("Verified", format!("{primary} serves; {}", replicated.message))
 }
 
-fn not_asked(learned: &Learned<'_>) -> Finding {
-    match learned.failure {
-        Some((reason, text)) => Finding::unknown(reason, text),
-        None => Finding::unknown("NotAsked", "the servers were not asked in the last pass"),
-    }
-}
-
 /// A new set before its first primary. Holds that are not just the first member's start are shown as holds.
 fn is_bootstrapping(learned: &Learned<'_>) -> bool {
     learned.record.is_none_or(|r| r.epoch == 0 && r.sure)
         && learned
             .hold
             .is_none_or(|h| matches!(h.reason, HoldReason::MemberSilent | HoldReason::MemberLoading))
-}
-
-/// States that say nothing about the server, good or bad.
-fn is_silent(state: InstanceState) -> bool {
-    matches!(state, InstanceState::Unreachable | InstanceState::Busy | InstanceState::AuthFailed)
-}
-
-fn in_state<'a>(instances: &'a [InstanceStatus], states: &[InstanceState]) -> Vec<&'a str> {
-    instances.iter().filter(|i| states.contains(&i.state)).map(|i| i.pod.as_str()).collect()
 }
 
 fn condition(

@@ -1,0 +1,104 @@
+//! Whether a primary takes writes. `role:master` does not say so: Redis refuses writes after a failed save, for want of
+//! replicas, without memory. It is found out by a write that changes nothing.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, cmd};
+
+use crate::redis::{
+    connection::{Connection, classify, words},
+    probe::{ProbeFailure, Target},
+};
+
+/// A healthy server answers in a millisecond; half of the time that a probe has.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Nobody needs to have this key: nothing is written to it.
+const KEY: &str = "redis-operator:write-test";
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The server took it.
+    Taken,
+    /// The server takes no writes; why, and its own words.
+    Refused(Refusal, String),
+    /// The server kept it waiting while it answered another client: `CLIENT PAUSE`.
+    Paused,
+    /// Neither is known.
+    Unknown(ProbeFailure),
+}
+
+/// Why a server refuses writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The last save of an RDB file failed (`stop-writes-on-bgsave-error`).
+    SavingFails,
+    /// It cannot write to its append-only file, or not sync it.
+    AppendingFails,
+    /// Fewer replicas follow than `min-replicas-to-write` demands.
+    TooFewReplicas,
+    /// `maxmemory` is reached and its policy evicts nothing, or nothing more.
+    MemoryFull,
+}
+
+/// Tries a write. It may leave the connection with a command that was not answered, so nothing else goes over it after.
+pub async fn try_write(connection: &mut Connection, target: &Target) -> Write {
+    match connection.write_nothing(WRITE_DEADLINE).await {
+        Ok(()) => Write::Taken,
+        Err(Unwritten::Refused(why, words)) => Write::Refused(why, words),
+        // A slow command holds up everybody, a pause only those who write.
+        Err(Unwritten::Failed(ProbeFailure::Timeout(_))) => {
+            match Connection::open(target, WRITE_DEADLINE).await {
+                Ok(_) => Write::Paused,
+                Err(failure) => Write::Unknown(failure),
+            }
+        }
+        Err(Unwritten::Failed(failure)) => Write::Unknown(failure),
+    }
+}
+
+/// Why a write was not taken.
+#[derive(Debug)]
+pub enum Unwritten {
+    /// The server refuses writes.
+    Refused(Refusal, String),
+    /// No answer, or one that says nothing about writes.
+    Failed(ProbeFailure),
+}
+
+impl Connection {
+    /// `SETRANGE` of nothing to a key that is not there: Redis checks all that it checks before a write, and then changes
+    /// nothing, logs nothing and sends no replica anything (`setrangeCommand`; the same since 2.2).
+    ///
+    /// # Errors
+    /// See [`Unwritten`]. After a time-out the server may still have the command before it.
+    pub async fn write_nothing(&mut self, deadline: Duration) -> Result<(), Unwritten> {
+        let command = cmd("SETRANGE").arg(KEY).arg(0).arg("").clone();
+        match self.raw(deadline, &command).await.map_err(Unwritten::Failed)? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(match (error.kind(), error.code()) {
+                (ErrorKind::Io | ErrorKind::Parse, _) | (_, None) => {
+                    Unwritten::Failed(classify(&error, "SETRANGE"))
+                }
+                // Somebody uses the key for something else than a string: Redis got as far as to look at it.
+                (_, Some("WRONGTYPE")) => return Ok(()),
+                (_, Some(code)) => match refusal(code, error.detail().unwrap_or_default()) {
+                    Some(why) => Unwritten::Refused(why, words(&error)),
+                    None => Unwritten::Failed(classify(&error, "SETRANGE")),
+                },
+            }),
+        }
+    }
+}
+
+/// By code word. One stands for two causes: of those the text tells, and it has named the AOF since Redis 2.6.
+fn refusal(code: &str, detail: &str) -> Option<Refusal> {
+    match code {
+        "MISCONF" if detail.contains("AOF") => Some(Refusal::AppendingFails),
+        "MISCONF" => Some(Refusal::SavingFails),
+        "NOREPLICAS" => Some(Refusal::TooFewReplicas),
+        "OOM" => Some(Refusal::MemoryFull),
+        _ => None,
+    }
+}
