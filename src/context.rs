@@ -112,6 +112,12 @@ impl Memory {
         }
     }
 
+    /// The status that this process wrote last.
+    pub fn last_written(&self, set: &ObjectRef<RedisReplicaSet>) -> Option<RedisReplicaSetStatus> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.get(set).and_then(|remembered| remembered.written.as_ref()).map(|written| written.status.clone())
+    }
+
     /// Remembers a status that was just written, and whether it told of mere progress.
     pub fn wrote_status(&self, set: &RedisReplicaSet, status: RedisReplicaSetStatus, progress: bool) {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);

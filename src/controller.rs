@@ -1,6 +1,7 @@
 //! Wiring: what is watched, what starts a pass, and what is done with its result.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +20,6 @@ use kube::{
         Controller,
         controller::{self, Action},
         reflector::ObjectRef,
-        watcher,
     },
 };
 use serde::de::DeserializeOwned;
@@ -31,8 +31,8 @@ use crate::{
     error::chain,
     monitor,
     names::SetName,
-    pods::ours,
-    reconcile::{Ended, PROGRESS_INTERVAL, PublishError, publish, reconcile},
+    pods::{ours, watched},
+    reconcile::{Ended, PROGRESS_INTERVAL, PublishError, publish, reconcile, stand_in},
     requeue,
     status::Learned,
 };
@@ -70,7 +70,7 @@ pub async fn run(
         error!("the watch of pods ended");
         return;
     }
-    Controller::new(scoped::<DeserializeGuard<RedisReplicaSet>>(&client, ns), watcher::Config::default())
+    Controller::new(scoped::<DeserializeGuard<RedisReplicaSet>>(&client, ns), watched())
         .owns(scoped::<StatefulSet>(&client, ns), ours())
         .owns(scoped::<Service>(&client, ns), ours())
         .owns(scoped::<ConfigMap>(&client, ns), ours())
@@ -113,26 +113,19 @@ async fn pass(
     ctx: Arc<Context>,
 ) -> Result<Action, PublishError> {
     let now = now();
-    let set = match &guarded.0 {
-        Ok(set) => set,
+    // Admission refuses an object that cannot be read; it can only be older than the CRD.
+    let (set, unreadable) = match &guarded.0 {
+        Ok(set) => (Cow::Borrowed(set), None),
         Err(invalid) => {
-            // Admission refuses such an object; it can only be older than the CRD. Other sets go on.
-            error!(
-                namespace = invalid.metadata.namespace,
-                name = invalid.metadata.name,
-                error = invalid.error,
-                "this RedisReplicaSet cannot be read; edit it until kubectl apply accepts it"
-            );
-            ctx.metrics.count_error("Unreadable");
-            return Ok(Action::await_change());
+            let mut set = stand_in(invalid.metadata.clone());
+            set.status = ctx.memory.last_written(&ObjectRef::from_obj(&set));
+            (Cow::Owned(set), Some(invalid.error.as_str()))
         }
     };
-    if set.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
+    let set = set.as_ref();
     let span = info_span!("pass", namespace = set.namespace(), name = set.name_any());
     let started = Instant::now();
-    let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, &ctx, now)))
+    let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, unreadable, &ctx, now)))
         .catch_unwind()
         .instrument(span.clone())
         .await;

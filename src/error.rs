@@ -10,6 +10,9 @@ pub enum StageError {
     /// The spec cannot be planned.
     #[error(transparent)]
     Plan(#[from] InvalidSpec),
+    /// The spec is not one that this operator knows.
+    #[error("this RedisReplicaSet cannot be read: {0}. Edit it until kubectl apply accepts it")]
+    Unreadable(String),
     /// The record or the password could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -32,6 +35,7 @@ impl StageError {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Plan(_) => "InvalidSpec",
+            Self::Unreadable(_) => "Unreadable",
             Self::Store(StoreError::Foreign { .. }) => "NameTaken",
             Self::Store(StoreError::Unreadable { .. }) | Self::NoRecord => "RecordUnreadable",
             Self::Apply(error) => error.category(),

@@ -130,7 +130,10 @@ impl Monitor {
         let before = sets.remove(set).unwrap_or_default();
         let mut held = before;
         // Another pod, address or password is another watch.
-        held.retain(|uid, held| watched.iter().any(|w| w.uid == *uid && w.target == held.target));
+        // A task ends only by a fault of its own: another one begins.
+        held.retain(|uid, held| {
+            !held.task.is_finished() && watched.iter().any(|w| w.uid == *uid && w.target == held.target)
+        });
         for one in watched {
             let meaning = one.known.as_ref().map(|known| Meaning::of(known, one.write.as_ref()));
             if let Some(existing) = held.get(&one.uid) {

@@ -36,9 +36,19 @@ const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 /// How many ends are remembered; one is asked for within seconds, or never.
 const REMEMBERED: usize = 10_000;
 
+/// The API server ends each watch after this time, in seconds, and the operator one that was not ended a few seconds
+/// later (`watcher::Config::timeout`): nothing else shows that a connection is dead. What went missing is noticed within
+/// a minute.
+const WATCH_SECONDS: u32 = 50;
+
+/// A watch of objects.
+pub fn watched() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
 /// Watches objects that the operator made.
 pub fn ours() -> watcher::Config {
-    watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
+    watched().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
 }
 
 /// The latest end of a Redis container that the kubelet reported, by the UID of its pod: a pod that is gone shows it no

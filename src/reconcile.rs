@@ -9,6 +9,7 @@ mod watch;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::{ResourceExt, api::ObjectMeta};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -21,7 +22,7 @@ use self::{
 };
 use crate::{
     act,
-    api::{RedisReplicaSet, RedisReplicaSetStatus, status::DivergenceStatus},
+    api::{RedisReplicaSet, RedisReplicaSetStatus, spec::RedisReplicaSetSpec, status::DivergenceStatus},
     apply::{self, Live},
     claims,
     config::{File, live::Report},
@@ -111,8 +112,21 @@ impl Pass {
     }
 }
 
+/// What a set is taken for whose spec cannot be read: a paused one, so that nothing is changed about it.
+pub fn stand_in(metadata: ObjectMeta) -> RedisReplicaSet {
+    let spec = RedisReplicaSetSpec { paused: true, ..RedisReplicaSetSpec::default() };
+    RedisReplicaSet { metadata, spec, status: None }
+}
+
 /// One pass: all stages, then the status whatever came of them. Returns the status and whether a stage failed.
-pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> Result<Ended, PublishError> {
+///
+/// Of a set whose spec cannot be read, `unreadable` says why; `set` is then what [`stand_in`] makes of it.
+pub async fn reconcile(
+    set: &RedisReplicaSet,
+    unreadable: Option<&str>,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<Ended, PublishError> {
     let name = SetName::new(
         set.metadata.namespace.clone().unwrap_or_default(),
         set.metadata.name.clone().unwrap_or_default(),
@@ -125,7 +139,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         return Ok(Ended { status: set.status.clone().unwrap_or_default(), failed: false, within: None });
     }
     let failure = match ended {
-        Ok(Ok(())) => None,
+        Ok(Ok(())) => unreadable.map(|why| StageError::Unreadable(why.to_owned())),
         Ok(Err(error)) => Some(error),
         Err(_) => Some(StageError::Deadline(ctx.pass_deadline)),
     };
@@ -142,8 +156,11 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
     let learned = Learned {
         set: &name,
         generation: set.metadata.generation,
-        wanted: set.spec.replicas,
-        plan: pass.plan.as_ref(),
+        wanted: match (unreadable, &pass.stored) {
+            (Some(_), Some(stored)) => i32::try_from(stored.record.members.len()).unwrap_or(i32::MAX),
+            _ => set.spec.replicas,
+        },
+        plan: pass.plan.as_ref().filter(|_| unreadable.is_none()),
         record: pass.stored.as_ref().map(|s| &s.record),
         look: pass.look.as_ref(),
         write: pass.write.as_ref(),
@@ -155,6 +172,7 @@ pub async fn reconcile(set: &RedisReplicaSet, ctx: &Context, now: Timestamp) -> 
         diverged: &pass.diverged,
         growth: Some(&growth),
         password_missing: pass.password_missing,
+        finalizers: set.metadata.deletion_timestamp.as_ref().map(|_| set.finalizers()),
         failure: failure.as_ref().map(|(category, text)| (*category, text.as_str())),
     };
     let (status, deferred) = publish(set, ctx, &learned, now).await?;
@@ -192,7 +210,8 @@ async fn stages(
     }
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas);
     settle(pass, ctx, &plan, running, None, now).await?;
-    if plan.paused {
+    // Of a set that is being deleted Kubernetes removes the objects; its data is looked after for as long as it serves.
+    if plan.paused || set.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
     config::configure(pass, ctx, &plan).await?;

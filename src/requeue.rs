@@ -24,7 +24,9 @@ pub fn after(status: &RedisReplicaSetStatus, failures: u32, now: Timestamp, jitt
     if failures > 0 {
         let backoff =
             Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(6)));
-        return spread(backoff.min(LONGEST_BACKOFF), jitter);
+        // What fails may have nothing to do with it, and an election needs several passes.
+        let longest = if lacks_primary(status) { STALLED } else { LONGEST_BACKOFF };
+        return spread(backoff.min(longest), jitter);
     }
     let condition = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);
     let paused = condition("Progressing").is_some_and(|c| c.reason == "Paused");
@@ -36,6 +38,12 @@ pub fn after(status: &RedisReplicaSetStatus, failures: u32, now: Timestamp, jitt
         }
         None => CONVERGING,
     }
+}
+
+/// Whether the servers were asked, and none is known to serve as the primary of record.
+fn lacks_primary(status: &RedisReplicaSetStatus) -> bool {
+    let is_so = |reason: &str| ["NoPrimary", "PrimarySilent"].contains(&reason);
+    status.conditions.iter().any(|c| c.type_ == "Available" && is_so(&c.reason))
 }
 
 /// Three quarters to all of the interval.
@@ -97,6 +105,25 @@ mod tests {
             (1..=8).map(|failures| after(&settled, failures, at(0), 1.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(after(&settled, u32::MAX, at(0), 1.0), LONGEST_BACKOFF);
+    }
+
+    /// Regression: a stage that failed for another cause delayed an election by up to a minute.
+    #[test]
+    fn who_lacks_a_primary_does_not_wait_for_what_fails() {
+        let mut status = status("False", "PassFailed", at(0));
+        let mut available = status.conditions[0].clone();
+        available.type_ = "Available".into();
+        status.conditions.push(available);
+        for (reason, longest) in [
+            ("NoPrimary", STALLED),
+            ("PrimarySilent", STALLED),
+            ("ApiError", LONGEST_BACKOFF),
+            ("PrimaryServes", LONGEST_BACKOFF),
+        ] {
+            status.conditions[2].reason = reason.into();
+            assert_eq!(after(&status, 9, at(0), 1.0), longest, "{reason}");
+            assert_eq!(after(&status, 1, at(0), 1.0), Duration::from_secs(1), "{reason}");
+        }
     }
 
     #[test]

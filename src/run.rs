@@ -37,6 +37,9 @@ use crate::{
 /// Between looks for our kind on the API server.
 const KIND_RETRY: Duration = Duration::from_secs(2);
 
+/// A connection to the API server over which nothing came for so long is given up.
+const API_SILENCE: Duration = Duration::from_secs(60);
+
 /// Time that running passes have to end at shutdown; the pod's grace period is longer.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
@@ -58,6 +61,9 @@ pub enum RunError {
     /// The controller ended without being told to.
     #[error("the controller ended by itself; its log says why. Restarting helps; please report it")]
     PassesEnded,
+    /// The watch of pods ended without being told to: nothing in the cache would be true any more.
+    #[error("the watch of pods ended by itself; its log says why. Restarting helps; please report it")]
+    WatchEnded,
     /// Another operator leads now.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -79,7 +85,8 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     let (pods, cache) = reflector::store();
     let ends = Arc::new(Ends::default());
     let pods_api = controller::scoped(&client, settings.namespace());
-    tokio::spawn(pods::watch(pods_api, cache, Arc::clone(&ends), phase.subscribe(), trigger.clone()));
+    let watching = pods::watch(pods_api, cache, Arc::clone(&ends), phase.subscribe(), trigger.clone());
+    let mut watching = tokio::spawn(watching);
 
     let mut election = LeaderElection::new(
         client.clone(),
@@ -98,6 +105,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
             return Ok(());
         }
         ended = &mut listening => return Err(cannot_listen(listen, ended)),
+        _ = &mut watching => return Err(RunError::WatchEnded),
         () = lead => {}
     }
     phase.send_replace(Phase::Leading);
@@ -127,6 +135,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         lost = election.keep() => Err(RunError::from(lost)),
         ended = &mut listening => Err(cannot_listen(listen, ended)),
         // The watches end only if this process failed.
+        _ = &mut watching => return Err(RunError::WatchEnded),
         _ = &mut passes => return Err(RunError::PassesEnded),
     };
     stop.send_replace(true);
@@ -141,7 +150,10 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 }
 
 async fn client(metrics: Arc<Metrics>) -> Result<Client, RunError> {
-    let config = Config::infer().await?;
+    let mut config = Config::infer().await?;
+    // Longer than a watch lasts: a list that nobody answers would hold it up for ever.
+    config.read_timeout = Some(API_SILENCE);
+    config.reset_reader_on_write = true;
     let counted =
         tower::layer::layer_fn(move |inner| crate::metrics::Counted::new(inner, Arc::clone(&metrics)));
     Ok(ClientBuilder::try_from(config).map_err(RunError::NoCluster)?.with_layer(&counted).build())

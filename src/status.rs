@@ -9,8 +9,8 @@ mod finding;
 mod instances;
 pub mod patch;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::{
@@ -60,12 +60,14 @@ pub struct Learned<'a> {
     pub growth: Option<&'a Growth>,
     /// The Secret with the password is missing.
     pub password_missing: bool,
+    /// The set is being deleted, and these finalizers keep it.
+    pub finalizers: Option<&'a [String]>,
     /// Category and text of the error that ended the pass early.
     pub failure: Option<(&'static str, &'a str)>,
 }
 
 /// Whether a change of the status tells only how far a set has come that is on its way anyway: neither the
-/// summary nor what a person must act on turned, the primary and the spec are the same, no verified server and no data was lost,
+/// summary nor what a person must act on turned, the primary (once there is one) and the spec are the same, no verified server and no data was lost,
 /// and it is not there yet.
 pub fn is_mere_progress(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
     let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String)> {
@@ -76,7 +78,7 @@ pub fn is_mere_progress(before: Option<&RedisReplicaSetStatus>, after: &RedisRep
         !after.is_ready()
             && turned(before) == turned(after)
             && before.observed_generation == after.observed_generation
-            && before.primary == after.primary
+            && (before.primary.is_none() || before.primary == after.primary)
             && before.divergences == after.divergences
             && before.ready_replicas <= after.ready_replicas
     })
@@ -101,10 +103,14 @@ impl<'a> Learned<'a> {
             diverged: &[],
             growth: None,
             password_missing: false,
+            finalizers: None,
             failure: Some(failure),
         }
     }
 }
+
+/// `lastProbeTime` is renewed when it is older, even if nothing else has changed.
+const PROBE_TIME_AGE: SignedDuration = SignedDuration::from_mins(10);
 
 /// The status after a pass.
 pub fn derive(
@@ -134,8 +140,9 @@ pub fn derive(
         }
         _ => before.and_then(|s| s.master_host.clone()),
     };
-    RedisReplicaSetStatus {
+    let status = RedisReplicaSetStatus {
         observed_generation: learned.generation,
+        last_probe_time: before.and_then(|before| before.last_probe_time.clone()),
         selector: Some(labels::selector_text(learned.set)),
         replicas: i32::try_from(instances.len()).unwrap_or(i32::MAX),
         ready_replicas: verified,
@@ -155,5 +162,12 @@ pub fn derive(
         primary,
         master_host,
         instances,
+    };
+    // A write a set in ten minutes is what it may cost to say that somebody still looks.
+    let is_old = |time: &Time| now.duration_since(time.0) >= PROBE_TIME_AGE;
+    let renew = status.last_probe_time.as_ref().is_none_or(is_old) || before != Some(&status);
+    match learned.look {
+        Some(_) if renew => RedisReplicaSetStatus { last_probe_time: Some(Time(now)), ..status },
+        _ => status,
     }
 }

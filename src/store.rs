@@ -85,12 +85,27 @@ pub enum Found {
     Former(Stored),
 }
 
-/// Whether the set is still there and stays: not one of its name that was made since, and not about to be deleted.
-pub async fn is_there(client: &Client, set: &SetName, uid: Option<&str>) -> Result<bool, StoreError> {
+/// Whether a set is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is, and stays.
+    There,
+    /// It is being deleted, and waits for its finalizers.
+    Deleting,
+    /// It is not; there may be another one of its name.
+    Gone,
+}
+
+/// Whether the set of this UID is there.
+pub async fn presence(client: &Client, set: &SetName, uid: Option<&str>) -> Result<Presence, StoreError> {
     let name = &set.name;
     let sets: Api<RedisReplicaSet> = Api::namespaced(client.clone(), &set.namespace);
     let set = sets.get_metadata_opt(name).await.map_err(api_error("read", "RedisReplicaSet", name))?;
-    Ok(set.is_some_and(|set| set.metadata.uid.as_deref() == uid && set.metadata.deletion_timestamp.is_none()))
+    Ok(match set.filter(|set| set.metadata.uid.as_deref() == uid) {
+        None => Presence::Gone,
+        Some(set) if set.metadata.deletion_timestamp.is_some() => Presence::Deleting,
+        Some(_) => Presence::There,
+    })
 }
 
 /// Reads the record, if there is one.
@@ -333,13 +348,13 @@ mod tests {
         let gone = FakeApi::status(404, "NotFound");
         let going = json!("2026-01-01T00:00:00Z");
         for (answer, expected) in [
-            ((200, set("u-1", Value::Null)), true),
-            ((200, set("u-2", Value::Null)), false),
-            ((200, set("u-1", going)), false),
-            ((404, gone), false),
+            ((200, set("u-1", Value::Null)), Presence::There),
+            ((200, set("u-2", Value::Null)), Presence::Gone),
+            ((200, set("u-1", going)), Presence::Deleting),
+            ((404, gone), Presence::Gone),
         ] {
             let api = FakeApi::answering([answer]);
-            assert_eq!(is_there(&api.client(), &plan.set, Some("u-1")).await.unwrap(), expected);
+            assert_eq!(presence(&api.client(), &plan.set, Some("u-1")).await.unwrap(), expected);
         }
     }
 

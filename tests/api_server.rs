@@ -45,7 +45,7 @@ use redis_operator::{
     roles::{Change, To},
     settings::Settings,
     status::patch::patch,
-    store::is_there,
+    store::{Presence, presence},
 };
 use serde_json::{Value, json};
 use tower::{Layer, Service as TowerService};
@@ -293,16 +293,20 @@ async fn a_set_that_is_gone_is_told_from_its_successor() {
     let name = SetName::new("successor".to_owned(), "redis".to_owned());
     let uid = create(&sets, "redis", json!({})).await.unwrap().metadata.uid;
     let status = RedisReplicaSetStatus { ready_replicas: 3, ..RedisReplicaSetStatus::default() };
-    assert!(is_there(&client, &name, uid.as_deref()).await.unwrap());
+    assert_eq!(presence(&client, &name, uid.as_deref()).await.unwrap(), Presence::There);
     assert!(patch(&client, &name, None, &status).await.unwrap());
     assert_eq!(sets.get("redis").await.unwrap().status, Some(status.clone()));
 
     sets.delete("redis", &DeleteParams::default()).await.unwrap();
-    assert!(!is_there(&client, &name, uid.as_deref()).await.unwrap(), "it is gone");
+    assert_eq!(presence(&client, &name, uid.as_deref()).await.unwrap(), Presence::Gone, "it is gone");
     assert!(!patch(&client, &name, None, &status).await.unwrap());
     let successor = create(&sets, "redis", json!({})).await.unwrap().metadata.uid;
-    assert!(!is_there(&client, &name, uid.as_deref()).await.unwrap(), "another one is there");
-    assert!(is_there(&client, &name, successor.as_deref()).await.unwrap());
+    assert_eq!(
+        presence(&client, &name, uid.as_deref()).await.unwrap(),
+        Presence::Gone,
+        "another one is there"
+    );
+    assert_eq!(presence(&client, &name, successor.as_deref()).await.unwrap(), Presence::There);
 }
 
 fn text(output: &Output) -> String {

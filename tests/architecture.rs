@@ -257,7 +257,7 @@ const NO_REASONS: [&str; 9] =
     ["Ready", "Available", "Replicated", "Progressing", "Degraded", "SpecValid", "True", "False", "Unknown"];
 
 /// Words that only metrics and the log use: there is no status to write them to.
-const METRICS_ONLY: [&str; 2] = ["Unreadable", "StatusWrite"];
+const METRICS_ONLY: [&str; 1] = ["StatusWrite"];
 
 /// Every reason of a condition: conditions' own, holds, and categories of failures.
 fn reasons() -> BTreeSet<String> {

@@ -24,6 +24,8 @@ mod redis_server;
 mod sets;
 #[path = "operator/storage.rs"]
 mod storage;
+#[path = "operator/told.rs"]
+mod told;
 
 use std::{
     collections::BTreeSet,
@@ -222,6 +224,22 @@ async fn a_cluster_that_is_not_ready_or_goes_away() {
     })
     .await;
     assert!(first.metric(r#"redis_operator_errors_total{category="Unreadable"}"#) >= Some(1.0));
+    // Its spec is beyond this operator; its status is not.
+    until("the status says so", PATIENCE, async || {
+        let output = plane.kubectl(&["-n", "own", "get", "redisreplicasets", "malformed", "-o", "json"], "");
+        let object: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let told = object["status"]["conditions"].as_array()?.iter().any(|condition| {
+            condition["type"] == "SpecValid"
+                && condition["status"] == "False"
+                && condition["reason"] == "Unreadable"
+        });
+        told.then_some(())
+    })
+    .await;
+    // Not for ever anew: each status would be the cause of the next.
+    let told = writes(&plane, user).len();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(writes(&plane, user).len() - told <= 1, "{:?}", &writes(&plane, user)[told..]);
     let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), "own");
     apply(&sets, "redis", json!({})).await;
     wait_for(&sets, "redis", "Progressing=True Bootstrapping").await;

@@ -145,6 +145,7 @@ struct Pass {
     diverged: Vec<Divergence>,
     growth: Option<Growth>,
     password_missing: bool,
+    finalizers: Option<Vec<String>>,
     failure: Option<(&'static str, String)>,
 }
 
@@ -164,6 +165,7 @@ fn saw(pods: Vec<ObservedPod>) -> Pass {
         diverged: Vec::new(),
         growth: None,
         password_missing: false,
+        finalizers: None,
         failure: None,
     }
 }
@@ -195,6 +197,7 @@ impl Pass {
             diverged: &self.diverged,
             growth: self.growth.as_ref(),
             password_missing: self.password_missing,
+            finalizers: self.finalizers.as_deref(),
             failure: self.failure.as_ref().map(|(category, text)| (*category, text.as_str())),
         };
         derive(before, &learned, now)
@@ -771,6 +774,59 @@ fn a_write_that_nobody_answered_is_unknown() {
     assert_eq!(available, "Available=True PrimaryServes: redis-0 serves");
 }
 
+/// An older time means that nobody looks any more, so it may not be left to what happens to change.
+#[test]
+fn the_time_of_the_last_look_is_renewed_every_ten_minutes() {
+    let pass = saw(healthy());
+    let first = pass.status(None, at(0));
+    assert_eq!(first.last_probe_time, Some(Time(at(0))));
+    let at_rest = pass.status(Some(&first), at(599));
+    assert_eq!(at_rest, first, "one write in ten minutes");
+    let renewed = pass.status(Some(&first), at(600));
+    assert_eq!(renewed, RedisReplicaSetStatus { last_probe_time: Some(Time(at(600))), ..first.clone() });
+    let changed = saw(vec![serves(0, &[1]), follows(1, 0), link_down(follows(2, 0))]);
+    assert_eq!(
+        changed.status(Some(&first), at(5)).last_probe_time,
+        Some(Time(at(5))),
+        "it is written anyway"
+    );
+    let not_asked = Pass { pods: None, failure: Some(("ApiError", "x".into())), ..pass };
+    assert_eq!(not_asked.status(Some(&first), at(700)).last_probe_time, first.last_probe_time);
+}
+
+/// Regression: of a set with a foreign finalizer, and of one that could not be read, the last True stayed.
+#[test]
+fn a_set_that_is_deleted_or_unreadable_is_told_about() {
+    let deleted = Pass { finalizers: Some(vec!["example.com/backup".into()]), ..saw(healthy()) };
+    let words = "Deleting: the set is being deleted, and stays until these finalizers are gone: example.com/backup. Until then its servers are looked after; its objects are left to Kubernetes";
+    let told = lines(&deleted.status(None, at(0)));
+    assert_eq!(
+        (told[0].as_str(), told[3].as_str()),
+        (&*format!("Ready=False {words}"), &*format!("Progressing=True {words}"))
+    );
+    assert_eq!(told[1], "Available=True PrimaryServes: redis-0 serves");
+
+    let text = "this RedisReplicaSet cannot be read: invalid type";
+    let unreadable = Pass {
+        plan: None,
+        size: None,
+        roll: None,
+        failure: Some(("Unreadable", text.into())),
+        ..saw(healthy())
+    };
+    assert_eq!(
+        lines(&unreadable.status(None, at(0))),
+        [
+            &format!("Ready=False Unreadable: {text}"),
+            "Available=True PrimaryServes: redis-0 serves",
+            "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
+            "Progressing=False PassFailed: the set cannot be read, so the operator watches its servers and changes nothing",
+            &format!("Degraded=True Unreadable: {text}"),
+            &format!("SpecValid=False Unreadable: {text}"),
+        ]
+    );
+}
+
 /// Regression: a primary to which no Service leads was Ready, and one that still serves was called none.
 #[test]
 fn the_kubelets_word_on_the_primary_counts() {
@@ -1164,6 +1220,7 @@ fn passes() -> impl Strategy<Value = Pass> {
                     size,
                     roll,
                     password_missing,
+                    finalizers: None,
                     failure,
                 }
             },

@@ -14,6 +14,10 @@ pub struct RedisReplicaSetStatus {
     /// The `metadata.generation` of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// When the servers were last asked, renewed at least every eleven minutes: an older time means that no operator
+    /// looks at this set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_probe_time: Option<Time>,
     /// Label selector of the pods, in the form that the scale subresource needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,

@@ -14,7 +14,7 @@ use crate::{
     observe::belongs,
     plan::{Plan, Storage},
     record::Record,
-    store::{self, Found, Stored},
+    store::{self, Found, Presence, Stored},
     volumes::{
         former::{Claims, taken_over},
         history::{History, begin_again},
@@ -88,7 +88,7 @@ pub(super) async fn is_there(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Res
     if let Some(known) = pass.there {
         return Ok(known);
     }
-    let there = store::is_there(&ctx.client, &plan.set, Some(&plan.uid)).await?;
+    let there = store::presence(&ctx.client, &plan.set, Some(&plan.uid)).await? == Presence::There;
     pass.there = Some(there);
     Ok(there)
 }

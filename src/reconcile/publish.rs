@@ -15,7 +15,7 @@ use crate::{
     error::chain,
     events,
     status::{Learned, derive, is_mere_progress, patch::patch},
-    store,
+    store::{self, Presence},
 };
 
 /// Time that the API server has to take a status or an Event.
@@ -52,7 +52,8 @@ pub async fn publish(
         // that it is for: the API server takes all metadata from the stored object. A failed pass says so in any case.
         let is_learned = learned.failure.is_none() && before.as_ref() != Some(&status);
         let uid = set.metadata.uid.as_deref();
-        if is_learned && !store::is_there(&ctx.client, learned.set, uid).await.unwrap_or(true) {
+        let presence = store::presence(&ctx.client, learned.set, uid);
+        if is_learned && presence.await.is_ok_and(|presence| presence == Presence::Gone) {
             return Ok(false);
         }
         patch(&ctx.client, learned.set, before.as_ref(), &status).await

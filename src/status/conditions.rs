@@ -26,6 +26,10 @@ const MAX_MESSAGE: usize = 1024;
 /// A server refuses a directive; looked for again in the status before.
 const REFUSED: &str = "DirectiveRefused";
 
+fn is_unreadable(learned: &Learned<'_>) -> bool {
+    learned.failure.is_some_and(|(reason, _)| reason == "Unreadable")
+}
+
 /// All conditions, in the order in which `kubectl describe` shows them.
 pub fn conditions(
     before: &[Condition],
@@ -59,7 +63,9 @@ pub fn conditions(
 
 /// Whether the spec can be carried out.
 fn spec_valid(before: &[Condition], learned: &Learned<'_>) -> Finding {
-    if let Some((reason @ ("InvalidSpec" | "ImmutableFieldChanged" | "NameTaken"), text)) = learned.failure {
+    if let Some((reason @ ("InvalidSpec" | "ImmutableFieldChanged" | "NameTaken" | "Unreadable"), text)) =
+        learned.failure
+    {
         return Finding::no(reason, text);
     }
     let Some(plan) = learned.plan else {
@@ -172,10 +178,24 @@ fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &F
 /// Whether the operator is on its way to the wanted state.
 fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding) -> Finding {
     let settled = available.status == "True" && replicated.status == "True";
+    if let Some(finalizers) = learned.finalizers {
+        return Finding::yes(
+            "Deleting",
+            format!(
+                "the set is being deleted, and stays until these finalizers are gone: {}. Until then its servers are \
+                 looked after; its objects are left to Kubernetes",
+                finalizers.join(", ")
+            ),
+        );
+    }
     match (learned.plan, learned.roll, learned.size) {
         (Some(plan), _, _) if plan.paused => {
             Finding::no("Paused", "spec.paused is set: the operator watches and changes nothing")
         }
+        _ if is_unreadable(learned) => Finding::no(
+            "PassFailed",
+            "the set cannot be read, so the operator watches its servers and changes nothing",
+        ),
         _ if learned.failure.is_some() => {
             Finding::no("PassFailed", "the last pass ended early; it is tried again")
         }
@@ -289,7 +309,7 @@ fn ready(learned: &Learned<'_>, causes: &[&Finding; 4], progressing: &Finding) -
             _ => return Finding::unknown(cause.reason, &*cause.message),
         }
     }
-    if ["RollingOut", "Applying", "ScaleDownHeld"].contains(&progressing.reason) {
+    if ["RollingOut", "Applying", "ScaleDownHeld", "Deleting"].contains(&progressing.reason) {
         return Finding::no(progressing.reason, &*progressing.message);
     }
     let primary = learned.record.and_then(|r| r.primary.as_deref()).unwrap_or_default();

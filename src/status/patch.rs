@@ -2,7 +2,7 @@
 
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -21,7 +21,9 @@ pub async fn patch(
     if before == Some(status) {
         return Ok(false);
     }
-    let api: Api<RedisReplicaSet> = Api::namespaced(client.clone(), &set.namespace);
+    // The answer is the whole object, and its spec may be one that this operator cannot read.
+    let kind = ApiResource::erase::<RedisReplicaSet>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &set.namespace, &kind);
     // The whole status each time: with server-side apply, what is left out is removed.
     let body = json!({
         "apiVersion": "replication.redis/v1alpha1",

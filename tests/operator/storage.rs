@@ -74,7 +74,7 @@ impl Lab {
         .await;
     }
 
-    async fn epoch(&self, name: &str) -> i64 {
+    pub async fn epoch(&self, name: &str) -> i64 {
         self.sets.get(name).await.unwrap().status.unwrap().primary.unwrap().epoch
     }
 
