@@ -92,8 +92,15 @@ pub async fn promote(
     connection.replicaof_no_one().await.map_err(|source| redis("promote", pod, source))
 }
 
-/// `REPLICAOF <primary>` for each pod.
+/// `REPLICAOF <primary>` for each pod, with the password for it.
 pub async fn follow(connections: &mut Connections, pods: &[String], host: &str) -> Result<(), ActError> {
+    for pod in pods {
+        if let Some(connection) = connections.get_mut(pod)
+            && let Err(error) = connection.set_masterauth().await
+        {
+            debug!(pod, %error, "cannot set masterauth; what comes next says why");
+        }
+    }
     replicaof(connections, pods, (host, REDIS_PORT), "repoint").await
 }
 
@@ -136,6 +143,8 @@ pub async fn hand_over(
     let heir = connection(connections, target, "hand over to")?;
     heir.info_replication().await.map_err(|source| redis("hand over to", target, source))?;
     let connection = alone(connections, from, "hand over from").await?;
+    // As a replica it would never reach its successor with another password, and nobody could write.
+    connection.set_masterauth().await.map_err(|source| redis("hand over from", from, source))?;
     let told = connection.failover(host, REDIS_PORT, HAND_OVER_WITHIN).await;
     told.map_err(|source| redis("hand over from", from, source))
 }
@@ -167,6 +176,36 @@ pub async fn abort(connections: &mut Connections, pod: &str) -> Result<Aborted, 
     info!(pod, was_open, "the switchover did not happen; the primary stays");
     let serves = connection.info_replication().await.map_err(failed)?.upstream.is_none();
     Ok(Aborted { was_open, serves })
+}
+
+/// Ends a handover whose primary does not reach its successor. Returns whether the primary serves: not where the
+/// successor took over at the last moment.
+///
+/// The command by which it would take over may be on its way. So the primary's writes wait until the successor, cut off
+/// from whatever the primary sent, has said once more that it is a replica.
+pub async fn take_back(connections: &mut Connections, pod: &str, target: &str) -> Result<bool, ActError> {
+    const WHAT: &str = "take the role back to";
+    let at_heir = |source| redis(WHAT, target, source);
+    let at_primary = |source| redis(WHAT, pod, source);
+    let heir = alone(connections, target, WHAT).await?;
+    let has_taken =
+        async |heir: &mut Connection| Ok(heir.info_replication().await.map_err(at_heir)?.upstream.is_none());
+    if has_taken(heir).await? {
+        return Ok(false);
+    }
+    let primary = alone(connections, pod, WHAT).await?;
+    primary.abort_failover_without_writes(WRITES_WAIT).await.map_err(at_primary)?;
+    let heir = connection(connections, target, WHAT)?;
+    heir.cut_clients().await.map_err(at_heir)?;
+    let taken = has_taken(heir).await?;
+    let primary = connection(connections, pod, WHAT)?;
+    if taken {
+        primary.replicaof(PARKED.0, PARKED.1).await.map_err(at_primary)?;
+    }
+    primary.resume_writes().await.map_err(at_primary)?;
+    let serves = primary.info_replication().await.map_err(at_primary)?.upstream.is_none();
+    info!(pod, target, serves, "the switchover was taken back");
+    Ok(serves)
 }
 
 /// One that refuses does not keep the others from being told; the first error is returned at the end.

@@ -24,6 +24,11 @@ use crate::{config::live::Report, desired::labels, names::CONFIG_KEY};
 /// E2). Members of a set come one at a time, so that wait would only delay each of them.
 const PREFERRED: [(&str, &str); 1] = [("repl-diskless-sync-delay", "0")];
 
+/// What the operator's own part of redis.conf says (`agent::config`), and a server can be told: set back where somebody
+/// changes it by hand. `appendonly` is the user's where the spec names it.
+const OWNED: [(&str, &str); 3] =
+    [("appendonly", "no"), ("repl-backlog-ttl", "0"), ("replica-read-only", "yes")];
+
 /// What Redis 7.0 to 8.0 and Valkey 9.1 refuse to change at run time (experiment E14), without what a user cannot set
 /// at all (`api::directives`). The union over the versions: `io-threads` is live in Valkey 9.1 and rolls the pods there
 /// too, which costs a roll and never a value that is not in effect. What is missing here the servers say themselves
@@ -80,6 +85,11 @@ impl File {
         }
     }
 
+    /// Whether it switches append-only files on.
+    pub fn appendonly(&self) -> bool {
+        self.lines.get("appendonly").is_some_and(|value| value.trim_matches(['"', '\'']) == "yes")
+    }
+
     /// The text of the file: one line a directive, by name.
     pub fn text(&self) -> String {
         self.lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect()
@@ -103,11 +113,10 @@ impl File {
 
     /// The directives that running servers can be told.
     pub fn live(&self) -> BTreeMap<String, String> {
-        self.lines
-            .iter()
-            .filter(|(name, _)| !self.is_start_only(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+        let of_user = self.lines.iter().filter(|(name, _)| !self.is_start_only(name));
+        let mut live: BTreeMap<String, String> = OWNED.map(owned).into();
+        live.extend(of_user.map(|(name, value)| (name.clone(), value.clone())));
+        live
     }
 
     fn is_start_only(&self, name: &str) -> bool {

@@ -59,6 +59,11 @@ pub struct Context {
     pub claims: claims::Memory,
 }
 
+/// After a switchover that did not happen: writes were paused in vain, and that must not become a habit.
+const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
+/// After one that had to be taken back, at first.
+const TAKEN_BACK_RETRY: Duration = Duration::from_secs(60);
+
 /// A status that this process wrote.
 #[derive(Debug)]
 struct Written {
@@ -86,8 +91,10 @@ struct Remembered {
     /// Pods that are gone while their node is ready, by name: their UID and since when the node is, and since when that
     /// is known here.
     gone: BTreeMap<String, ((String, String), Instant)>,
-    /// When a switchover ended without a change.
-    switched_in_vain: Option<Instant>,
+    /// Until when no switchover is begun, and how many in a row were taken back.
+    switches_again: Option<(Instant, u32)>,
+    /// Since when the primary of record hands its role over.
+    hands_over: Option<Instant>,
     /// A look at the serving primary, and when it was taken.
     glimpse: Option<(Glimpse, Instant)>,
     /// `run_id`s of the last look.
@@ -231,14 +238,48 @@ impl Memory {
         })
     }
 
-    /// Remembers that a switchover ended without a change.
-    pub fn switched_in_vain(&self, set: &SetName) {
-        self.with(set, |remembered| remembered.switched_in_vain = Some(Instant::now()));
+    /// Remembers that a switchover ended without a change, and for how long none is begun now: each paused writes.
+    /// Returns that time.
+    pub fn switched_in_vain(&self, set: &SetName) -> Duration {
+        self.with(set, |remembered| {
+            let taken_back = remembered.switches_again.map_or(0, |(_, taken_back)| taken_back);
+            remembered.switches_again = Some((Instant::now() + SWITCHOVER_RETRY, taken_back));
+            SWITCHOVER_RETRY
+        })
     }
 
-    /// Whether a switchover ended without a change this lately.
-    pub fn switched_in_vain_within(&self, set: &SetName, interval: Duration) -> bool {
-        self.with(set, |remembered| remembered.switched_in_vain.is_some_and(|at| at.elapsed() < interval))
+    /// The same for one that was taken back: writes waited for seconds, so the wait doubles with each in a row.
+    pub fn switch_was_taken_back(&self, set: &SetName) -> Duration {
+        self.with(set, |remembered| {
+            let before = remembered.switches_again.map_or(0, |(_, taken_back)| taken_back);
+            let wait = TAKEN_BACK_RETRY.saturating_mul(2_u32.saturating_pow(before.min(4)));
+            remembered.switches_again = Some((Instant::now() + wait, before.saturating_add(1)));
+            wait
+        })
+    }
+
+    /// Remembers that a switchover succeeded.
+    pub fn switched(&self, set: &SetName) {
+        self.with(set, |remembered| remembered.switches_again = None);
+    }
+
+    /// For how long no switchover is to be begun.
+    pub fn switches_in(&self, set: &SetName) -> Option<Duration> {
+        self.with(set, |remembered| {
+            let left = remembered.switches_again?.0.saturating_duration_since(Instant::now());
+            (!left.is_zero()).then_some(left)
+        })
+    }
+
+    /// For how long the primary of record has been handing its role over, as far as this process knows.
+    pub fn hands_over_for(&self, set: &SetName, hands_over: bool) -> Duration {
+        self.with(set, |remembered| {
+            if !hands_over {
+                remembered.hands_over = None;
+                return Duration::ZERO;
+            }
+            remembered.hands_over.get_or_insert_with(Instant::now).elapsed()
+        })
     }
 
     /// Takes what a look shows of the serving primary; returns an earlier one of at least this age.

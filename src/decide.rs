@@ -62,6 +62,16 @@ pub enum Decision {
     },
     /// A switchover is on its way. Look again in a moment.
     Await,
+    /// End a switchover that cannot end by itself: the primary does not reach its successor, which answers and still is a
+    /// replica. If the primary serves then, write the record.
+    TakeBack {
+        /// The record to write after.
+        record: Record,
+        /// Pod of the primary of record.
+        pod: String,
+        /// Pod that was to become the primary.
+        target: String,
+    },
     /// End a switchover that did not happen: abort it on this pod, and if that still serves then, write the record.
     Abort {
         /// The record to write after.
@@ -247,7 +257,7 @@ fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
         })
     };
     // A person ends this hold as any other, by naming who serves.
-    if look.consent.as_ref().is_some_and(|c| c.epoch == record.epoch && c.pod == one.pod) {
+    if look.consents_to(&one.pod, record) {
         return adopted();
     }
     let missing = silent_members(record, look);
@@ -294,7 +304,8 @@ fn serving(member: &Candidate<'_>, record: &Record) -> Serving {
         Some(seen) if seen.run_id == server.run_id && seen.pod_uid == member.uid => {
             // A rewrite of one that serves replaces a file that is whole. One that was a replica meanwhile may have copied.
             let is_replica = member.answer.info.replication.upstream.is_some();
-            let aof_settled = seen.aof_settled && !is_replica || member.has_settled_aof();
+            let goes_on = seen.aof_settled && !is_replica && member.appends();
+            let aof_settled = goes_on || member.has_settled_aof();
             Serving { replid, aof_settled, ..seen.clone() }
         }
         _ => Serving {
@@ -303,6 +314,7 @@ fn serving(member: &Candidate<'_>, record: &Record) -> Serving {
             run_id: server.run_id.clone(),
             started: server.started(),
             known_end: member.last_end,
+            grace_seconds: member.grace_seconds,
             replid,
             aof_settled: member.has_settled_aof(),
             ended: false,

@@ -22,6 +22,8 @@ pub const REDIS_PORT: u16 = 6379;
 pub const REDIS_PORT_NAME: &str = "redis";
 /// Name of the pod's main container.
 pub const REDIS_CONTAINER: &str = "redis";
+/// `terminationGracePeriodSeconds` of a pod whose set does not say.
+pub const DEFAULT_GRACE_SECONDS: i64 = 120;
 /// Name of the init container that copies the agent into the pod.
 pub const AGENT_CONTAINER: &str = "agent";
 /// Key of the password in the Secret `<name>-auth`.

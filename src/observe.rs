@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     desired::labels,
     lease::Mandate,
-    names::{REDIS_CONTAINER, REDIS_PORT, SetName},
+    names::{DEFAULT_GRACE_SECONDS, REDIS_CONTAINER, REDIS_PORT, SetName},
     observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
     plan::Plan,
     pods::{has_new_address, last_end},
@@ -142,6 +142,11 @@ fn observed_pod(
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
         new_address,
         last_end: last_end(pod),
+        grace_seconds: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds)
+            .unwrap_or(DEFAULT_GRACE_SECONDS),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         image: pod.spec.as_ref().and_then(image_of).unwrap_or_default().to_owned(),

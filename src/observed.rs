@@ -28,6 +28,8 @@ pub struct ObservedPod {
     pub new_address: bool,
     /// The latest end of a Redis container of this pod that the kubelet reports, in seconds since 1970 by the node's clock.
     pub last_end: Option<i64>,
+    /// `terminationGracePeriodSeconds` of its spec.
+    pub grace_seconds: i64,
     /// `deletionTimestamp` is set.
     pub terminating: bool,
     /// Label `controller-revision-hash`: the template it was made from.
@@ -102,6 +104,7 @@ impl ObservedPod {
             ready: true,
             new_address: false,
             last_end: None,
+            grace_seconds: crate::names::DEFAULT_GRACE_SECONDS,
             terminating: false,
             revision: None,
             image: String::new(),

@@ -54,6 +54,10 @@ pub struct Plan {
     pub resources: Resources,
     /// Which nodes the pods may and should run on.
     pub scheduling: Scheduling,
+    /// Seconds that a pod has to end.
+    pub grace_seconds: i64,
+    /// Seconds that Redis has to load its data.
+    pub startup_seconds: i32,
     /// Labels of the user for the pods.
     pub pod_labels: BTreeMap<String, String>,
     /// Annotations of the user for the pods.
@@ -166,6 +170,8 @@ pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, Inv
             topology_spread_constraints: spec.topology_spread_constraints.clone(),
             priority_class_name: spec.priority_class_name.clone(),
         },
+        grace_seconds: spec.termination_grace_period_seconds,
+        startup_seconds: spec.startup_timeout_seconds,
         pod_labels: spec.pod_labels.clone(),
         pod_annotations: spec.pod_annotations.clone(),
         home: home(&set, metadata.annotations.as_ref(), spec.primary.failback),

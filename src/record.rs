@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::DEFAULT_GRACE_SECONDS;
+
 /// What the operator has decided about a set, durable across its own restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,7 +54,7 @@ pub struct SwitchTo {
 }
 
 /// A process that serves as primary, or is about to, by its own words.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Serving {
     /// UID of its pod.
@@ -70,6 +72,9 @@ pub struct Serving {
     /// a predecessor, whatever the node's clock said then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_end: Option<i64>,
+    /// `terminationGracePeriodSeconds` of its pod: the kubelet gives it that long.
+    #[serde(default = "default_grace", skip_serializing_if = "is_default_grace")]
+    pub grace_seconds: i64,
     /// `master_replid` that it served.
     pub replid: String,
     /// With `appendonly yes`: this process was seen without a rewrite under way, so its append-only file holds what it
@@ -80,6 +85,33 @@ pub struct Serving {
     /// missing, as in a record of a version that did not name it, proves nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
+}
+
+impl Default for Serving {
+    /// A process that nobody named.
+    fn default() -> Self {
+        Self {
+            pod_uid: String::new(),
+            node: String::new(),
+            run_id: String::new(),
+            started: 0,
+            known_end: None,
+            grace_seconds: DEFAULT_GRACE_SECONDS,
+            replid: String::new(),
+            aof_settled: false,
+            ended: false,
+        }
+    }
+}
+
+fn default_grace() -> i64 {
+    DEFAULT_GRACE_SECONDS
+}
+
+// Serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_default_grace(seconds: &i64) -> bool {
+    *seconds == DEFAULT_GRACE_SECONDS
 }
 
 impl Record {

@@ -19,6 +19,8 @@ pub struct Managed<'a> {
     pub password: &'a Password,
     /// Whom to name as primary at start: host and port.
     pub replica_of: (&'a str, u16),
+    /// Redis keeps append-only files.
+    pub appends: bool,
 }
 
 /// A line of the user's configuration that must not reach Redis.
@@ -79,10 +81,12 @@ masterauth {password}
 requirepass {password}
 replica-read-only yes
 repl-backlog-ttl 0
+appendonly {appends}
 replicaof {host} {port}
 ",
         dir = quote(managed.data_dir.as_bytes()),
         announce = managed.announce,
+        appends = if managed.appends { "yes" } else { "no" },
     );
     Ok(conf)
 }
@@ -144,7 +148,9 @@ mod tests {
 
     fn rendered(user: &str, replica_of: (&str, u16)) -> Result<String, UnsafeDirective> {
         let password = Password::from_bytes(b"p\"w\\ \xff").unwrap();
-        render(user, Managed { announce: HOST, data_dir: "/data", password: &password, replica_of })
+        let managed =
+            Managed { announce: HOST, data_dir: "/data", password: &password, replica_of, appends: false };
+        render(user, managed)
     }
 
     #[test]
@@ -171,6 +177,7 @@ mod tests {
         requirepass "p\"w\\ \xff"
         replica-read-only yes
         repl-backlog-ttl 0
+        appendonly no
         replicaof redis-0.redis-headless.default.svc.cluster.local 6379
         "#);
     }

@@ -20,7 +20,7 @@ use crate::{
     agent::{
         ask::{ASK_WITHIN, Resolve, ask_all, resolve},
         config::{Managed, UnsafeDirective, is_dns_name, render},
-        data,
+        data::{self, Load},
         decide::{Own, PeerAnswer, Point, Says, Silence, Start, decide},
         dump,
     },
@@ -128,7 +128,18 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     let password = Arc::new(Password::read(Path::new(&options.password_file))?);
     let user_config = fs::read_to_string(&options.config)
         .map_err(|error| StartError::File { path: options.config.clone(), error })?;
-    data::check(&user_config, Path::new(&options.data_dir))?;
+    let load = data::check(&user_config, Path::new(&options.data_dir))?;
+    match load {
+        Load::AsConfigured => {}
+        Load::AppendOnly => log(
+            "the volume holds append-only files, and no dump.rdb that is newer: Redis loads them although spec.config does \
+             not say appendonly yes; the operator switches them off again",
+        ),
+        Load::OverOlderAppendOnly => {
+            log("the volume holds append-only files that are older than dump.rdb; Redis passes over them");
+        }
+    }
+    let appends = load == Load::AppendOnly || data::appendonly(&user_config);
     // Without a list no peer is known, and that parks; the operator can still reach a parked Redis.
     let members = fs::read_to_string(&options.members).unwrap_or_else(|error| {
         log(&format!("cannot read the member list {}: {error}", options.members));
@@ -141,7 +152,7 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
         if peers.is_empty() { "none".into() } else { peers.join(", ") }
     ));
     let resolve: Arc<Resolve> = Arc::new(resolve);
-    let data = loaded(&user_config, Path::new(&options.data_dir), &mut log);
+    let data = if appends { None } else { loaded(Path::new(&options.data_dir), &mut log) };
     let record = mounted_record(&options.record, &mut log);
     let own = Own { host: &own_host, pod: &options.pod, data: data.as_ref(), record: record.as_ref() };
     let start = choose(own, &peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
@@ -157,6 +168,7 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
         data_dir: &options.data_dir,
         password: &password,
         replica_of: (host, port),
+        appends,
     };
     let conf = render(&user_config, managed)?;
     let path = Path::new(&options.run_dir).join(CONFIG_KEY);
@@ -180,12 +192,9 @@ fn mounted_record(path: &str, log: &mut dyn FnMut(&str)) -> Option<Record> {
     }
 }
 
-/// Where the data ends that Redis will load. Append-only files do not say; neither does a file that cannot be read, and
-/// Redis itself will say why.
-fn loaded(user_config: &str, data_dir: &Path, log: &mut dyn FnMut(&str)) -> Option<Point> {
-    if data::appendonly(user_config) {
-        return None;
-    }
+/// Where the data of a dump ends that Redis will load. A file that cannot be read does not say, and Redis itself will say
+/// why; nor do append-only files.
+fn loaded(data_dir: &Path, log: &mut dyn FnMut(&str)) -> Option<Point> {
     let path = data_dir.join(data::DUMP);
     match dump::end(&path) {
         Ok(end) => end,

@@ -14,6 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::directives;
+use crate::names::DEFAULT_GRACE_SECONDS;
 
 /// Pods of a set at most: as many replicas as one primary feeds without a thought.
 pub const MAX_REPLICAS: i32 = 9;
@@ -208,6 +209,19 @@ pub struct RedisReplicaSetSpec {
     )]
     pub pod_annotations: BTreeMap<String, String>,
 
+    /// Seconds that a pod has to end: 40 for the primary to move away, 10 for Redis to wait for its replicas, and the rest
+    /// for two saves of the data, since one may have to begin anew. Raise it where a save takes more than half a minute:
+    /// a save that is cut off loses what came after the one before. A change restarts the pods one by one.
+    #[serde(default = "default_grace")]
+    #[schemars(range(min = 60, max = 86400))]
+    pub termination_grace_period_seconds: i64,
+
+    /// Seconds that Redis has at each start to load its data, before the kubelet restarts it. A change restarts the pods
+    /// one by one.
+    #[serde(default = "default_startup")]
+    #[schemars(range(min = 60, max = 86400))]
+    pub startup_timeout_seconds: i32,
+
     /// Where the primary is.
     #[serde(default)]
     pub primary: PrimaryPlace,
@@ -235,6 +249,8 @@ impl Default for RedisReplicaSetSpec {
             priority_class_name: None,
             pod_labels: BTreeMap::new(),
             pod_annotations: BTreeMap::new(),
+            termination_grace_period_seconds: default_grace(),
+            startup_timeout_seconds: default_startup(),
             primary: PrimaryPlace::default(),
             paused: false,
         }
@@ -398,6 +414,16 @@ impl Default for Resources {
             limits: BTreeMap::new(),
         }
     }
+}
+
+/// Time for two saves of some gigabytes.
+fn default_grace() -> i64 {
+    DEFAULT_GRACE_SECONDS
+}
+
+/// Time to load some hundred gigabytes from a fast disk.
+fn default_startup() -> i32 {
+    600
 }
 
 fn default_replicas() -> i32 {

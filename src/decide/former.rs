@@ -5,10 +5,19 @@
 
 use std::time::Duration;
 
-use crate::record::{Record, Serving};
+use crate::{
+    names::DEFAULT_GRACE_SECONDS,
+    record::{Record, Serving},
+};
 
-/// A kubelet that learns of a pod's deletion by force ends it within the pod's grace period; this is more.
-pub const KUBELET_ENDS_PODS_WITHIN: Duration = Duration::from_secs(300);
+/// A kubelet that learns of a pod's deletion by force gives it the pod's grace period; so much later it has ended it.
+const MARGIN: Duration = Duration::from_secs(180);
+
+/// The time within which the kubelet ends a pod that was deleted by force, once it knows.
+pub fn kubelet_ends_within(serving: &Serving) -> Duration {
+    let grace = serving.grace_seconds.max(DEFAULT_GRACE_SECONDS);
+    Duration::from_secs(grace.unsigned_abs()).saturating_add(MARGIN)
+}
 
 /// What is known of the process that served last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,11 +105,11 @@ pub fn former(serving: &Serving, traces: &Traces) -> Former {
         NodeState::OutOfService | NodeState::Deleted => Former::Ended,
         // A kubelet that is there has ended by now what the API server no longer lists. One that has just come back
         // learns of it only now, and gives the process its grace period.
-        NodeState::Ready { .. } if traces.gone_for > KUBELET_ENDS_PODS_WITHIN => Former::Ended,
+        NodeState::Ready { .. } if traces.gone_for > kubelet_ends_within(serving) => Former::Ended,
         NodeState::Ready { .. } => Former::Unproven(format!(
             "its pod was deleted by force; the kubelet on node {node}, which is ready, has {} s to end it, counted anew \
              when the node was away or another operator took over",
-            KUBELET_ENDS_PODS_WITHIN.as_secs()
+            kubelet_ends_within(serving).as_secs()
         )),
         NodeState::NotReady => Former::Unproven(format!(
             "node {node} is not ready, so nobody knows whether the Redis there runs. Bring the node back; or, if it is \

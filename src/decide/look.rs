@@ -23,6 +23,10 @@ pub struct Look {
     pub before: Option<Glimpse>,
     /// Nobody has been serving for long enough that a primary which restarts would have answered.
     pub waited: bool,
+    /// The primary of record hands its role over, for so long that it cannot reach its successor.
+    pub handover_stuck: bool,
+    /// Append-only files were switched on by hand: `spec.config` does not say `appendonly yes`.
+    pub aof_by_hand: bool,
     /// A person names the pod to promote.
     pub consent: Option<Consent>,
 }
@@ -41,6 +45,11 @@ impl Look {
     pub fn primary_serves(&self, record: &Record) -> bool {
         let primary = record.primary.as_deref().and_then(|pod| self.topology.get(pod));
         primary.is_some_and(|verdict| verdict.state == InstanceState::Primary)
+    }
+
+    /// Whether a person names this pod, and has seen this record's epoch.
+    pub fn consents_to(&self, pod: &str, record: &Record) -> bool {
+        self.consent.as_ref().is_some_and(|consent| consent.epoch == record.epoch && consent.pod == pod)
     }
 
     /// The pods whose own Redis answered. A pod that is being deleted counts as silent: what it says now says
@@ -73,6 +82,8 @@ impl Look {
                     ordinal: pod.ordinal,
                     new_address: pod.new_address,
                     last_end: pod.last_end,
+                    grace_seconds: pod.grace_seconds,
+                    aof_by_hand: self.aof_by_hand,
                     answer,
                 })
             })

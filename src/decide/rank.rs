@@ -30,6 +30,10 @@ pub struct Candidate<'a> {
     pub new_address: bool,
     /// The latest end of a Redis container of its pod that the kubelet reports.
     pub last_end: Option<i64>,
+    /// `terminationGracePeriodSeconds` of its pod.
+    pub grace_seconds: i64,
+    /// Its append-only file, if there is one, was switched on by hand, and is switched off again.
+    pub aof_by_hand: bool,
     /// What its Redis answered.
     pub answer: &'a Answer,
 }
@@ -86,7 +90,7 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
     {
         return winner_of_switchover(candidates, &unrankable, switch, record);
     }
-    let primary = unrankable.iter().find(|c| c.is_aof() && record.primary.as_deref() == Some(c.pod));
+    let primary = unrankable.iter().find(|c| c.appends() && record.primary.as_deref() == Some(c.pod));
     if let Some(primary) = primary.filter(|_| record.sure || unrankable.len() == 1) {
         // Rule 6: an AOF primary of record that restarted has what it acknowledged, and so all that it sent to anybody.
         // (A node that lost power may have lost the last second under `appendfsync everysec`; nothing that is visible
@@ -148,7 +152,7 @@ fn winner_of_switchover<'a>(
     let hold = || NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect());
     let [only] = unrankable else { return Err(hold()) };
     // Without append-only files an unknown history says nothing about who served last: its file is merely older.
-    if !only.is_aof() {
+    if !only.appends() {
         return Err(hold());
     }
     let target = candidates.iter().find(|c| c.pod == switch.target);
@@ -252,12 +256,13 @@ impl Candidate<'_> {
         self.answer.info.keys == Some(0)
     }
 
-    /// Its append-only file holds what it serves.
+    /// Its append-only file holds what it serves, and goes on to.
     pub fn has_settled_aof(&self) -> bool {
-        self.answer.info.persistence.aof == Aof::Whole
+        self.answer.info.persistence.aof == Aof::Whole && !self.aof_by_hand
     }
 
-    fn is_aof(&self) -> bool {
+    /// It writes, or is about to write, what it serves to its append-only file.
+    pub fn appends(&self) -> bool {
         self.answer.info.persistence.aof != Aof::Off
     }
 
@@ -271,9 +276,9 @@ impl Candidate<'_> {
         if self.is_empty() || self.has_known_history(candidates, record) {
             return false;
         }
-        if self.is_aof() || record.primary.as_deref() != Some(self.pod) {
+        if self.appends() || record.primary.as_deref() != Some(self.pod) {
             // Without a sure record every history is unknown, and rule 9 asks for a common descendant.
-            return self.is_aof() || record.sure && record.seen_serving.is_some();
+            return self.appends() || record.sure && record.seen_serving.is_some();
         }
         let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
         let mut others = candidates.iter().filter(|c| c.pod != self.pod && !c.is_empty()).peekable();

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::status::InstanceState,
-    names::SetName,
+    names::{ACCEPT_DATA_LOSS, SetName},
     observed::{NoAnswer, ObservedPod},
     record::{Record, SwitchTo},
     redis::{info::Aof, probe::ProbeFailure},
@@ -218,12 +218,23 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
         (true, false) => Decision::Abort { record: given_up, pod: old.to_owned() },
         // It waits for the target to take over, for as long as it takes: no TIMEOUT applies any more.
         (false, true) => match heir(switch, look) {
+            Heir::Runs if look.handover_stuck => {
+                Decision::TakeBack { record: given_up, pod: old.to_owned(), target: switch.target.clone() }
+            }
             Heir::Runs => Decision::Await,
             // It did not take over, and who comes back under its name with older data must not be handed the role.
             Heir::Ended => Decision::Abort { record: given_up, pod: old.to_owned() },
+            // A person says that the target does not serve.
+            Heir::Unknown(_) if look.consents_to(old, record) => {
+                Decision::Abort { record: given_up, pod: old.to_owned() }
+            }
             Heir::Unknown(why) => Decision::Hold(Hold {
                 reason: HoldReason::MemberSilent,
-                message: format!("{old} is handing its role over to {}. {why}", switch.target),
+                message: format!(
+                    "{old} is handing its role over to {}, and takes no writes meanwhile. {why}. If you know that it \
+                     does not, annotate the set: {ACCEPT_DATA_LOSS}={old}@{}",
+                    switch.target, record.epoch
+                ),
             }),
         },
         // The servers were not asked at one moment: the target may have taken over after it was asked. A second look

@@ -101,11 +101,16 @@ fn record() -> Record {
             pod_uid: "uid-redis-0".into(),
             run_id: "run-redis-0".into(),
             replid: OLD.into(),
-            aof_settled: true,
             ..Serving::default()
         }),
         ..Record::first(Vec::new(), true)
     }
+}
+
+/// The primary was seen with an append-only file that held what it served.
+fn settled(record: Record) -> Record {
+    let seen = record.seen_serving.map(|seen| Serving { aof_settled: true, ..seen });
+    Record { seen_serving: seen, ..record }
 }
 
 /// With a switchover to redis-1 under way.
@@ -406,7 +411,7 @@ fn a_restarted_aof_primary_of_record_wins() {
         change(&mut answers, pod, |a| a.info.persistence.aof = Aof::Whole);
     }
     change(&mut answers, "redis-0", |a| a.info.replication.replid = "fresh".into());
-    let (pod, written) = winner_of(&record(), &answers);
+    let (pod, written) = winner_of(&settled(record()), &answers);
     assert_eq!(pod, "redis-0");
     assert_eq!(written.closed.get(OLD), Some(&120), "the old history is closed, so nobody of it wins later");
 }
@@ -414,16 +419,12 @@ fn a_restarted_aof_primary_of_record_wins() {
 /// Regression: a full sync leaves the append-only file as it was, until a rewrite is done.
 #[test]
 fn a_primary_whose_file_was_never_settled_does_not_win_by_it() {
-    let unsettled = |record: Record| {
-        let seen = record.seen_serving.map(|seen| Serving { aof_settled: false, ..seen });
-        Record { seen_serving: seen, ..record }
-    };
     let mut answers = all_parked([0, 120, 110]);
     for pod in ["redis-0", "redis-1", "redis-2"] {
         change(&mut answers, pod, |a| a.info.persistence.aof = Aof::Whole);
     }
     change(&mut answers, "redis-0", |a| a.info.replication.replid = "fresh".into());
-    let (pod, written) = winner_of(&unsettled(record()), &answers);
+    let (pod, written) = winner_of(&record(), &answers);
     assert_eq!(pod, "redis-1", "it has all that was confirmed");
     assert!(written.closed.contains_key("fresh"), "the old file never wins later");
     assert!(written.seen_serving.unwrap().aof_settled, "it is not being rewritten");
@@ -431,7 +432,7 @@ fn a_primary_whose_file_was_never_settled_does_not_win_by_it() {
     for pod in ["redis-1", "redis-2"] {
         change(&mut answers, pod, |a| a.info.replication.replid = "older".into());
     }
-    assert_eq!(hold_reason(elected(&unsettled(record()), &answers)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer);
 
     // The target of a switchover.
     let mut target = all_parked([100, 100, 100]);
@@ -464,14 +465,22 @@ fn a_file_that_is_being_rewritten_is_waited_for() {
     assert_eq!(fit(&rewriting(&[])), ["redis-1", "redis-2"]);
     assert_eq!(fit(&rewriting(&["redis-1"])), ["redis-2"]);
 
-    let unsettled = Serving { aof_settled: false, ..record().seen_serving.unwrap() };
-    let before = Record { seen_serving: Some(unsettled), ..record() };
+    let before = record();
     assert_eq!(decide(&before, &rewriting(&["redis-0"])), Decision::Rest);
-    let mut settled = rewriting(&["redis-0"]);
-    settled.observed.pods[0].answer.as_mut().unwrap().info.persistence.aof = Aof::Whole;
-    match decide(&before, &settled) {
+    let mut done = rewriting(&["redis-0"]);
+    done.observed.pods[0].answer.as_mut().unwrap().info.persistence.aof = Aof::Whole;
+    let by_hand = Look { aof_by_hand: true, ..done.clone() };
+    assert_eq!(
+        decide(&before, &by_hand),
+        Decision::Rest,
+        "it is switched off again, and then its file grows old"
+    );
+    let off = look(&record(), healthy());
+    let Decision::Note(noted) = decide(&settled(record()), &off) else { panic!("its file grows old") };
+    assert_eq!(noted, before);
+    match decide(&before, &done) {
         Decision::Note(noted) => {
-            assert_eq!(noted, record());
+            assert_eq!(noted, settled(record()));
             assert_eq!(decide(&noted, &rewriting(&["redis-0"])), Decision::Rest, "an ordinary rewrite");
         }
         other => panic!("{other:?}"),
@@ -488,13 +497,17 @@ fn of_a_whole_set_with_append_only_files_the_primary_of_record_wins() {
             a.info.replication.replid = format!("fresh-{pod}");
         });
     }
-    let (winner, written) = winner_of(&record(), &answers);
+    let (winner, written) = winner_of(&settled(record()), &answers);
     assert_eq!(winner, "redis-0");
     assert_eq!(winner_of(&written, &answers).0, "redis-0", "its promotion may not have arrived");
-    let unsure = Record { sure: false, ..record() };
+    let unsure = Record { sure: false, ..settled(record()) };
     assert_eq!(hold_reason(elected(&unsure, &answers)), HoldReason::HistoriesDiffer);
     change(&mut answers, "redis-0", |a| a.info.keys = Some(0));
-    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer, "its files are gone");
+    assert_eq!(
+        hold_reason(elected(&settled(record()), &answers)),
+        HoldReason::HistoriesDiffer,
+        "its files are gone"
+    );
 }
 
 /// Regression: replicas that somebody pointed at another server, or that got another set's volume, and whose offsets
@@ -771,6 +784,6 @@ fn an_aof_winner_whose_promotion_did_not_arrive_wins_again() {
         change(&mut answers, pod, |a| a.info.persistence.aof = Aof::Whole);
     }
     change(&mut answers, "redis-0", |a| a.info.replication.replid = "fresh".into());
-    let (_, written) = winner_of(&record(), &answers);
+    let (_, written) = winner_of(&settled(record()), &answers);
     assert_eq!(winner_of(&written, &answers).0, "redis-0");
 }

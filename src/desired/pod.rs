@@ -27,10 +27,6 @@ use crate::{
 
 /// User and group of the official images (Debian); the volumes are given to this group.
 const REDIS_UID: i64 = 999;
-/// The kubelet counts the preStop hook in: 40 s at most for the primary to be moved away (35 s of them for DNS, where its
-/// successor has just come up), then time for Redis to wait for its replicas (10 s) and to save; a save may start anew
-/// once (experiment E11).
-const GRACE_SECONDS: i64 = 120;
 
 const AGENT_VOLUME: &str = "agent";
 const CONFIG_VOLUME: &str = "config";
@@ -82,7 +78,7 @@ fn spec(plan: &Plan) -> PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         dns_config: Some(dns_config()),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        termination_grace_period_seconds: Some(plan.grace_seconds),
         image_pull_secrets: some_vec(secrets.collect()),
         node_selector: some_map(scheduling.node_selector.clone()),
         affinity: Some(scheduling.affinity.clone().unwrap_or_else(|| prefer_different_nodes(plan))),
@@ -143,7 +139,7 @@ fn redis(plan: &Plan) -> Container {
         }),
         security_context: Some(restricted()),
         lifecycle: Some(Lifecycle { pre_stop: Some(pre_stop()), ..Lifecycle::default() }),
-        startup_probe: Some(probes::startup()),
+        startup_probe: Some(probes::startup(plan.startup_seconds)),
         liveness_probe: Some(probes::liveness()),
         readiness_probe: Some(probes::readiness()),
         volume_mounts: Some(vec![

@@ -4,12 +4,12 @@ use k8s_openapi::api::core::v1::{ExecAction, Probe};
 
 use crate::names::AGENT_DIR;
 
-/// Loading counts as not started. Ten minutes: time for some hundred gigabytes from a fast disk.
-pub(super) fn startup() -> Probe {
+/// Loading counts as not started.
+pub(super) fn startup(seconds: i32) -> Probe {
     Probe {
         period_seconds: Some(1),
         timeout_seconds: Some(6),
-        failure_threshold: Some(600),
+        failure_threshold: Some(seconds),
         ..probe("startup")
     }
 }

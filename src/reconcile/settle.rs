@@ -43,8 +43,8 @@ const ELECTION_PAUSE: Duration = Duration::from_millis(100);
 const SWITCHOVER_PAUSE: Duration = Duration::from_millis(20);
 /// A switchover that takes longer is left to the next pass.
 const SWITCHOVER_DEADLINE: Duration = Duration::from_secs(10);
-/// After a switchover that did not happen: writes were paused in vain, and that must not become a habit.
-const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
+/// A primary that hands over reaches its successor within a moment, or looks for it in vain: Redis has no time-out then.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A link that comes up by itself does so within a second. DNS answers for pods are up to 30 s old, so a replica may
 /// have to be told several times.
@@ -67,8 +67,21 @@ pub(super) async fn settle(
     wish: Option<&str>,
     now: Timestamp,
 ) -> Result<(), StageError> {
+    let was_open = pass.stored.as_ref().is_some_and(|stored| stored.record.switch_to.is_some());
     rounds(pass, ctx, plan, running, wish, now).await?;
-    if plan.paused { Ok(()) } else { relabel(pass, ctx, plan, now).await }
+    if plan.paused && !was_open { Ok(()) } else { relabel(pass, ctx, plan, now).await }
+}
+
+/// Whether this brings a switchover that has begun to its end, one way or the other.
+fn ends_switchover(decision: &Decision) -> bool {
+    matches!(
+        decision,
+        Decision::Await
+            | Decision::Note(_)
+            | Decision::Abort { .. }
+            | Decision::TakeBack { .. }
+            | Decision::Hold(_)
+    )
 }
 
 /// The labels come last: who is led to the primary finds one that serves.
@@ -105,7 +118,8 @@ async fn rounds(
         };
         pass.look = Some(look.clone());
         pass.hold = None;
-        if plan.paused {
+        // A switchover that is open keeps writes waiting, so it ends first.
+        if plan.paused && !(stored.record.switch_to.is_some() && ends_switchover(&decision)) {
             return Ok(());
         }
         let decision = match decision {
@@ -137,6 +151,9 @@ async fn rounds(
             Decision::Note(record) => {
                 // Who serves and who may join now, in one write.
                 let members = size(&plan.set, plan.replicas, running, &record, &look).members;
+                if stored.record.switch_to.is_some() && record.switch_to.is_none() {
+                    ctx.memory.switched(&plan.set);
+                }
                 write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
             }
             Decision::Park(pods) => act::park(&mut pass.connections, &pods).await?,
@@ -155,10 +172,10 @@ async fn rounds(
                 follow(&mut pass.connections, plan, &stored.record, &told).await?;
             }
             Decision::Switch { record, from, target } => {
-                if ctx.memory.switched_in_vain_within(&plan.set, SWITCHOVER_RETRY) {
+                if let Some(left) = ctx.memory.switches_in(&plan.set) {
                     pass.move_waits =
                         Some(format!("{target} is to become the primary; the last try was in vain"));
-                    pass.again_in(SWITCHOVER_RETRY);
+                    pass.again_in(left);
                     return Ok(());
                 }
                 begun_here = true;
@@ -179,6 +196,9 @@ async fn rounds(
                 }
                 rounds -= 1;
                 sleep(SWITCHOVER_PAUSE).await;
+            }
+            Decision::TakeBack { record, pod, target } => {
+                take_back(pass, ctx, plan, &stored, record, (&pod, &target)).await?;
             }
             Decision::Abort { record, pod } => {
                 abort(pass, ctx, plan, &stored, record, &pod, begun_here).await?;
@@ -201,8 +221,7 @@ async fn abort(
     let aborted = act::abort(&mut pass.connections, pod).await?;
     // One that an operator wrote down and never sent paused nobody's writes.
     if begun_here || aborted.was_open {
-        ctx.memory.switched_in_vain(&plan.set);
-        pass.again_in(SWITCHOVER_RETRY);
+        pass.again_in(ctx.memory.switched_in_vain(&plan.set));
     }
     if aborted.serves {
         let target = stored.record.switch_to.as_ref().map(|s| s.target.clone()).unwrap_or_default();
@@ -213,6 +232,31 @@ async fn abort(
         write(pass, ctx, plan, stored, record).await?;
     }
     Ok(())
+}
+
+/// Ends a switchover that cannot end by itself.
+async fn take_back(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    stored: &Stored,
+    record: Record,
+    (pod, target): (&str, &str),
+) -> Result<(), StageError> {
+    let serves = act::take_back(&mut pass.connections, pod, target).await?;
+    // Taken over at the last moment: the next look finds that.
+    if !serves {
+        return Ok(());
+    }
+    let wait = ctx.memory.switch_was_taken_back(&plan.set);
+    pass.again_in(wait);
+    pass.switched_in_vain = Some(format!(
+        "{pod} did not reach {target}, to which it was handing its role over, within {HANDOVER_PATIENCE:?}, and goes on \
+         as the primary; nothing was lost. Look at what is between the two (NetworkPolicies, DNS, client limits). It is \
+         tried again in {} s",
+        wait.as_secs()
+    ));
+    write(pass, ctx, plan, stored, record).await
 }
 
 /// The pods that can be told to follow now. Of the others the status says at the end of this pass what they lose; the
@@ -261,10 +305,18 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
         target,
         before: None,
         waited: ctx.memory.nobody_serves_for(&plan.set, nobody_serves) >= RETURN_PATIENCE,
+        handover_stuck: false,
+        aof_by_hand: !plan.config.appendonly(),
         consent: plan.consent.clone(),
     };
     let seen = glimpse(record, &look);
-    let look = Look { before: ctx.memory.glimpse(&plan.set, seen, VOTE_AGE), ..look };
+    let primary = record.primary.as_deref().and_then(|pod| look.process(pod));
+    let is_left = primary.is_some_and(|p| p.hands_over() && p.answer.info.replication.upstream.is_some());
+    let look = Look {
+        before: ctx.memory.glimpse(&plan.set, seen, VOTE_AGE),
+        handover_stuck: ctx.memory.hands_over_for(&plan.set, is_left) >= HANDOVER_PATIENCE,
+        ..look
+    };
     let has_no_vote = |v: &Verdict| {
         let replica = look.member(&v.pod).filter(|_| v.state == InstanceState::InSync);
         replica.is_some_and(|c| !record.voters.contains(&c.answer.info.server.run_id))

@@ -15,6 +15,7 @@ use tokio::{net::TcpStream, task::AbortHandle};
 use crate::redis::{
     bounded::{Allowance, Bounded},
     info::{self, Info, Replication},
+    password::Password,
     probe::{ProbeFailure, Target},
 };
 
@@ -40,6 +41,7 @@ pub struct Connection {
     inner: MultiplexedConnection,
     allowance: Allowance,
     deadline: Duration,
+    password: Password,
     /// Reads what the server sends. One that waits for an answer would wait for ever.
     reader: AbortHandle,
 }
@@ -57,7 +59,8 @@ impl Connection {
         allowance.set(LONGEST_ANSWER);
         let connected = within(deadline, connect(target, allowance.clone())).await?;
         let (inner, reader) = connected.map_err(|error| classify(&error, ""))?;
-        let mut connection = Self { inner, allowance, deadline, reader };
+        let password = target.password.clone();
+        let mut connection = Self { inner, allowance, deadline, password, reader };
         // AUTH is sent here, not by the crate: it calls every error reply to AUTH a wrong password, also "max
         // number of clients reached".
         connection.run("AUTH", cmd("AUTH").arg(target.password.as_bytes())).await?;
@@ -118,6 +121,15 @@ impl Connection {
                 failure => Err(failure),
             },
         }
+    }
+
+    /// Lets the server log in to other members as this connection did: `masterauth` is the set's password, and the user
+    /// is the default one. Neither is asked before it is needed, so one that somebody changed is not noticed until then.
+    pub async fn set_masterauth(&mut self) -> Result<(), ProbeFailure> {
+        let set = |name: &str| cmd("CONFIG").arg("SET").arg(name).clone();
+        let password = self.password.clone();
+        self.run("CONFIG", set("masterauth").arg(password.as_bytes())).await?;
+        self.run("CONFIG", set("masteruser").arg("")).await
     }
 
     /// `REPLICAOF host port`. The answer says that the server will try; INFO says whether it follows. The same
@@ -192,6 +204,22 @@ impl Connection {
             // "No failover in progress" has no code word of its own.
             Err(ProbeFailure::Reply(_)) => Ok(false),
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// `FAILOVER ABORT`, after which writes wait for `limit` at most. In one go: nobody writes in between. Redis 6.2 ends
+    /// all pauses with the failover, later versions their own alone.
+    pub async fn abort_failover_without_writes(&mut self, limit: Duration) -> Result<(), ProbeFailure> {
+        let limit = limit.as_millis().to_string();
+        self.allowance.set(LONGEST_ANSWER);
+        let mut all = pipe();
+        all.cmd("FAILOVER").arg("ABORT").cmd("CLIENT").arg("PAUSE").arg(limit).arg("WRITE");
+        let told = within(self.deadline, self.inner.req_packed_commands(&all, 0, 2)).await?;
+        let replies = told.map_err(|error| classify(&error, "FAILOVER"))?;
+        // Of the first an error says that it had ended by itself.
+        match replies.as_slice() {
+            [_, redis::Value::Okay] => Ok(()),
+            _ => Err(ProbeFailure::Reply("no OK to CLIENT PAUSE".to_owned())),
         }
     }
 

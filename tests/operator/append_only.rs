@@ -23,7 +23,8 @@ async fn primary(lab: &Lab) -> String {
 async fn made_again_over_append_only_files_the_last_primary_of_record_goes_on() {
     let user = USERS[6];
     let lab = Lab::with_config("append-only", user, "appendonly yes\nappendfsync always\n").await;
-    let spec = |replicas: i32| json!({"replicas": replicas, "primary": {"failback": false}, "storage": {"size": "1Gi"}});
+    let config = json!({"appendonly": "yes", "appendfsync": "always"});
+    let spec = |replicas: i32| json!({"replicas": replicas, "config": config, "primary": {"failback": false}, "storage": {"size": "1Gi"}});
     lab.up("redis", spec(3)).await;
     lab.write(0..20, "one", 2).await;
     // The third volume is left behind.

@@ -31,6 +31,7 @@ pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
         stuck: None,
         new_address: false,
         last_end: None,
+        grace_seconds: 120,
         label: RoleLabel::default(),
         answer,
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     decide::{
         former::Former,
+        look::Consent,
         roll::Roll,
         switchover::{Home, Wish, wish},
     },
@@ -183,6 +184,36 @@ fn a_handover_to_nobody_is_aborted_and_one_to_a_silent_target_is_held() {
 }
 
 /// Regression "a force-deleted pod's process lives on while its namesake answers", for the target of a switchover.
+/// Regression: Redis gives a handover no time after it left the primary, and nobody could write meanwhile.
+#[test]
+fn a_handover_that_is_stuck_is_taken_back_while_the_target_answers_as_a_replica() {
+    let mut answers = healthy();
+    let old = answers[0].1.take().unwrap();
+    answers[0].1 = Some(following(old, &host("redis-1"), 6379, false));
+    handing_over(&mut answers, "failover-in-progress");
+    let open = open_record();
+    let waits = look(&open, answers.clone());
+    assert_eq!(decide(&open, &waits), Decision::Await);
+    let stuck = Look { handover_stuck: true, ..waits };
+    match decide(&open, &stuck) {
+        Decision::TakeBack { record, pod, target } => {
+            assert_eq!((pod.as_str(), target.as_str(), record.switch_to), ("redis-0", "redis-1", None));
+        }
+        other => panic!("{other:?}"),
+    }
+    let taken = Look { handover_stuck: true, ..look(&open, taken_over()) };
+    assert!(matches!(decide(&open, &taken), Decision::Note(_)), "it took over at the last moment");
+    // A target that does not answer may serve; a person may know that it does not.
+    answers[1].1 = None;
+    let silent = Look { handover_stuck: true, ..look(&open, answers) };
+    assert_eq!(hold_reason(decide(&open, &silent)), HoldReason::MemberSilent);
+    let consent = |epoch| Some(Consent { pod: "redis-0".into(), epoch });
+    let told = Look { consent: consent(open.epoch), ..silent.clone() };
+    assert!(matches!(decide(&open, &told), Decision::Abort { pod, .. } if pod == "redis-0"));
+    let told_before = Look { consent: consent(open.epoch - 1), ..silent };
+    assert_eq!(hold_reason(decide(&open, &told_before)), HoldReason::MemberSilent);
+}
+
 #[test]
 fn a_replaced_target_may_have_taken_over_unseen() {
     let open = open_record();
@@ -238,7 +269,7 @@ fn with_an_open_switchover_one_restarted_aof_member_is_decided_for() {
             a.info.replication.offset = 0;
         });
     };
-    let open = open_record();
+    let open = settled(open_record());
     let mut target = all_parked([100, 100, 100]);
     aof(&mut target);
     restarted(&mut target, "redis-1");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
 use crate::decide::{
-    former::{Former, KUBELET_ENDS_PODS_WITHIN, NodeState, Traces, former, with_ends},
+    former::{Former, NodeState, Traces, former, with_ends},
     look::Consent,
     voters::{Glimpse, glimpse},
 };
@@ -207,8 +207,12 @@ fn what_proves_the_end_of_a_process_and_what_does_not() {
     assert!(!is_dead(traces(NodeState::NotReady)) && !is_dead(traces(NodeState::Unknown("no".into()))));
     let gone_for = |gone_for| Traces { gone_for, ..traces(ready()) };
     assert!(!is_dead(traces(ready())), "its kubelet may not have ended it yet");
-    assert!(!is_dead(gone_for(KUBELET_ENDS_PODS_WITHIN)));
-    assert!(is_dead(gone_for(KUBELET_ENDS_PODS_WITHIN + Duration::from_secs(1))));
+    assert!(!is_dead(gone_for(Duration::from_secs(300))));
+    assert!(is_dead(gone_for(Duration::from_secs(301))));
+    let slow = Serving { grace_seconds: 3600, ..serving.clone() };
+    let slow_at = |seconds| former(&slow, &gone_for(Duration::from_secs(seconds)));
+    assert_ne!(slow_at(3600), Former::Ended, "its kubelet gives it an hour");
+    assert_eq!(slow_at(3781), Former::Ended);
     let unnamed = former(&Serving::default(), &traces(NodeState::Unknown("no node".into())));
     assert!(matches!(unnamed, Former::Unproven(_)), "a process that a record does not name may be any");
     let noted = Serving { ended: true, ..serving.clone() };

@@ -114,7 +114,8 @@ fn outcome(decision: Decision, seen: &Seen) -> Outcome {
         Decision::Rest => Outcome::Rest,
         Decision::Hold(hold) => Outcome::Hold(hold.reason),
         Decision::LookAgain => Outcome::LookAgain,
-        Decision::Await => Outcome::Await,
+        // A link that never comes is not modelled, so no look calls a handover stuck.
+        Decision::Await | Decision::TakeBack { .. } => Outcome::Await,
         Decision::Note(record) => Outcome::Do(vec![write(&record)]),
         Decision::Park(pods) => Outcome::Do(all(&pods, Told::Park)),
         Decision::Retire(pods) => {

@@ -174,6 +174,7 @@ pub fn look(
             label: RoleLabel::default(),
             new_address: false,
             last_end: None,
+            grace_seconds: 120,
             stuck: None,
             answer,
         })
@@ -187,6 +188,8 @@ pub fn look(
         before: before.map(glimpse),
         // The patience of rule 4b ends at any time.
         waited: true,
+        handover_stuck: false,
+        aof_by_hand: false,
         consent: None,
     }
 }
