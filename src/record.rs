@@ -2,7 +2,10 @@
 //!
 //! Pure: reading and writing the `ConfigMap` that holds it is the work of `store`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +32,7 @@ pub struct Record {
     /// A planned switchover that has begun and whose end was not seen yet (rules 2 and 8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch_to: Option<SwitchTo>,
-    /// Histories that an election ended: `replid` to the offset up to which they count (rules 5 and 7).
+    /// Histories that an election ended: `replid` to the offset up to which they count (rules 5 and 7); the [`latest`] ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub closed: BTreeMap<String, i64>,
     /// The process that was last seen serving as the primary of record, or was told to.
@@ -85,6 +88,20 @@ pub struct Serving {
     /// missing, as in a record of a version that did not name it, proves nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
+}
+
+/// Ended histories that are kept at most: about 13 kB of the 1 MiB that a `ConfigMap`, and the 256 kB that the annotations
+/// of an object may have. A primary that crashes every few seconds would fill both within days.
+pub const MAX_CLOSED: usize = 200;
+
+/// The latest of these histories, and those that some member still has. Offsets grow from one history to the next, so the
+/// latest have the greatest ends. Whoever comes back with one that was left out has data of unknown age, and is held for a
+/// person; it never wins.
+pub fn latest(closed: BTreeMap<String, i64>, held: &[&str]) -> BTreeMap<String, i64> {
+    let mut latest: Vec<(String, i64)> = closed.into_iter().collect();
+    latest.sort_by_key(|(history, end)| (!held.contains(&history.as_str()), Reverse(*end)));
+    latest.truncate(MAX_CLOSED);
+    latest.into_iter().collect()
 }
 
 impl Default for Serving {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    record::{Record, SwitchTo},
+    record::{Record, SwitchTo, latest},
     redis::{
         PARKED,
         info::{Aof, Replication},
@@ -214,7 +214,8 @@ pub fn close_histories(
             closed.entry(history.clone()).or_insert(end);
         }
     }
-    closed
+    let held: Vec<&str> = candidates.iter().map(Candidate::replid).collect();
+    latest(closed, &held)
 }
 
 impl Candidate<'_> {

@@ -10,7 +10,7 @@ use crate::{
     api::status::InstanceState,
     names::{ACCEPT_DATA_LOSS, SetName},
     observed::{NoAnswer, ObservedPod},
-    record::{Record, SwitchTo},
+    record::{Record, SwitchTo, latest},
     redis::{info::Aof, probe::ProbeFailure},
     topology::Verdict,
 };
@@ -261,7 +261,7 @@ fn completed(switch: &SwitchTo, record: &Record, look: &Look) -> Decision {
         start_offset,
         voters: BTreeSet::new(),
         switch_to: None,
-        closed,
+        closed: latest(closed, &[switch.replid.as_str()]),
         seen_serving: Some(serving(&target, record)),
         ..record.clone()
     })

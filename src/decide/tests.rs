@@ -776,6 +776,24 @@ fn a_primary_whose_history_is_lost_wins_over_nobody() {
     assert_eq!(winner_of(&noted("served"), &answers).0, "redis-1");
 }
 
+/// Regression: a primary that crashed every few seconds filled the record within days, and then nobody could be promoted.
+#[test]
+fn the_record_keeps_the_latest_histories_and_those_that_somebody_has() {
+    let before: BTreeMap<String, i64> =
+        (1..=300).map(|end| (format!("ended-{end:03}"), 1000 + end)).collect();
+    let full = Record { closed: before, start_offset: 1300, ..record() };
+    let mut answers = all_parked([2000, 2000, 20]);
+    change(&mut answers, "redis-2", |a| a.info.replication.replid = "ended-001".into());
+    let (_, written) = winner_of(&full, &answers);
+    assert_eq!(written.closed.len(), 200);
+    for (history, kept) in [("ended-300", true), (OLD, true), ("ended-001", true), ("ended-050", false)] {
+        assert_eq!(written.closed.contains_key(history), kept, "{history}");
+    }
+    // Whoever comes back with one that was left out.
+    change(&mut answers, "redis-2", |a| a.info.replication.replid = "ended-050".into());
+    assert_eq!(hold_reason(elected(&written, &answers)), HoldReason::HistoriesDiffer);
+}
+
 /// The record says redis-0 won by rule 6, but REPLICAOF NO ONE never reached it.
 #[test]
 fn an_aof_winner_whose_promotion_did_not_arrive_wins_again() {

@@ -9,11 +9,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::record::Record;
-
-/// Ended histories that are kept at most: about 13 kB of the 256 kB that the annotations of an object may have. One that is
-/// left out can only make a new set wait for a person.
-const MAX_CLOSED: usize = 200;
+use crate::record::{Record, latest};
 
 /// What an epoch leaves on the volumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +29,7 @@ impl History {
     pub fn of(record: &Record) -> Option<Self> {
         (record.epoch > 1).then(|| {
             let Record { epoch, start_offset, closed, .. } = record.clone();
-            Self { epoch, start_offset, closed: bounded(closed) }
+            Self { epoch, start_offset, closed: latest(closed, &[]) }
         })
     }
 
@@ -57,7 +53,7 @@ impl History {
         for (history, end) in all.flat_map(|older| older.closed) {
             newest.closed.entry(history).or_insert(end);
         }
-        Some(Self { closed: bounded(newest.closed), ..newest })
+        Some(Self { closed: latest(newest.closed, &[]), ..newest })
     }
 }
 
@@ -69,16 +65,10 @@ pub fn begin_again(members: Vec<String>, history: Option<History>) -> Record {
     Record { epoch: epoch.max(1), start_offset, closed, ..Record::first(members, false) }
 }
 
-fn bounded(closed: BTreeMap<String, i64>) -> BTreeMap<String, i64> {
-    let mut latest: Vec<(String, i64)> = closed.into_iter().collect();
-    latest.sort_by_key(|(_, end)| Reverse(*end));
-    latest.truncate(MAX_CLOSED);
-    latest.into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::MAX_CLOSED;
 
     fn history(epoch: i64, start_offset: i64, closed: &[(&str, i64)]) -> History {
         let closed = closed.iter().map(|(replid, end)| ((*replid).to_owned(), *end)).collect();
