@@ -19,6 +19,7 @@ pub mod data;
 pub mod decide;
 pub mod dump;
 pub mod install;
+pub mod lock;
 pub mod prestop;
 pub mod probe;
 pub mod start;

@@ -35,6 +35,7 @@ pub mod http;
 pub mod image;
 pub mod immutable;
 pub mod lease;
+pub mod limits;
 pub mod metrics;
 pub mod monitor;
 pub mod names;

@@ -28,6 +28,7 @@ use crate::{
     error::chain,
     http::{self, Phase},
     lease::{LeaderElection, Lost},
+    limits::raise_open_files,
     metrics::Metrics,
     monitor::Monitor,
     pods::{self, Ends},
@@ -71,6 +72,7 @@ pub enum RunError {
 
 /// Runs until a signal ends it, or until the Lease is lost.
 pub async fn run(settings: Run) -> Result<(), RunError> {
+    raise_open_files();
     let metrics = Arc::new(Metrics::default());
     let client = client(Arc::clone(&metrics)).await?;
     let (phase, phase_seen) = watch::channel(Phase::WaitingForKind);

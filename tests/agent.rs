@@ -643,6 +643,75 @@ fn does_not_start_while_a_peer_hands_over_to_this_pod() {
     assert_eq!(second.redis("GET late"), "value");
 }
 
+/// Regression: the pod that comes at once after one that was deleted by force, on the same node and volume.
+#[test]
+fn no_second_redis_starts_over_the_same_files() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    let mut first = primary(&pod);
+    assert_eq!(pod.redis("SET key value"), "OK");
+    let second = pod.start(&[]);
+    second.logged("another Redis still runs over ");
+    thread::sleep(Duration::from_millis(500));
+    assert!(!second.log().contains("starting Redis"), "{}", second.log());
+    assert_eq!(pod.redis("SET key later"), "OK", "the first goes on");
+    // Its end is all that is waited for, however it comes.
+    first.kill();
+    second.logged("starting Redis: replicaof 127.0.0.1 1");
+    wait_until("the second Redis replies", || pod.probe("liveness").0);
+}
+
+/// Regression: switched on by hand in a set that does not have them, append-only files kept the pod from starting.
+#[test]
+fn append_only_files_that_were_switched_on_by_hand_are_loaded_where_they_are_newer() {
+    let network = Network::new();
+    let pod = network.pod(0);
+    let mut container = primary(&pod);
+    assert_eq!((pod.redis("SET saved 1"), pod.redis("SAVE")), ("OK".into(), "OK".into()));
+    assert_eq!(pod.redis("CONFIG SET appendonly yes"), "OK");
+    wait_until("it is rewritten", || pod.info("aof_rewrite_in_progress") == "0");
+    assert_eq!(pod.redis("CONFIG SET appendfsync always"), "OK");
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(pod.redis("SET appended 1"), "OK");
+    container.kill();
+    let mut container = pod.start_and_wait(&[]);
+    container.logged("the volume holds append-only files, and no dump.rdb that is newer");
+    assert_eq!((pod.redis("GET saved"), pod.redis("GET appended")), ("1".into(), "1".into()));
+    // As the operator sets it back.
+    assert_eq!(pod.redis("CONFIG SET appendonly no"), "OK");
+    pod.promote();
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!((pod.redis("SET later 1"), pod.redis("SAVE")), ("OK".into(), "OK".into()));
+    container.kill();
+    let container = pod.start_and_wait(&[]);
+    container.logged("append-only files that are older than dump.rdb");
+    assert_eq!((pod.redis("GET appended"), pod.redis("GET later")), ("1".into(), "1".into()));
+}
+
+/// Regression: the memory that a peer's endless answer takes is that of Redis.
+#[test]
+fn a_peer_that_answers_without_end_is_hung_up_on() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 64]);
+        let mut sent = 0_usize;
+        let mut next: &[u8] = b"$4000000000\r\n";
+        while let Ok(bytes) = stream.write(next) {
+            sent += bytes;
+            next = &[b'x'; 8192];
+        }
+        sent
+    });
+    let output = Command::new(AGENT).args(["probe", "liveness", "--port", &port]).output().unwrap();
+    let sent = server.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    // What was read, and what the sockets' buffers hold.
+    assert!((1 << 20..16 << 20).contains(&sent), "{sent} bytes: {}", said(&output));
+}
+
 #[test]
 fn an_http_server_is_no_redis() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,11 +2,11 @@
 
 use std::{
     convert::Infallible,
-    fs,
+    fs::{self, File},
     io::{self, Write},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     sync::{Arc, atomic::AtomicBool, mpsc::RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use crate::{
         data::{self, Load},
         decide::{Own, PeerAnswer, Point, Says, Silence, Start, decide},
         dump,
+        lock::lock,
     },
     names::{
         AUTH_DIR, CONFIG_DIR, CONFIG_KEY, DATA_DIR, MEMBERS_KEY, PASSWORD_KEY, RECORD_DIR, RECORD_KEY,
@@ -128,6 +129,9 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     let password = Arc::new(Password::read(Path::new(&options.password_file))?);
     let user_config = fs::read_to_string(&options.config)
         .map_err(|error| StartError::File { path: options.config.clone(), error })?;
+    // Where files cannot be locked, Redis starts as it would without: what it needs from its volume it says itself.
+    let lock = lock(Path::new(&options.data_dir), &mut log)
+        .inspect_err(|error| log(&format!("cannot lock {}: {error}; starting without", options.data_dir)));
     let load = data::check(&user_config, Path::new(&options.data_dir))?;
     match load {
         Load::AsConfigured => {}
@@ -175,7 +179,7 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     write_private(&path, conf.as_bytes())
         .map_err(|error| StartError::File { path: path.display().to_string(), error })?;
     log(&format!("starting Redis: replicaof {host} {port}"));
-    exec(&path)
+    exec(&path, lock.as_ref().ok())
 }
 
 /// The role record as the kubelet mounted it. Without one nothing is forbidden, and the peers' answers decide alone.
@@ -303,9 +307,11 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Becomes the Redis server of the image; returns only if that failed.
-fn exec(config: &Path) -> Result<Infallible, StartError> {
+/// The lock's file becomes the server's standard input, which it does not read: so it stays open, and locked.
+fn exec(config: &Path, lock: Option<&File>) -> Result<Infallible, StartError> {
+    let stdin = || lock.and_then(|file| file.try_clone().ok()).map_or_else(Stdio::null, Stdio::from);
     for server in SERVERS {
-        let error = Command::new(server).arg(config).exec();
+        let error = Command::new(server).arg(config).stdin(stdin()).exec();
         if error.kind() != io::ErrorKind::NotFound {
             return Err(StartError::Exec(server, error));
         }

@@ -14,6 +14,9 @@ use ::redis::{Cmd, Parser, Value};
 
 use crate::redis::probe::ProbeFailure;
 
+/// What a server may send in one conversation, in bytes: any peer may be anybody's, and the memory is Redis' own.
+const LONGEST: usize = 1 << 20;
+
 /// A connection to one Redis and the time left for it.
 pub struct Wire {
     stream: Bounded,
@@ -44,7 +47,7 @@ impl Wire {
     pub fn connect(address: SocketAddr, within: Duration) -> Result<Self, ProbeFailure> {
         let deadline = Instant::now() + within;
         let stream = TcpStream::connect_timeout(&address, within).map_err(|e| failure(&e, within))?;
-        Ok(Self { stream: Bounded { stream, deadline }, parser: Parser::new(), within })
+        Ok(Self { stream: Bounded { stream, deadline, left: LONGEST }, parser: Parser::new(), within })
     }
 
     /// Sends commands; the replies come in the same order.
@@ -118,15 +121,16 @@ fn failure(error: &io::Error, within: Duration) -> ProbeFailure {
     }
 }
 
-/// A stream whose reads and writes all end at one deadline, however many there are.
+/// A stream whose reads and writes all end at one deadline, however many there are, and which gives so many bytes at most.
 struct Bounded {
     stream: TcpStream,
     deadline: Instant,
+    left: usize,
 }
 
 impl Bounded {
     /// Time left; a socket time-out of zero would mean "for ever".
-    fn left(&self) -> io::Result<Duration> {
+    fn time_left(&self) -> io::Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
@@ -134,14 +138,17 @@ impl Bounded {
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(self.left()?))?;
-        self.stream.read(buffer)
+        self.stream.set_read_timeout(Some(self.time_left()?))?;
+        let read = self.stream.read(buffer)?;
+        let too_long = || io::Error::new(ErrorKind::InvalidData, "the answer is too long");
+        self.left = self.left.checked_sub(read).ok_or_else(too_long)?;
+        Ok(read)
     }
 }
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.set_write_timeout(Some(self.time_left()?))?;
         self.stream.write(bytes)
     }
 
