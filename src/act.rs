@@ -47,6 +47,12 @@ pub enum ActError {
         /// The pod that serves.
         other: String,
     },
+    /// The data that was elected is not there any more.
+    #[error("cannot promote {pod}: its data changed since it was chosen; the next pass looks again")]
+    OtherData {
+        /// The pod that was to be promoted.
+        pod: String,
+    },
     /// The API server refused to delete a pod.
     #[error("cannot delete pod {pod}")]
     Delete {
@@ -76,16 +82,18 @@ pub async fn promote(
     // A promotion that a former leader sent to another member must not arrive beside this one.
     for other in connections.pods() {
         let connection = alone(connections, &other, "promote").await?;
-        if other == pod || look.process(&other).is_none() {
-            continue;
-        }
+        let Some(seen) = look.process(&other) else { continue };
         // It may have arrived since the look.
         let replication = connection
             .info_replication()
             .await
             .map_err(|source| redis("ask, before a promotion,", &other, source))?;
-        if replication.upstream.is_none() {
+        if other != pod && replication.upstream.is_none() {
             return Err(ActError::ServesAlready { pod: pod.to_owned(), other });
+        }
+        let seen = &seen.answer.info.replication;
+        if other == pod && (&replication.replid, replication.offset) != (&seen.replid, seen.offset) {
+            return Err(ActError::OtherData { pod: other });
         }
     }
     let connection = connection(connections, pod, "promote")?;

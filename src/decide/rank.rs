@@ -110,7 +110,9 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
     if !unrankable.is_empty() {
         return Err(NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect()));
     }
-    best_of(candidates, record)
+    let eligible: Vec<Candidate<'a>> =
+        candidates.iter().filter(|c| !c.is_superseded(candidates, record)).copied().collect();
+    best_of(&eligible, record)
 }
 
 /// Rule 5 among members whose histories are known.
@@ -285,6 +287,17 @@ impl Candidate<'_> {
         let mut others = candidates.iter().filter(|c| c.pod != self.pod && !c.is_empty()).peekable();
         let anybody_linked_since = |c: &Candidate<'_>| seen == Some(c.replid());
         others.peek().is_some() && !others.any(anybody_linked_since)
+    }
+
+    /// A primary of record whose file names no history of the set, while another member has what was served: its file is
+    /// from before that member linked, or from outside of the set. Either way its offset says nothing (found by the model).
+    fn is_superseded(&self, candidates: &[Candidate<'_>], record: &Record) -> bool {
+        let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
+        let has_served = |c: &Candidate<'_>| c.pod != self.pod && !c.is_empty() && seen == Some(c.replid());
+        record.sure
+            && record.primary.as_deref() == Some(self.pod)
+            && !self.has_known_history(candidates, record)
+            && candidates.iter().any(has_served)
     }
 
     /// Whether its history is one of the set's: closed, served last, or shared with somebody who came to it from there.

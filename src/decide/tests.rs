@@ -776,6 +776,19 @@ fn a_primary_whose_history_is_lost_wins_over_nobody() {
     assert_eq!(winner_of(&noted("served"), &answers).0, "redis-1");
 }
 
+/// Regression, found by the model: the restarted primary of record was pointed at another Redis.
+#[test]
+fn a_primary_of_record_with_a_history_from_outside_does_not_win_by_its_size() {
+    let mut answers = all_parked([100_000, 120, 110]);
+    change(&mut answers, "redis-0", |a| a.info.replication.replid = "foreign".into());
+    assert_eq!(winner_of(&record(), &answers).0, "redis-1");
+    // Its own file of before anybody linked names no history, and holds all that there is.
+    for pod in ["redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| a.info.keys = Some(0));
+    }
+    assert_eq!(winner_of(&record(), &answers).0, "redis-0");
+}
+
 /// Regression: a primary that crashed every few seconds filled the record within days, and then nobody could be promoted.
 #[test]
 fn the_record_keeps_the_latest_histories_and_those_that_somebody_has() {

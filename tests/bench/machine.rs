@@ -40,6 +40,11 @@ impl Process {
         if status.success() { Ok(()) } else { Err(format!("kill -s {name} {}: {status}", self.0).into()) }
     }
 
+    /// Whether it still runs.
+    pub fn is_there(self) -> bool {
+        fs::exists(format!("/proc/{}", self.0)).unwrap_or(true)
+    }
+
     /// The file system that its container has.
     pub fn root(self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.0))

@@ -9,6 +9,7 @@ mod document;
 mod evidence;
 mod images;
 mod node;
+mod node_cut;
 mod operators;
 mod outcome;
 mod play;

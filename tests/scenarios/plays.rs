@@ -3,4 +3,5 @@
 
 pub mod change;
 pub mod faults;
+pub mod outside;
 pub mod planned;

@@ -74,6 +74,13 @@ pub enum Scenario {
     RecordDeleted,
     Recreate,
     OperatorStopped,
+    UnsettledFile,
+    PromotedByHand,
+    NodeAway,
+    ForeignHistory,
+    CannotSave,
+    RecordLost,
+    VolumesByHand,
 }
 
 /// What may be lost.
@@ -128,6 +135,13 @@ impl Scenario {
             Self::RecordDeleted => "ConfigMap of the record deleted",
             Self::Recreate => "resource deleted and made again over its volumes",
             Self::OperatorStopped => "no operator: replica killed, replica's pod deleted",
+            Self::UnsettledFile => "switchover to a replica whose append-only file is older than its data",
+            Self::PromotedByHand => "replica promoted by hand and written to, primary's process killed",
+            Self::NodeAway => "primary's node cut off for 10 min, its pod deleted by force",
+            Self::ForeignHistory => "no operator: replica copies another Redis, primary's process killed",
+            Self::CannotSave => "primary cannot save and refuses writes",
+            Self::RecordLost => "record deleted while a replica is frozen",
+            Self::VolumesByHand => "set made over two of three volumes, without labels and record",
         }
     }
 
@@ -136,13 +150,18 @@ impl Scenario {
         match self {
             // There are no volumes to make it again over.
             Self::Recreate | Self::PowerCut => &[Kind::Rdb, Kind::Aof],
+            Self::UnsettledFile | Self::PromotedByHand => &[Kind::Aof],
+            // Volumes of this cluster never leave their node.
+            Self::NodeAway => &[Kind::Ephemeral],
+            Self::ForeignHistory | Self::CannotSave | Self::VolumesByHand => &[Kind::Rdb],
             _ => &Kind::ALL,
         }
     }
 
     /// Whether it makes sense with this fate of the operator.
     pub fn suffers(self, fate: Fate) -> bool {
-        self != Self::OperatorStopped || fate == Fate::Left
+        !matches!(self, Self::OperatorStopped | Self::PromotedByHand | Self::ForeignHistory)
+            || fate == Fate::Left
     }
 
     /// Whether there is a replica at every moment, to acknowledge writes.
@@ -223,7 +242,10 @@ impl Scenario {
             | Self::ScaleToOne
             | Self::RecordDeleted
             | Self::Recreate
-            | Self::OperatorStopped => true,
+            | Self::OperatorStopped
+            | Self::CannotSave
+            | Self::RecordLost
+            | Self::VolumesByHand => true,
             Self::KillPrimary
             | Self::TerminatePrimary
             | Self::OutOfMemory
@@ -231,7 +253,11 @@ impl Scenario {
             | Self::PowerCut
             | Self::EmptyReplica
             | Self::EmptyPrimary
-            | Self::NeverStarts => false,
+            | Self::NeverStarts
+            | Self::UnsettledFile
+            | Self::PromotedByHand
+            | Self::NodeAway
+            | Self::ForeignHistory => false,
         }
     }
 
@@ -260,6 +286,13 @@ impl Scenario {
             Self::RecordDeleted => plays::planned::record_deleted(stage).await,
             Self::Recreate => plays::planned::recreate(stage).await,
             Self::OperatorStopped => plays::planned::without_operator(stage).await,
+            Self::UnsettledFile => plays::outside::unsettled_file(stage).await,
+            Self::PromotedByHand => plays::outside::promoted_by_hand(stage).await,
+            Self::NodeAway => plays::outside::node_away(stage).await,
+            Self::ForeignHistory => plays::outside::foreign_history(stage).await,
+            Self::CannotSave => plays::outside::cannot_save(stage).await,
+            Self::RecordLost => plays::outside::record_lost_beside_a_silent_member(stage).await,
+            Self::VolumesByHand => plays::outside::volumes_by_hand(stage).await,
         }
     }
 }

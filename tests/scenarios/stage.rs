@@ -332,7 +332,8 @@ impl<'a> Stage<'a> {
         self.ask_target(&found.ok_or_else(|| format!("no Service {service}"))?, words).await
     }
 
-    async fn ask_target(&self, target: &Target, words: &[&str]) -> Result<String, Failure> {
+    /// Sends one command to any Redis.
+    pub async fn ask_target(&self, target: &Target, words: &[&str]) -> Result<String, Failure> {
         let heard: std::sync::Arc<Log<Asked>> = Log::new();
         let told = heard.clone();
         let arguments = [&["ask", "--"], words].concat();

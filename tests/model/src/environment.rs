@@ -35,11 +35,29 @@ pub struct Faults {
     pub stale_list: bool,
     /// A person promotes a replica.
     pub by_hand: bool,
+    /// A parked or following server comes to hold data of another history, and more of it: a person pointed it elsewhere, or
+    /// gave it another volume.
+    pub foreign: bool,
+    /// What proves an end is wrong from now on: a cache that is stale, clocks that differ or jump.
+    pub wrong_proof: bool,
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kill, stop, delete, force, lose, cut, cut_peers, forget, stale_list, by_hand } = *self;
+        let Self {
+            kill,
+            stop,
+            delete,
+            force,
+            lose,
+            cut,
+            cut_peers,
+            forget,
+            stale_list,
+            by_hand,
+            foreign,
+            wrong_proof,
+        } = *self;
         let kinds = [
             (kill, "kill"),
             (stop, "stop"),
@@ -51,6 +69,8 @@ impl fmt::Display for Faults {
             (forget, "record deleted"),
             (stale_list, "stale list"),
             (by_hand, "promotion by hand"),
+            (foreign, "foreign history"),
+            (wrong_proof, "wrong proof of an end"),
         ];
         let names: Vec<&str> = kinds.iter().filter(|(is_on, _)| *is_on).map(|(_, name)| *name).collect();
         f.write_str(&names.join(", "))
@@ -66,6 +86,8 @@ pub enum Step {
     Deliver { member: u8 },
     LinkTimesOut { member: u8 },
     PromoteByHand { member: u8 },
+    BecomeForeign { member: u8 },
+    ProofsAreWrong,
     Rewritten { member: u8 },
     Write { run: u8 },
     Save { member: u8 },
@@ -223,6 +245,11 @@ impl World {
             next.members[member].terminating = true;
             found.push((Step::DeletePod { member: number }, next));
         }
+        if faults.wrong_proof && member == 0 && !self.misled {
+            let mut next = spent();
+            next.misled = true;
+            found.push((Step::ProofsAreWrong, next));
+        }
         if let Some(redis) = self.members[member].redis {
             let killed = remains(storage, disk, &redis);
             if faults.kill {
@@ -233,6 +260,10 @@ impl World {
             if faults.by_hand {
                 let promoted = spent().promote_by_hand(member);
                 found.extend(promoted.map(|next| (Step::PromoteByHand { member: number }, next)));
+            }
+            if faults.foreign && storage == Storage::Rdb {
+                let foreign = spent().become_foreign(member);
+                found.extend(foreign.map(|next| (Step::BecomeForeign { member: number }, next)));
             }
             if faults.stop && storage == Storage::Rdb {
                 let mut next = spent();

@@ -72,6 +72,8 @@ enum Kind {
     Forget,
     StaleList,
     ByHand,
+    Foreign,
+    WrongProof,
 }
 
 impl Options {
@@ -99,6 +101,8 @@ impl Options {
                 forget: has(Kind::Forget),
                 stale_list: has(Kind::StaleList),
                 by_hand: has(Kind::ByHand),
+                foreign: has(Kind::Foreign),
+                wrong_proof: has(Kind::WrongProof),
             },
             strict: self.strict,
             votes: self.votes,

@@ -171,7 +171,8 @@ impl World {
     fn proven_dead(&self, record: &Rec, rules: &Rules) -> Proven {
         let is_dead = |name: u8, uid: u8, run: u8| {
             let pod = &self.members[usize::from(name)];
-            self.ended.contains(&run)
+            self.misled
+                || self.ended.contains(&run)
                 || !rules.ends_are_witnessed && pod.uid != uid
                 || rules.old_ends_count && pod.uid == uid && pod.restarted
         };

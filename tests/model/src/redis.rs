@@ -2,7 +2,7 @@
 //!
 //! One write moves the offset by one, and only where there is a backlog: without one the server counts nothing.
 
-use crate::state::{Disk, Failover, Ghost, Kind, Redis, Role, Violation, World, Writes};
+use crate::state::{Disk, Failover, Ghost, Kind, Phase, Redis, Role, Violation, World, Writes};
 
 /// How a set keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -51,6 +51,11 @@ impl Redis {
         shared && of.offset <= self.offset && self.backlog.is_some_and(|from| from <= of.offset)
     }
 }
+
+/// Data that is not the set's.
+const FOREIGN: Writes = 0x80;
+/// An offset that the set never comes to.
+const BEYOND: i8 = 50;
 
 /// What a process leaves behind when it ends without saving.
 pub fn remains(storage: Storage, disk: Disk, redis: &Redis) -> Disk {
@@ -108,6 +113,26 @@ impl World {
         let redis = next.members[member].redis.as_mut()?;
         (redis.replid2, redis.second) = (redis.replid, redis.offset + 1);
         (redis.role, redis.link, redis.replid, redis.by_hand) = (Role::Primary, 0, replid, true);
+        let run = redis.run;
+        next.disconnect(run);
+        Some(next)
+    }
+
+    /// A replica is pointed at a server outside of the set, copies everything, and is parked. A look shows the copy while it
+    /// is under way, so that is not between a look and an act.
+    pub fn become_foreign(&self, member: usize) -> Option<Self> {
+        let redis = self.members[member].redis.filter(|redis| redis.role != Role::Primary)?;
+        if redis.failover != Failover::No || self.operator.phase != Phase::Idle {
+            return None;
+        }
+        let mut next = self.clone();
+        let replid = next.fresh(Kind::Replid);
+        let pod = &mut next.members[member];
+        let redis = pod.redis.as_mut()?;
+        (redis.replid, redis.replid2, redis.second) = (replid, 0, -1);
+        (redis.data, redis.offset, redis.backlog) = (FOREIGN, BEYOND, Some(BEYOND));
+        (redis.role, redis.link) = (Role::Parked, 0);
+        pod.disk = redis.saved();
         let run = redis.run;
         next.disconnect(run);
         Some(next)

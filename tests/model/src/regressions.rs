@@ -18,8 +18,8 @@ use crate::{
     redis::Storage::{Aof, Ephemeral, Rdb},
     rules::{Cut, Rules, SHIPPED, StartAs},
     runs::{
-        CUT, Explored, KILL, KILL_AND_CUT, MOST, NONE, bounds, by_hand, holds, late, switching, voting,
-        without_a_crash, without_crashes,
+        CUT, Explored, KILL, KILL_AND_CUT, MOST, NONE, bounds, by_hand, foreign, holds, late, misled,
+        switching, voting, without_a_crash, without_crashes,
     },
     search::{Report, explore},
     set::{Begin, Bounds, Set},
@@ -105,6 +105,33 @@ fn aof_hidden(look: &Look) -> Look {
     altered(look, |pod| {
         if let Ok(answer) = &mut pod.answer {
             answer.info.persistence.aof = info::Aof::Off;
+        }
+    })
+}
+
+/// Every history that is not known for another one passes for the one that was served last.
+fn foreign_hidden(record: &Record, look: &Look) -> Look {
+    let served = record.seen_serving.as_ref().map(|seen| seen.replid.clone()).unwrap_or_default();
+    altered(look, |pod| {
+        if let Ok(answer) = &mut pod.answer {
+            let own = &mut answer.info.replication;
+            if own.upstream.is_some() && !record.closed.contains_key(&own.replid) && own.replid2 != served {
+                own.replid.clone_from(&served);
+            }
+        }
+    })
+}
+
+/// Where nobody is seen to serve, nobody is known to hear anybody.
+fn links_hidden(look: &Look) -> Look {
+    if !look.topology.serving().is_empty() {
+        return look.clone();
+    }
+    altered(look, |pod| {
+        if let Ok(answer) = &mut pod.answer
+            && let Some(upstream) = &mut answer.info.replication.upstream
+        {
+            upstream.last_io_seconds = 60;
         }
     })
 }
@@ -315,6 +342,22 @@ named! {
         "Rule 6 without a look at the rewrite: a primary that ended before its append-only file held what it served comes back with what that held before, and wins",
         without_crashes(switching(bounds(2, Aof, KILL, 2))),
         Rules { rewrites_are_seen: false, ..SHIPPED };
+    a_foreign_history_wins_by_its_size:
+        "A history that nobody of the set knows is ranked by its offset",
+        foreign(3),
+        Rules {
+            decide: |record, look| decide(record, &foreign_hidden(record, look)),
+            elect: |record, first, second| elect(record, &foreign_hidden(record, first), &foreign_hidden(record, second)),
+            ..SHIPPED
+        };
+    a_link_says_nothing_about_the_primary:
+        "Rule 4b without the links: what proves the end of the primary is wrong, and replicas that still hear it are parked",
+        misled(),
+        Rules {
+            decide: |record, look| decide(record, &links_hidden(look)),
+            elect: |record, first, second| elect(record, &links_hidden(first), &links_hidden(second)),
+            ..SHIPPED
+        };
     a_rebuilt_record_passes_for_a_sure_one:
         "The record is lost over volumes of different ages, and the longest history wins",
         {

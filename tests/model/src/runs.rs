@@ -30,6 +30,8 @@ pub const NONE: Faults = Faults {
     forget: false,
     stale_list: false,
     by_hand: false,
+    foreign: false,
+    wrong_proof: false,
 };
 pub const KILL: Faults = Faults { kill: true, ..NONE };
 pub const CUT: Faults = Faults { cut: true, cut_peers: true, ..NONE };
@@ -98,6 +100,16 @@ const fn lagging(kills: u8) -> Bounds {
 pub const fn by_hand(storage: Storage) -> Bounds {
     let bounds = without_crashes(bounds(3, storage, Faults { by_hand: true, ..KILL }, 2));
     Bounds { budget: Budget { writes: 2, ..bounds.budget }, ..bounds }
+}
+
+/// A replica comes to hold foreign data, and processes are killed.
+pub const fn foreign(members: usize) -> Bounds {
+    without_crashes(bounds(members, Rdb, Faults { foreign: true, ..KILL }, 2))
+}
+
+/// The operator takes anything for the proof of an end, and does not reach everybody.
+pub const fn misled() -> Bounds {
+    voting(without_a_crash(bounds(3, Rdb, Faults { cut: true, wrong_proof: true, ..NONE }, 2)))
 }
 
 /// What exploring everything within the bounds has shown.
@@ -173,6 +185,9 @@ named! {
     a_promotion_by_hand: "Somebody promotes a replica and writes to it, and a process is killed",
         by_hand(Aof), false;
     a_promotion_by_hand_without_append_only_files: "The same with files of the last save", by_hand(Rdb), false;
+    a_foreign_history: "A replica comes to hold more data of another history, and a process is killed: a hold at most", foreign(3), false;
+    a_wrong_proof_of_an_end: "A stale cache, or clocks, prove the end of a primary that the operator does not reach: a replica that hears it says otherwise",
+        misled(), false;
     a_lagging_backlog: "Rule 4b, a switchover and replicas that lag, of three members", lagging(1), false;
     a_switchover_and_partitions_from_the_operator: "A switchover, kills, and members that the operator cannot reach",
         switching(bounds(2, Rdb, Faults { cut: true, ..KILL }, 2)), false;

@@ -142,6 +142,7 @@ impl Set {
             cut_from_operator: 0,
             cut_from_peers: 0,
             ended: [0; 4],
+            misled: false,
             record: None,
             operator: Operator::NEW,
             former: None,

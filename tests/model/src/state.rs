@@ -306,6 +306,8 @@ pub struct World {
     pub cut_from_peers: u8,
     /// `run_id`s of processes whose end the kubelet has reported.
     pub ended: [Id; 4],
+    /// What the operator takes for the proof of an end proves nothing.
+    pub misled: bool,
     /// The record as the API server has it.
     pub record: Option<Rec>,
     pub operator: Operator,
