@@ -32,6 +32,8 @@ lint: packages ## Formatting, clippy, shellcheck, and what the dependencies are 
 	shellcheck .ci/run $$(git ls-files '*.sh')
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
 	cargo deny --workspace check bans licenses sources
+	@echo 'Not checked here: known vulnerabilities of the dependencies. Their database comes from the network; the release'
+	@echo 'workflow asks for it, and so does: cargo deny --workspace check advisories'
 
 .PHONY: test-local
 test-local: tools ## Tests that need no cluster: units, properties, the model of the protocol, real redis-servers, a real kube-apiserver.

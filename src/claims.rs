@@ -179,6 +179,28 @@ impl Memory {
     }
 }
 
+/// The pods whose claim is not the one that the record speaks of: somebody deleted it and made another, of a snapshot, or
+/// none. A record that speaks of no claim yet says nothing.
+///
+/// # Errors
+/// The API server does not say; then nobody knows.
+pub async fn exchanged(
+    client: &Client,
+    plan: &Plan,
+    known: &Claims,
+    pods: &[String],
+) -> Result<Vec<String>, StoreError> {
+    if known.is_empty() || pods.is_empty() {
+        return Ok(Vec::new());
+    }
+    let there = list(client, plan, pods).await?;
+    let is_known = |pod: &&String| {
+        let name = claim_of(pod);
+        there.iter().any(|claim| claim.name == name && known.get(&name) == Some(&claim.uid))
+    };
+    Ok(pods.iter().filter(|pod| !is_known(pod)).cloned().collect())
+}
+
 /// Grows the claims of the pods to the wanted size, and leaves the history on those of the members once the set is at
 /// rest in an epoch that is not new. Returns how far the growth is.
 pub async fn tend(

@@ -13,7 +13,7 @@ use super::{
     serving,
     switchover::{Heir, heir},
 };
-use crate::record::Record;
+use crate::{record::Record, volumes::claim_of};
 
 /// Rule 4, first look.
 pub(super) fn nobody_serves(record: &Record, look: &Look) -> Decision {
@@ -105,6 +105,11 @@ pub(super) fn no_winner(why: &NoWinner) -> Hold {
         NoWinner::UnsettledFile(pod) => format!(
             "{pod} was the primary and ended while it still rewrote its append-only file, so what it loaded may be old, \
              and no other member has what it served; see docs/status.md, HistoriesDiffer"
+        ),
+        NoWinner::ExchangedVolume(pod) => format!(
+            "{pod} was the primary, and its volume is not the one that it had then: the claim {} was made anew, so nobody \
+             knows how old its data is, and no other member has what was served; see docs/status.md, HistoriesDiffer",
+            claim_of(pod)
         ),
         NoWinner::NoCommonDescendant => "the volumes hold data of different histories, and no member's data \
              contains all others'; see docs/status.md, HistoriesDiffer"

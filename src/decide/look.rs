@@ -23,6 +23,9 @@ pub struct Look {
     pub before: Option<Glimpse>,
     /// Nobody has been serving for long enough that a primary which restarts would have answered.
     pub waited: bool,
+    /// Pods whose volume is not the one that the record speaks of: it was restored or made anew meanwhile. Known only where
+    /// nobody serves.
+    pub exchanged: Vec<String>,
     /// The primary of record hands its role over, for so long that it cannot reach its successor.
     pub handover_stuck: bool,
     /// Append-only files were switched on by hand: `spec.config` does not say `appendonly yes`.
@@ -84,6 +87,7 @@ impl Look {
                     last_end: pod.last_end,
                     grace_seconds: pod.grace_seconds,
                     aof_by_hand: self.aof_by_hand,
+                    exchanged: self.exchanged.contains(&pod.name),
                     answer,
                 })
             })

@@ -34,6 +34,8 @@ pub struct Candidate<'a> {
     pub grace_seconds: i64,
     /// Its append-only file, if there is one, was switched on by hand, and is switched off again.
     pub aof_by_hand: bool,
+    /// Its volume is not the one that the record speaks of.
+    pub exchanged: bool,
     /// What its Redis answered.
     pub answer: &'a Answer,
 }
@@ -63,6 +65,8 @@ pub enum NoWinner {
     Unrankable(Vec<String>),
     /// This primary of record ended before its append-only file held what it served, and no other member has that.
     UnsettledFile(String),
+    /// The volume of this primary of record is another one than the record speaks of, and no other member has what it served.
+    ExchangedVolume(String),
     /// The record is not sure, and no member's data provably contains everybody else's.
     NoCommonDescendant,
 }
@@ -95,7 +99,7 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
         // Rule 6: an AOF primary of record that restarted has what it acknowledged, and so all that it sent to anybody.
         // (A node that lost power may have lost the last second under `appendfsync everysec`; nothing that is visible
         // here tells.)
-        if record.seen_serving.as_ref().is_some_and(|seen| seen.aof_settled) {
+        if record.seen_serving.as_ref().is_some_and(|seen| seen.aof_settled) && !primary.exchanged {
             return Ok(**primary);
         }
         // Its file may be older than all of the time that it served. What it acknowledged is in the copies of what it
@@ -105,7 +109,9 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
         if record.sure && unrankable.len() == 1 && others.iter().any(|c| c.has_copy_of_served(record)) {
             return best_of(&others, record);
         }
-        return Err(NoWinner::UnsettledFile(primary.pod.to_owned()));
+        let pod = primary.pod.to_owned();
+        let is_other = primary.exchanged;
+        return Err(if is_other { NoWinner::ExchangedVolume(pod) } else { NoWinner::UnsettledFile(pod) });
     }
     if !unrankable.is_empty() {
         return Err(NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect()));
@@ -166,14 +172,14 @@ fn winner_of_switchover<'a>(
         let heirs = candidates.iter().filter(|c| Some(c.replid()) == new);
         return match heirs.max_by_key(|c| (c.replication().offset, -c.ordinal)) {
             Some(fullest) => Ok(*fullest),
-            None if switch.process.aof_settled => Ok(**only),
+            None if switch.process.aof_settled && !only.exchanged => Ok(**only),
             None => Err(hold()),
         };
     }
     if record.primary.as_deref() != Some(only.pod) {
         return Err(hold());
     }
-    let is_settled = record.seen_serving.as_ref().is_some_and(|seen| seen.aof_settled);
+    let is_settled = record.seen_serving.as_ref().is_some_and(|seen| seen.aof_settled) && !only.exchanged;
     match target {
         // It did not take over: the old primary was the last to serve.
         Some(target) if target.replid() == switch.replid && is_settled => Ok(**only),

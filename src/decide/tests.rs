@@ -416,6 +416,29 @@ fn a_restarted_aof_primary_of_record_wins() {
     assert_eq!(written.closed.get(OLD), Some(&120), "the old history is closed, so nobody of it wins later");
 }
 
+/// Regression: a volume made anew from last night's snapshot won, as the primary's own.
+#[test]
+fn an_exchanged_volume_does_not_win_by_the_name_of_its_pod() {
+    let mut answers = all_parked([0, 120, 110]);
+    for pod in ["redis-0", "redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| a.info.persistence.aof = Aof::Whole);
+    }
+    change(&mut answers, "redis-0", |a| a.info.replication.replid = "snapshot".into());
+    let elected = |answers: &[(&'static str, Option<Answer>)]| {
+        let record = settled(record());
+        let look = || Look { exchanged: vec!["redis-0".into()], ..look(&record, answers.to_vec()) };
+        elect(&record, &look(), &look())
+    };
+    match elected(&answers) {
+        Decision::Promote { pod, .. } => assert_eq!(pod, "redis-1", "it has what was served"),
+        other => panic!("{other:?}"),
+    }
+    for pod in ["redis-1", "redis-2"] {
+        change(&mut answers, pod, |a| a.info.replication.replid = format!("fresh-{pod}"));
+    }
+    assert_eq!(hold_reason(elected(&answers)), HoldReason::HistoriesDiffer);
+}
+
 /// Regression: a full sync leaves the append-only file as it was, until a rewrite is done.
 #[test]
 fn a_primary_whose_file_was_never_settled_does_not_win_by_it() {

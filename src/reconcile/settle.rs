@@ -11,6 +11,7 @@ use super::Pass;
 use crate::{
     act,
     api::status::InstanceState,
+    claims,
     context::Context,
     decide::{
         Decision, decide,
@@ -111,7 +112,7 @@ async fn rounds(
     let (mut rounds, mut begun_here) = (0, false);
     while rounds < ROUNDS {
         let Some(stored) = pass.stored.clone() else { return Ok(()) };
-        let look = take_look(pass, ctx, plan, &stored.record, now).await;
+        let look = take_look(pass, ctx, plan, &stored, now).await;
         let decision = match first_look.take() {
             Some(first) => elect(&stored.record, &first, &look),
             None => decide(&stored.record, &look),
@@ -289,7 +290,8 @@ fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
 }
 
 /// Asks every server, and gathers what else there is to know at this moment.
-async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record, now: Timestamp) -> Look {
+async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, stored: &Stored, now: Timestamp) -> Look {
+    let record = &stored.record;
     let (observed, connections) = observe(ctx, plan, pass.password.as_ref(), now).await;
     pass.connections = connections;
     ctx.metrics.count_probes(&observed);
@@ -298,9 +300,11 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
     let nobody_serves = topology.serving().is_empty();
     let former = if nobody_serves { former_process(ctx, plan, record).await } else { Former::default() };
     let target = target_process(ctx, plan, record).await;
+    let exchanged = if nobody_serves { exchanged(ctx, plan, stored).await } else { Vec::new() };
     let look = Look {
         observed,
         topology,
+        exchanged,
         former,
         target,
         before: None,
@@ -325,6 +329,21 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, record: &Record,
         pass.again_in(VOTE_AGE);
     }
     look
+}
+
+/// The members whose volume is not the one that the record speaks of. Asked for only where it decides: append-only files do
+/// not say how old they are.
+async fn exchanged(ctx: &Context, plan: &Plan, stored: &Stored) -> Vec<String> {
+    if !matches!(plan.storage, Storage::Volume { .. }) || !plan.config.appendonly() {
+        return Vec::new();
+    }
+    match claims::exchanged(&ctx.client, plan, &stored.claims, &stored.record.members).await {
+        Ok(pods) => pods,
+        Err(error) => {
+            warn!(error = chain(&error), "nobody knows whether the volumes are those of the record");
+            stored.record.members.clone()
+        }
+    }
 }
 
 /// What is known of the process that served last.

@@ -189,6 +189,7 @@ pub fn look(
         // The patience of rule 4b ends at any time.
         waited: true,
         handover_stuck: false,
+        exchanged: Vec::new(),
         aof_by_hand: false,
         consent: None,
     }

@@ -64,15 +64,14 @@ fn replicas(stage: &Stage<'_>, primary: &str) -> Result<[String; 2], Failure> {
 /// A replica copies everything anew and takes long to write it to its append-only file. It is asked to take over
 /// meanwhile, and the primary is killed: neither may bring back the file of before.
 pub async fn unsettled_file(stage: &Stage<'_>) -> Result<(), Failure> {
-    const BEYOND_THE_BACKLOG: usize = 3 << 20;
+    const BEYOND_THE_BACKLOG: &str = "redis.call('SET', 'larger-than-the-backlog', string.rep('x', 3000000))";
     let primary = stage.set.primary()?;
     let [slow, _] = replicas(stage, &primary)?;
     stage.ask(&slow, &["CONFIG", "SET", "rdb-key-save-delay", "1500"]).await?;
     // It misses more than the primary's backlog holds, so that it needs a full copy.
     stage.ask(&slow, &["REPLICAOF", "127.0.0.1", "1"]).await?;
     let disturbed = stage.disturb();
-    let large = "x".repeat(BEYOND_THE_BACKLOG);
-    stage.ask(&primary, &["SET", "larger-than-the-backlog", &large]).await?;
+    stage.ask(&primary, &["EVAL", BEYOND_THE_BACKLOG, "0"]).await?;
     let rewrites =
         async || Ok::<_, Failure>(info(stage, &slow, "persistence", "aof_rewrite_in_progress").await? == "1");
     until(LIMIT, "the replica rewrites its append-only file", async || {
@@ -139,10 +138,17 @@ pub async fn foreign_history(stage: &Stage<'_>) -> Result<(), Failure> {
     let password = stage.set.password(stage.lab).await?;
     let pod = json!({
         "metadata": {"name": stranger},
-        "spec": {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false, "containers": [{
-            "name": "redis", "image": stage.lab.image, "imagePullPolicy": "IfNotPresent",
-            "command": ["redis-server"], "args": ["--requirepass", password, "--masterauth", password],
-        }]},
+        "spec": {
+            "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 999, "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "redis", "image": stage.lab.image, "imagePullPolicy": "IfNotPresent",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                "command": ["redis-server"], "args": ["--requirepass", password, "--save", ""],
+            }],
+        },
     });
     pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
     let played = copy_from_a_stranger(stage, &stranger, &password).await;
