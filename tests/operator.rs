@@ -15,6 +15,8 @@
 mod control_plane;
 #[path = "operator/divergence.rs"]
 mod divergence;
+#[path = "operator/hostile.rs"]
+mod hostile;
 #[path = "support/operator.rs"]
 mod operator;
 #[allow(dead_code, reason = "only its addresses are used here")]

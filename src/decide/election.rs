@@ -13,7 +13,7 @@ use super::{
     serving,
     switchover::{Heir, heir},
 };
-use crate::{record::Record, volumes::claim_of};
+use crate::{observed::NoAnswer, record::Record, redis::probe::ProbeFailure, volumes::claim_of};
 
 /// Rule 4, first look.
 pub(super) fn nobody_serves(record: &Record, look: &Look) -> Decision {
@@ -134,6 +134,22 @@ fn silent(members: &[&str], why: &str) -> Hold {
     }
 }
 
+/// What a member does that gives no usable answer, and is alive all the same.
+fn lives(look: &Look, members: &[&str]) -> Option<String> {
+    let pod = look.observed.pods.iter().find(|pod| members.contains(&pod.name.as_str()))?;
+    let Err(NoAnswer::Failed(failure)) = &pod.answer else { return None };
+    let (does, remedy) = match failure {
+        ProbeFailure::Busy => ("is busy with a script", "SCRIPT KILL or FUNCTION KILL ends that"),
+        ProbeFailure::Loading => ("loads its data", "that ends by itself"),
+        ProbeFailure::Auth(_) => {
+            ("refuses the operator's password", "put the former value back into the Secret")
+        }
+        ProbeFailure::Reply(_) => ("answers with an error", "its state in status.instances says which"),
+        _ => return None,
+    };
+    Some(format!("{} {does}; {remedy}", pod.name))
+}
+
 /// Rule 4b: the old primary stays silent, and is not needed: the process that served is proven dead, and every other
 /// member answers and had all of its data at some time.
 fn without_primary(record: &Record, look: &Look, members: &[&str]) -> Result<(), Hold> {
@@ -150,6 +166,7 @@ fn without_primary(record: &Record, look: &Look, members: &[&str]) -> Result<(),
         return Err(silent(members, &why));
     }
     if let Former::Unproven(missing) = &look.former {
+        let missing = lives(look, members).unwrap_or_else(|| missing.clone());
         return Err(silent(members, &format!(". It cannot be done without: {missing}")));
     }
     let others = look.members();

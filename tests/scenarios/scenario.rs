@@ -244,8 +244,7 @@ impl Scenario {
             | Self::Recreate
             | Self::OperatorStopped
             | Self::CannotSave
-            | Self::RecordLost
-            | Self::VolumesByHand => true,
+            | Self::RecordLost => true,
             Self::KillPrimary
             | Self::TerminatePrimary
             | Self::OutOfMemory
@@ -257,7 +256,9 @@ impl Scenario {
             | Self::UnsettledFile
             | Self::PromotedByHand
             | Self::NodeAway
-            | Self::ForeignHistory => false,
+            | Self::ForeignHistory
+            // A volume that is not restored takes along what was on it alone.
+            | Self::VolumesByHand => false,
         }
     }
 

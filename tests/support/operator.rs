@@ -158,6 +158,13 @@ impl Operator {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
+    /// Its resident memory, in kB.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Ends it at once.
     pub fn kill(&mut self) {
         self.killed = true;

@@ -51,7 +51,15 @@ fn of_equals_the_one_that_is_found_at_once_wins_and_never_one_with_less() {
 
 #[test]
 fn each_missing_condition_holds_and_is_named() {
+    let mut busy = Look { former: Former::Unproven("the proof".into()), ..bereft([0, 1, 1]) };
+    busy.observed.pods[0].answer = Err(NoAnswer::Failed(ProbeFailure::Busy));
     let cases: Vec<(&str, Record, Look, &str)> = vec![
+        (
+            "a script blocks it",
+            voting(),
+            busy,
+            "redis-0 is busy with a script; SCRIPT KILL or FUNCTION KILL ends",
+        ),
         (
             "no proof",
             voting(),

@@ -1,0 +1,120 @@
+//! One tenant's servers answer without end, as fast as they can: the operator serves all others as before.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::*;
+use crate::redis_server::listen;
+
+const PASSWORD: &str = "correct-horse-battery";
+
+/// Takes every connection, says OK to the password, and then sends one reply that never ends.
+fn floods(listener: TcpListener, sent: Arc<AtomicU64>) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let sent = Arc::clone(&sent);
+            std::thread::spawn(move || {
+                let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+                let heard = stream.read(&mut [0; 1024]);
+                let mut next: &[u8] = b"+OK\r\n$4000000000\r\n";
+                while heard.is_ok()
+                    && let Ok(bytes) = stream.write(next)
+                {
+                    sent.fetch_add(bytes.try_into().unwrap(), Ordering::Relaxed);
+                    next = &[b'x'; 65536];
+                }
+            });
+        }
+    });
+}
+
+/// From kill -9 of the primary until another epoch and Ready, three times; the median.
+async fn until_mended(kubelet: &Kubelet, sets: &Api<RedisReplicaSet>) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let primary = sets.get("redis").await.unwrap().status.unwrap().primary.unwrap();
+        // So that it may be done without the primary.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        kubelet.kill_redis(&primary.pod);
+        let killed = Instant::now();
+        until("another epoch, and Ready again", PATIENCE, async || {
+            let status = sets.get("redis").await.unwrap().status.unwrap();
+            let ready = status.conditions[0].status == "True";
+            (ready && status.primary?.epoch > primary.epoch).then_some(())
+        })
+        .await;
+        times.push(killed.elapsed());
+    }
+    times.sort();
+    times[1]
+}
+
+/// Regression: a server of one tenant could take all memory of the operator, and with it everybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_answer_without_end_cost_others_nothing() {
+    const WATCHED: Duration = Duration::from_secs(20);
+    let user = USERS[7];
+    let (plane, client) = plane("hostile", user).await;
+    controllers(plane);
+    let sent = Arc::new(AtomicU64::new(0));
+    let hostile: Vec<_> = (0..3)
+        .map(|_| {
+            let (address, listener) = listen();
+            floods(listener, Arc::clone(&sent));
+            address
+        })
+        .collect();
+    let front = move |pod: &str, address| match pod.strip_prefix("evil-").map(str::parse::<usize>) {
+        Some(Ok(ordinal)) => hostile[ordinal],
+        _ => address,
+    };
+    let operator = Operator::start(plane, user, "hostile", "only");
+    until("it leads", PATIENCE, async || operator.leads().then_some(())).await;
+    let secrets = Api::<Secret>::namespaced(client.clone(), "hostile");
+    for name in ["redis-auth", "evil-auth"] {
+        let secret = json!({"metadata": {"name": name}, "stringData": {"password": PASSWORD}});
+        secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    }
+    let kubelet = Kubelet::start_behind(client.clone(), "hostile", Box::new(front));
+    let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), "hostile");
+    // Memory-only sets: no claim stands between a pod and its start.
+    let spec = json!({"replicas": 3, "storage": {"ephemeral": {}}, "primary": {"failback": false}});
+    apply(&sets, "redis", spec.clone()).await;
+    wait_for(&sets, "redis", "Ready=True Verified").await;
+    let mended_before = until_mended(&kubelet, &sets).await;
+    let memory_before = operator.memory();
+
+    apply(&sets, "evil", spec).await;
+    until("all three of its servers are asked", PATIENCE, async || {
+        let pods = sets.get("evil").await.unwrap().status?.instances;
+        (pods.len() == 3 && pods.iter().all(|pod| pod.message.is_some())).then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    let mut most = 0;
+    while begun.elapsed() < WATCHED {
+        most = most.max(operator.memory());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mended = until_mended(&kubelet, &sets).await;
+    let megabytes = sent.load(Ordering::Relaxed) / 1_000_000;
+    println!(
+        "{megabytes} MB sent; memory {memory_before} kB before and {most} kB at most meanwhile; another set was mended \
+         {mended_before:.2?} after kill -9 before, and {mended:.2?} meanwhile"
+    );
+    assert!(megabytes > 10, "they were hardly asked");
+    assert!(most <= memory_before * 3 / 2, "{most} kB, and {memory_before} kB before");
+    // A fifth more, and half a second between two looks.
+    assert!(
+        mended <= mended_before.mul_f64(1.2) + Duration::from_millis(500),
+        "{mended:?}, {mended_before:?} before"
+    );
+    assert_nothing_was_forbidden(plane, user);
+}
