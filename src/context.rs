@@ -63,6 +63,8 @@ pub struct Context {
 const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
 /// After one that had to be taken back, at first.
 const TAKEN_BACK_RETRY: Duration = Duration::from_secs(60);
+/// After many.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
 /// A status that this process wrote.
 #[derive(Debug)]
@@ -91,7 +93,7 @@ struct Remembered {
     /// Pods that are gone while their node is ready, by name: their UID and since when the node is, and since when that
     /// is known here.
     gone: BTreeMap<String, ((String, String), Instant)>,
-    /// Until when no switchover is begun, and how many in a row were taken back.
+    /// Until when no switchover is begun, and how many in a row were in vain.
     switches_again: Option<(Instant, u32)>,
     /// Since when the primary of record hands its role over.
     hands_over: Option<Instant>,
@@ -238,21 +240,13 @@ impl Memory {
         })
     }
 
-    /// Remembers that a switchover ended without a change, and for how long none is begun now: each paused writes.
-    /// Returns that time.
-    pub fn switched_in_vain(&self, set: &SetName) -> Duration {
+    /// Remembers that a switchover ended without a change, and for how long none is begun now: each keeps writes waiting, so
+    /// the time doubles with each in a row, and is longer after one that was `taken_back`. Returns that time.
+    pub fn switched_in_vain(&self, set: &SetName, taken_back: bool) -> Duration {
         self.with(set, |remembered| {
-            let taken_back = remembered.switches_again.map_or(0, |(_, taken_back)| taken_back);
-            remembered.switches_again = Some((Instant::now() + SWITCHOVER_RETRY, taken_back));
-            SWITCHOVER_RETRY
-        })
-    }
-
-    /// The same for one that was taken back: writes waited for seconds, so the wait doubles with each in a row.
-    pub fn switch_was_taken_back(&self, set: &SetName) -> Duration {
-        self.with(set, |remembered| {
-            let before = remembered.switches_again.map_or(0, |(_, taken_back)| taken_back);
-            let wait = TAKEN_BACK_RETRY.saturating_mul(2_u32.saturating_pow(before.min(4)));
+            let before = remembered.switches_again.map_or(0, |(_, in_a_row)| in_a_row);
+            let first = if taken_back { TAKEN_BACK_RETRY } else { SWITCHOVER_RETRY };
+            let wait = first.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST_RETRY);
             remembered.switches_again = Some((Instant::now() + wait, before.saturating_add(1)));
             wait
         })
@@ -311,5 +305,22 @@ impl Memory {
     /// Forgets a set that is gone.
     pub fn forget(&self, set: &ObjectRef<RedisReplicaSet>) {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner).remove(set);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a target that never caught up cost a second of writes in every five.
+    #[test]
+    fn switchovers_in_vain_come_less_and_less_often() {
+        let (memory, set) = (Memory::default(), SetName::new("lab", "redis"));
+        assert_eq!(memory.switches_in(&set), None);
+        let waits: Vec<u64> = (0..9).map(|n| memory.switched_in_vain(&set, n == 2).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 240, 40, 80, 160, 320, 600, 600], "the third had to be taken back");
+        assert!(memory.switches_in(&set) > Some(Duration::from_secs(590)));
+        memory.switched(&set);
+        assert_eq!((memory.switches_in(&set), memory.switched_in_vain(&set, true).as_secs()), (None, 60));
     }
 }

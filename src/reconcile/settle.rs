@@ -222,7 +222,7 @@ async fn abort(
     let aborted = act::abort(&mut pass.connections, pod).await?;
     // One that an operator wrote down and never sent paused nobody's writes.
     if begun_here || aborted.was_open {
-        pass.again_in(ctx.memory.switched_in_vain(&plan.set));
+        pass.again_in(ctx.memory.switched_in_vain(&plan.set, false));
     }
     if aborted.serves {
         let target = stored.record.switch_to.as_ref().map(|s| s.target.clone()).unwrap_or_default();
@@ -249,7 +249,7 @@ async fn take_back(
     if !serves {
         return Ok(());
     }
-    let wait = ctx.memory.switch_was_taken_back(&plan.set);
+    let wait = ctx.memory.switched_in_vain(&plan.set, true);
     pass.again_in(wait);
     pass.switched_in_vain = Some(format!(
         "{pod} did not reach {target}, to which it was handing its role over, within {HANDOVER_PATIENCE:?}, and goes on \

@@ -67,6 +67,8 @@ pub async fn unsettled_file(stage: &Stage<'_>) -> Result<(), Failure> {
     const BEYOND_THE_BACKLOG: &str = "redis.call('SET', 'larger-than-the-backlog', string.rep('x', 3000000))";
     let primary = stage.set.primary()?;
     let [slow, _] = replicas(stage, &primary)?;
+    // Later it has a child of the same name, which saves.
+    let process = stage.process(&slow)?;
     stage.ask(&slow, &["CONFIG", "SET", "rdb-key-save-delay", "1500"]).await?;
     // It misses more than the primary's backlog holds, so that it needs a full copy.
     stage.ask(&slow, &["REPLICAOF", "127.0.0.1", "1"]).await?;
@@ -96,7 +98,7 @@ pub async fn unsettled_file(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.serves(&slow).await?;
     stage.settled(Some(&slow)).await?;
     let killed = now();
-    stage.process(&slow)?.kill()?;
+    process.kill()?;
     stage.broken(killed).await?;
     ask_for(stage, None).await
 }
