@@ -116,9 +116,7 @@ pub fn winner<'a>(candidates: &[Candidate<'a>], record: &Record) -> Result<Candi
     if !unrankable.is_empty() {
         return Err(NoWinner::Unrankable(unrankable.iter().map(|c| c.pod.to_owned()).collect()));
     }
-    let eligible: Vec<Candidate<'a>> =
-        candidates.iter().filter(|c| !c.is_superseded(candidates, record)).copied().collect();
-    best_of(&eligible, record)
+    best_of(candidates, record)
 }
 
 /// Rule 5 among members whose histories are known.
@@ -290,20 +288,16 @@ impl Candidate<'_> {
             return self.appends() || record.sure && record.seen_serving.is_some();
         }
         let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
-        let mut others = candidates.iter().filter(|c| c.pod != self.pod && !c.is_empty()).peekable();
-        let anybody_linked_since = |c: &Candidate<'_>| seen == Some(c.replid());
-        others.peek().is_some() && !others.any(anybody_linked_since)
-    }
-
-    /// A primary of record whose file names no history of the set, while another member has what was served: its file is
-    /// from before that member linked, or from outside of the set. Either way its offset says nothing (found by the model).
-    fn is_superseded(&self, candidates: &[Candidate<'_>], record: &Record) -> bool {
-        let seen = record.seen_serving.as_ref().map(|serving| serving.replid.as_str());
-        let has_served = |c: &Candidate<'_>| c.pod != self.pod && !c.is_empty() && seen == Some(c.replid());
-        record.sure
-            && record.primary.as_deref() == Some(self.pod)
-            && !self.has_known_history(candidates, record)
-            && candidates.iter().any(has_served)
+        let others: Vec<_> = candidates.iter().filter(|c| c.pod != self.pod && !c.is_empty()).collect();
+        let linked_since: Vec<_> = others.iter().filter(|c| seen == Some(c.replid())).collect();
+        if linked_since.is_empty() {
+            return !others.is_empty();
+        }
+        // More than that is either from outside, or of a history that it began with a switchover that was aborted, and ended
+        // before anybody noted that (found by the model). One that it began when it was promoted is not noted yet either.
+        let is_noted =
+            seen.is_some_and(|seen| !record.closed.contains_key(seen)) && record.switch_to.is_none();
+        is_noted && linked_since.iter().all(|c| c.replication().offset < self.replication().offset)
     }
 
     /// Whether its history is one of the set's: closed, served last, or shared with somebody who came to it from there.

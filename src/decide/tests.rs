@@ -804,7 +804,13 @@ fn a_primary_whose_history_is_lost_wins_over_nobody() {
 fn a_primary_of_record_with_a_history_from_outside_does_not_win_by_its_size() {
     let mut answers = all_parked([100_000, 120, 110]);
     change(&mut answers, "redis-0", |a| a.info.replication.replid = "foreign".into());
-    assert_eq!(winner_of(&record(), &answers).0, "redis-1");
+    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer);
+    change(&mut answers, "redis-0", |a| a.info.replication.offset = 0);
+    assert_eq!(winner_of(&record(), &answers).0, "redis-1", "its own, of before the others linked");
+    change(&mut answers, "redis-0", |a| a.info.replication.offset = 100_000);
+    // It may have begun that history when it was promoted, and ended before anybody noted that.
+    let closed = Record { closed: BTreeMap::from([(OLD.to_owned(), 120)]), ..record() };
+    assert_eq!(winner_of(&closed, &answers).0, "redis-0");
     // Its own file of before anybody linked names no history, and holds all that there is.
     for pod in ["redis-1", "redis-2"] {
         change(&mut answers, pod, |a| a.info.keys = Some(0));
