@@ -301,15 +301,17 @@ const KUBELET: Duration = Duration::from_secs(400);
 /// The primary's node is cut off from everything for ten minutes, and its Pod is deleted by force meanwhile. Its Redis runs on,
 /// also for a while after the node is back: nobody may be promoted beside it.
 pub async fn node_away(stage: &Stage<'_>) -> Result<(), Failure> {
-    // The clients write from the one node that stays.
-    let asked = until(LIMIT, "the primary is on another node than the clients", async || {
-        let primary = stage.set.primary()?;
-        if stage.node(&primary)? != PROBING_NODE {
+    // The clients write from a node that stays. The loss of the operator that leads is another scenario.
+    let asked = until(LIMIT, "the primary is on a node without clients and without the leader", async || {
+        let leads_on = stage.lab.leader().await?.1.spec.and_then(|spec| spec.node_name);
+        let is_apart = |node: &str| node != PROBING_NODE && leads_on.as_deref() != Some(node);
+        if is_apart(&stage.node(&stage.set.primary()?)?) {
             return Ok(true);
         }
-        let elsewhere =
-            stage.members()?.into_iter().find(|pod| stage.node(pod).is_ok_and(|n| n != PROBING_NODE));
-        ask_for(stage, Some(&elsewhere.ok_or("all Pods are on one node")?)).await?;
+        let apart =
+            stage.members()?.into_iter().find(|pod| stage.node(pod).is_ok_and(|node| is_apart(&node)));
+        ask_for(stage, Some(&apart.ok_or("no Pod is on a node without clients and without the leader")?))
+            .await?;
         Ok(false)
     });
     asked.await?;
