@@ -28,7 +28,7 @@ fn floods(listener: TcpListener, sent: Arc<AtomicU64>) {
                     && let Ok(bytes) = stream.write(next)
                 {
                     sent.fetch_add(bytes.try_into().unwrap(), Ordering::Relaxed);
-                    next = &[b'x'; 65536];
+                    next = &[b'x'; 8192];
                 }
             });
         }
