@@ -101,6 +101,8 @@ async fn an_empty_spec_shows_what_it_means() {
             "imagePullPolicy": "IfNotPresent",
             "storage": {"size": "1Gi", "retention": {"whenDeleted": "Retain", "whenScaled": "Retain"}},
             "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+            "terminationGracePeriodSeconds": 120,
+            "startupTimeoutSeconds": 600,
             "primary": {"failback": true},
             "paused": false,
         })

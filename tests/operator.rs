@@ -15,10 +15,10 @@
 mod control_plane;
 #[path = "operator/divergence.rs"]
 mod divergence;
-#[path = "operator/hostile.rs"]
-mod hostile;
 #[path = "support/operator.rs"]
 mod operator;
+#[path = "support/plane.rs"]
+mod plane;
 #[allow(dead_code, reason = "only its addresses are used here")]
 #[path = "support/redis_server.rs"]
 mod redis_server;
@@ -35,11 +35,10 @@ use std::{
     collections::BTreeSet,
     fs,
     path::Path,
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use control_plane::{ControlPlane, Controllers, USERS};
+use control_plane::{ControlPlane, USERS};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -55,76 +54,10 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use operator::{Kubelet, Operator, grant, until};
+use plane::{PATIENCE, assert_nothing_was_forbidden, controllers, plane, requests, wait_for, writes};
 use redis_operator::{api::RedisReplicaSet, crd};
 use serde_json::{Value, json};
 use sets::{apply, conditions_of, create_namespace, install_crd, rustls_provider};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The shared control plane with the definition, and a namespace in which this user is granted the operator's rights.
-async fn plane(namespace: &str, user: &str) -> (&'static ControlPlane, Client) {
-    rustls_provider();
-    let plane = ControlPlane::shared();
-    let client = plane.client().await;
-    install_crd(&client).await;
-    create_namespace(&client, namespace).await;
-    grant(&client, user, namespace).await;
-    (plane, client)
-}
-
-/// The controllers that make and end pods and volumes, on the shared control plane, from the first call on.
-fn controllers(plane: &'static ControlPlane) {
-    static SHARED: OnceLock<Controllers> = OnceLock::new();
-    SHARED.get_or_init(|| {
-        plane.controllers(
-            "statefulset-controller,garbage-collector-controller,persistentvolumeclaim-protection-controller",
-        )
-    });
-}
-
-async fn wait_for(sets: &Api<RedisReplicaSet>, name: &str, condition: &str) {
-    until(&format!("{name} {condition}"), PATIENCE, async || {
-        let found = conditions_of(sets, name).await;
-        found.iter().any(|found| found == condition).then_some(())
-    })
-    .await;
-}
-
-/// Requests of a user in the audit log, as `verb group/resource`, with the answer's code.
-fn requests(plane: &ControlPlane, user: &str) -> Vec<(String, String, i64)> {
-    plane
-        .audit()
-        .iter()
-        .filter(|event| event["user"]["username"] == user)
-        .filter_map(|event| {
-            let object = &event["objectRef"];
-            let subresource =
-                object["subresource"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
-            let resource = format!(
-                "{}/{}{subresource}",
-                object["apiGroup"].as_str().unwrap_or_default(),
-                object["resource"].as_str()?
-            );
-            Some((event["verb"].as_str()?.to_owned(), resource, event["responseStatus"]["code"].as_i64()?))
-        })
-        .collect()
-}
-
-/// Writes other than those of the Lease.
-fn writes(plane: &ControlPlane, user: &str) -> Vec<String> {
-    requests(plane, user)
-        .into_iter()
-        .filter(|(verb, resource, _)| {
-            ["create", "update", "patch", "delete"].contains(&verb.as_str()) && !resource.ends_with("/leases")
-        })
-        .map(|(verb, resource, code)| format!("{verb} {resource} {code}"))
-        .collect()
-}
-
-fn assert_nothing_was_forbidden(plane: &ControlPlane, user: &str) {
-    let refused: Vec<_> = requests(plane, user).into_iter().filter(|(.., code)| *code == 403).collect();
-    assert!(refused.is_empty(), "the roles in config/rbac lack: {refused:?}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_operator_leads_and_another_takes_over() {

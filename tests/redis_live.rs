@@ -372,7 +372,7 @@ async fn a_server_that_answers_without_end_is_hung_up_on() {
     assert!(matches!(&failure, ProbeFailure::Connection(_) | ProbeFailure::Malformed(_)), "{failure:?}");
     // What was read, and what the sockets' buffers hold.
     let sent = stranger.await.unwrap();
-    assert!((1 << 20..16 << 20).contains(&sent), "{sent} bytes: {failure:?}");
+    assert!((256 << 10..16 << 20).contains(&sent), "{sent} bytes: {failure:?}");
     println!("hung up after {sent} bytes: {failure}");
 }
 

@@ -56,6 +56,11 @@ pub async fn tell(
             continue;
         }
         let Some(value) = wanted.get(&name) else { continue };
+        // In the same words it is the same value; other words may be too, and only the server knows.
+        if before.get(&name) == Some(value) {
+            settings.insert(name, Setting { value: value.clone(), reading: Some(value.clone()) });
+            continue;
+        }
         match connection.set_config(&name, &live::argument(value)).await? {
             Ok(()) => taken.push((name, value)),
             Err(words) if live::is_start_only(&words, before.contains_key(&name)) => {

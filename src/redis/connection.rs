@@ -22,8 +22,8 @@ use crate::redis::{
 /// Name of the connections over which an operator acts, as `CLIENT LIST` shows it.
 const OPERATOR: &str = "redis-operator";
 
-/// The longest answer to a command, in bytes. `INFO` and `CONFIG GET *` are some 10 KiB.
-const LONGEST_ANSWER: usize = 1 << 20;
+/// The longest answer to a command, in bytes. `INFO` and `CONFIG GET *` are some 10 KiB, and a set has nine pods at most.
+const LONGEST_ANSWER: usize = 256 << 10;
 /// The longest `CLIENT LIST`: some 100,000 clients.
 const LONGEST_LIST: usize = 32 << 20;
 
@@ -126,10 +126,14 @@ impl Connection {
     /// Lets the server log in to other members as this connection did: `masterauth` is the set's password, and the user
     /// is the default one. Neither is asked before it is needed, so one that somebody changed is not noticed until then.
     pub async fn set_masterauth(&mut self) -> Result<(), ProbeFailure> {
-        let set = |name: &str| cmd("CONFIG").arg("SET").arg(name).clone();
         let password = self.password.clone();
-        self.run("CONFIG", set("masterauth").arg(password.as_bytes())).await?;
-        self.run("CONFIG", set("masteruser").arg("")).await
+        for (name, wanted) in [("masterauth", password.as_bytes()), ("masteruser", &b""[..])] {
+            let found: Vec<Vec<u8>> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg(name)).await?;
+            if found.get(1).is_none_or(|found| found != wanted) {
+                self.run("CONFIG", cmd("CONFIG").arg("SET").arg(name).arg(wanted)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// `REPLICAOF host port`. The answer says that the server will try; INFO says whether it follows. The same
