@@ -37,6 +37,8 @@ async fn data_that_is_given_up_stands_in_the_status_before_it_goes() {
         (run_id(&again) != run_id(&run)).then_some(())
     })
     .await;
+    // What the status says from now on is about what comes of the consent.
+    wait_for(&lab.sets, "redis", "Available=False NoPrimary").await;
     let consent = json!({
         "metadata": {"annotations": {"replication.redis/accept-data-loss": "redis-1@1"}},
         "spec": {"paused": false},

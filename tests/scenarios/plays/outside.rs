@@ -69,7 +69,7 @@ pub async fn unsettled_file(stage: &Stage<'_>) -> Result<(), Failure> {
     let [slow, _] = replicas(stage, &primary)?;
     // Later it has a child of the same name, which saves.
     let process = stage.process(&slow)?;
-    stage.ask(&slow, &["CONFIG", "SET", "rdb-key-save-delay", "1500"]).await?;
+    stage.ask(&slow, &["CONFIG", "SET", "rdb-key-save-delay", "500"]).await?;
     // It misses more than the primary's backlog holds, so that it needs a full copy.
     stage.ask(&slow, &["REPLICAOF", "127.0.0.1", "1"]).await?;
     let disturbed = stage.disturb();
