@@ -299,6 +299,22 @@ impl Kubelet {
         server.child.kill().unwrap();
     }
 
+    /// Lets a pod's name lead to an address at which nobody listens, as a stale DNS answer does, until its Redis starts anew.
+    pub fn mislead(&self, pod: &str) {
+        let hosts = self.shared.lock().unwrap().directory.path().join("hosts");
+        let nobody = free_address();
+        let led: String = fs::read_to_string(&hosts)
+            .unwrap()
+            .lines()
+            .map(|line| match line.split_once(' ') {
+                Some((_, name)) if name.starts_with(&format!("{pod}.")) => format!("{nobody} {name}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        // In place: the file is mounted.
+        fs::write(&hosts, led).unwrap();
+    }
+
     /// A connection to the Redis of a pod.
     pub fn client(&self, pod: &str) -> Result<redis::Connection, redis::RedisError> {
         const PATIENCE: Duration = Duration::from_secs(2);
