@@ -76,8 +76,9 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     }
     let stuck = outdated.iter().copied().find(|p| cannot_start(p)).or_else(|| altered(template, look));
     if let Some(stuck) = stuck {
-        // Where nobody serves, any of them may have what nobody else has.
-        if template.ephemeral && !look.primary_serves(record) && !is_primary(&stuck) {
+        // Where nobody serves, any of them may have what nobody else has; unless nobody ever served.
+        let has_served = record.primary.is_some() || !record.sure;
+        if template.ephemeral && has_served && !look.primary_serves(record) && !is_primary(&stuck) {
             return Roll::Wait(format!(
                 "{} cannot start, and nobody serves: its pod may hold the only copy of the data. Delete the pod yourself \
                  to accept its loss",
@@ -284,6 +285,18 @@ mod tests {
         assert_eq!(roll(&set(), &template_only, &record(0), &look), Roll::Done);
         look.observed.pods[1].stuck = None;
         assert_eq!(next(&look, 0, false), Roll::Done, "it starts, or will");
+    }
+
+    /// Regression: a new set in memory waited for ever for the pod of its bad first image.
+    #[test]
+    fn a_new_set_in_memory_replaces_a_pod_that_cannot_start() {
+        let mut look = look(&[(Pending, "old")]);
+        look.observed.pods[0].stuck = Some("ImagePullBackOff".into());
+        let new = Record::first(vec!["redis-0".into()], true);
+        let ephemeral = Template { ephemeral: true, ..template(1) };
+        assert_eq!(replaced(&roll(&set(), &ephemeral, &new, &look)), "redis-0");
+        let rebuilt = Record { sure: false, ..new };
+        assert!(waits(&roll(&set(), &ephemeral, &rebuilt, &look)).contains("only copy"));
     }
 
     /// Regression: the primary's pod was replaced, and is empty; the other one cannot load what it has.
