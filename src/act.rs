@@ -92,7 +92,8 @@ pub async fn promote(
             return Err(ActError::ServesAlready { pod: pod.to_owned(), other });
         }
         let seen = &seen.answer.info.replication;
-        if other == pod && (&replication.replid, replication.offset) != (&seen.replid, seen.offset) {
+        // More of the same history is no other data: a person may have chosen one that a silent primary still feeds.
+        if other == pod && (replication.replid != seen.replid || replication.offset < seen.offset) {
             return Err(ActError::OtherData { pod: other });
         }
     }

@@ -212,13 +212,7 @@ impl Memory {
 
     /// For how long nobody has been serving, as far as this process knows.
     pub fn nobody_serves_for(&self, set: &SetName, nobody_serves: bool) -> Duration {
-        self.with(set, |remembered| {
-            if !nobody_serves {
-                remembered.nobody_serves = None;
-                return Duration::ZERO;
-            }
-            remembered.nobody_serves.get_or_insert_with(Instant::now).elapsed()
-        })
+        self.with(set, |remembered| lasted(&mut remembered.nobody_serves, nobody_serves))
     }
 
     /// For how long this process has known that the pod of this UID, which had this name, is gone while its node is ready
@@ -267,13 +261,7 @@ impl Memory {
 
     /// For how long the primary of record has been handing its role over, as far as this process knows.
     pub fn hands_over_for(&self, set: &SetName, hands_over: bool) -> Duration {
-        self.with(set, |remembered| {
-            if !hands_over {
-                remembered.hands_over = None;
-                return Duration::ZERO;
-            }
-            remembered.hands_over.get_or_insert_with(Instant::now).elapsed()
-        })
+        self.with(set, |remembered| lasted(&mut remembered.hands_over, hands_over))
     }
 
     /// Takes what a look shows of the serving primary; returns an earlier one of at least this age.
@@ -306,6 +294,15 @@ impl Memory {
     pub fn forget(&self, set: &ObjectRef<RedisReplicaSet>) {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner).remove(set);
     }
+}
+
+/// For how long something has been so; where it is not, the time begins anew.
+fn lasted(since: &mut Option<Instant>, is_so: bool) -> Duration {
+    if !is_so {
+        *since = None;
+        return Duration::ZERO;
+    }
+    since.get_or_insert_with(Instant::now).elapsed()
 }
 
 #[cfg(test)]

@@ -149,14 +149,7 @@ async fn rounds(
                 first_look = Some(look);
                 sleep(ELECTION_PAUSE).await;
             }
-            Decision::Note(record) => {
-                // Who serves and who may join now, in one write.
-                let members = size(&plan.set, plan.replicas, running, &record, &look).members;
-                if stored.record.switch_to.is_some() && record.switch_to.is_none() {
-                    ctx.memory.switched(&plan.set);
-                }
-                write(pass, ctx, plan, &stored, Record { members, ..record }).await?;
-            }
+            Decision::Note(record) => note(pass, ctx, plan, &stored, record, (running, &look)).await?,
             Decision::Park(pods) => act::park(&mut pass.connections, &pods).await?,
             Decision::Retire(pods) => act::retire(&mut pass.connections, &pods, &stored.record).await?,
             Decision::Promote { record, pod } => {
@@ -207,6 +200,27 @@ async fn rounds(
         }
     }
     Ok(())
+}
+
+/// Writes what was decided, and with it, in one write, who may join now.
+async fn note(
+    pass: &mut Pass,
+    ctx: &Context,
+    plan: &Plan,
+    stored: &Stored,
+    record: Record,
+    (running, look): (Option<i32>, &Look),
+) -> Result<(), StageError> {
+    // Of a paused set the spec says nothing, and least of all of one that cannot be read.
+    let members = if plan.paused {
+        record.members.clone()
+    } else {
+        size(&plan.set, plan.replicas, running, &record, look).members
+    };
+    if stored.record.switch_to.is_some() && record.switch_to.is_none() {
+        ctx.memory.switched(&plan.set);
+    }
+    write(pass, ctx, plan, stored, Record { members, ..record }).await
 }
 
 /// Ends a switchover that did not happen.
@@ -300,7 +314,13 @@ async fn take_look(pass: &mut Pass, ctx: &Context, plan: &Plan, stored: &Stored,
     let nobody_serves = topology.serving().is_empty();
     let former = if nobody_serves { former_process(ctx, plan, record).await } else { Former::default() };
     let target = target_process(ctx, plan, record).await;
-    let exchanged = if nobody_serves { exchanged(ctx, plan, stored).await } else { Vec::new() };
+    // Nobody is elected while a role is being handed over, and that is looked at fifty times a second.
+    let is_election = nobody_serves
+        && !observed
+            .pods
+            .iter()
+            .any(|pod| pod.answer.as_ref().is_ok_and(|a| a.info.replication.failover_runs()));
+    let exchanged = if is_election { exchanged(ctx, plan, stored).await } else { Vec::new() };
     let look = Look {
         observed,
         topology,
