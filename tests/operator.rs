@@ -328,14 +328,14 @@ async fn the_life_of_a_set() {
     };
     let ordinary = budget_writes();
     assert_eq!(allowed().await, IntOrString::Int(1));
-    // What the operator cannot see: it sets back what it owns, and the link comes up again.
-    let () = kubelet.command("redis-0", &["ACL", "SETUSER", "default", "-psync", "-sync"]).unwrap();
+    // What the operator cannot set right; it sets back what it owns.
+    kubelet.mislead("redis-0");
     let _: i64 = kubelet.command("redis-2", &["CLIENT", "KILL", "TYPE", "master"]).unwrap();
     let broken = Instant::now();
     until("no pod may be drained", PATIENCE, async || (allowed().await == IntOrString::Int(0)).then_some(()))
         .await;
     assert!(broken.elapsed() >= Duration::from_secs(9), "{:?}: times have whole seconds", broken.elapsed());
-    let () = kubelet.command("redis-0", &["ACL", "SETUSER", "default", "+psync", "+sync"]).unwrap();
+    kubelet.lead_back("redis-0");
     until("a pod may be drained again", PATIENCE, async || {
         (allowed().await == IntOrString::Int(1)).then_some(())
     })

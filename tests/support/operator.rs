@@ -301,13 +301,25 @@ impl Kubelet {
 
     /// Lets a pod's name lead to an address at which nobody listens, as a stale DNS answer does, until its Redis starts anew.
     pub fn mislead(&self, pod: &str) {
+        self.lead(pod, free_address());
+    }
+
+    /// Lets it lead to the pod's Redis again.
+    pub fn lead_back(&self, pod: &str) {
+        let machines = self.shared.lock().unwrap();
+        let server = machines.servers.values().find(|server| server.pod == pod).expect("the pod runs");
+        let address = server.address;
+        drop(machines);
+        self.lead(pod, address);
+    }
+
+    fn lead(&self, pod: &str, address: Ipv4Addr) {
         let hosts = self.shared.lock().unwrap().directory.path().join("hosts");
-        let nobody = free_address();
         let led: String = fs::read_to_string(&hosts)
             .unwrap()
             .lines()
             .map(|line| match line.split_once(' ') {
-                Some((_, name)) if name.starts_with(&format!("{pod}.")) => format!("{nobody} {name}\n"),
+                Some((_, name)) if name.starts_with(&format!("{pod}.")) => format!("{address} {name}\n"),
                 _ => format!("{line}\n"),
             })
             .collect();
