@@ -1,7 +1,7 @@
 //! Scenarios on the real cluster: restarts, updates, scaling, node work and faults, each with clients that write without
 //! pause, and every key read back from every member. `make scenarios` plays each once and writes docs/scenarios.md.
 //!
-//! Nothing else should use the cluster and the machine meanwhile. An operator that is installed is used as it is;
+//! Nothing else should use the cluster and the machine meanwhile, if the times are to mean anything. An operator that is installed is used as it is;
 //! otherwise the chart is installed with the image that the cluster has.
 
 mod client;
@@ -52,9 +52,6 @@ use crate::{
     scenario::{Kind, Scenario},
 };
 
-/// Where the sets of the scenarios live.
-const NAMESPACE: &str = "redis-operator-scenarios";
-
 /// What went wrong, in words.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -82,6 +79,9 @@ struct Arguments {
     /// Redis image that all nodes have; by default the first localhost/redis of theirs.
     #[arg(long)]
     image: Option<String>,
+    /// Namespace that is made for the sets and removed with them; plays side by side need one each.
+    #[arg(long, default_value = "redis-operator-scenarios")]
+    namespace: String,
     /// Where the table is written.
     #[arg(long, default_value = "docs/scenarios.md")]
     output: PathBuf,
@@ -109,7 +109,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     program::exit(match &arguments.verb {
         Some(Verb::Probe { task }) => node::run(task),
-        None => program::in_lab(NAMESPACE, arguments.image.clone(), async |lab| all(lab, &arguments).await),
+        None => {
+            // Lives as long as the program.
+            let namespace: &'static str = arguments.namespace.clone().leak();
+            program::in_lab(namespace, arguments.image.clone(), async |lab| all(lab, &arguments).await)
+        }
     })
 }
 
@@ -117,7 +121,7 @@ fn main() -> ExitCode {
 async fn all(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
     // Now: who works on beside the scenarios may commit.
     let checkout = machine::output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_default();
-    let file = play::artifact("played.json")?;
+    let file = play::artifact(lab, "played.json")?;
     let mut played = if arguments.more { Played::read(&file)? } else { Played::default() };
     played.begin(lab, &command(arguments), &checkout);
     let mut failed = 0;

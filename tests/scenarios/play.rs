@@ -43,7 +43,7 @@ pub async fn play(
     }
     outcome.judge();
     if !outcome.wrong.is_empty() {
-        match artifact(&format!("{scenario:?}-{kind:?}-{fate:?}.txt")) {
+        match artifact(lab, &format!("{scenario:?}-{kind:?}-{fate:?}.txt")) {
             Ok(file) => match evidence::collect(lab, name, &file).await {
                 Ok(()) => println!("  {} what was there is in {}", time_of_day(), file.display()),
                 Err(error) => println!("  cannot write {}: {error}", file.display()),
@@ -68,7 +68,7 @@ async fn on_a_new_set(lab: &Lab, name: &str, rounds: usize, outcome: &mut Outcom
     let mut set = Set::create(lab, name, &spec).await?;
     set.probe(lab)?;
     set.ready(set.applied, 1, LIMIT).await?;
-    let history = artifact(&format!("{scenario:?}-{kind:?}-{:?}.history", outcome.fate))?;
+    let history = artifact(lab, &format!("{scenario:?}-{kind:?}-{:?}.history", outcome.fate))?;
     let client = Client::prepare(lab, &set, history).await?;
     let mut stage = Stage::new(lab, set, kind, spec, client);
     stage.settled(None).await?;
@@ -177,8 +177,8 @@ async fn targets(stage: &Stage<'_>) -> Result<Vec<Target>, Failure> {
 }
 
 /// A file about a run.
-pub fn artifact(name: &str) -> Result<PathBuf, Failure> {
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("scenarios");
+pub fn artifact(lab: &Lab, name: &str) -> Result<PathBuf, Failure> {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(lab.namespace);
     std::fs::create_dir_all(&directory)?;
     Ok(directory.join(name))
 }
