@@ -17,9 +17,9 @@ use crate::{
     decide::{left_unwritten, look::Look},
     names::REDIS_PORT,
     observe::{Connections, PROBE_DEADLINE},
-    plan::Plan,
     record::Record,
     redis::{PARKED, connection::Connection, probe::ProbeFailure},
+    subject::Subject,
 };
 
 /// Longest pause of writes while a server is retired: longer than the deadlines of what is done meanwhile, so that no
@@ -241,13 +241,13 @@ async fn replicaof(
 /// Deletes exactly this pod; a namesake that came later is left alone.
 pub async fn delete_pod(
     client: &Client,
-    plan: &Plan,
+    subject: &Subject,
     pod: &str,
     uid: &str,
     why: &str,
 ) -> Result<(), ActError> {
     info!(pod, why, "replacing the pod");
-    let api: Api<Pod> = Api::namespaced(client.clone(), &plan.set.namespace);
+    let api: Api<Pod> = Api::namespaced(client.clone(), &subject.set.namespace);
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()

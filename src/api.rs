@@ -1,8 +1,10 @@
 //! The resource: what a user writes (`spec`) and what the operator answers (`status`).
 
+pub mod condition;
 pub mod directives;
 pub mod spec;
 pub mod status;
 
+pub use condition::{ConditionStatus, ConditionType, Reason};
 pub use spec::{RedisReplicaSet, RedisReplicaSetSpec};
 pub use status::RedisReplicaSetStatus;

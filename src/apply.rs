@@ -22,6 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
+    api::Reason,
     desired::{Desired, labels::APPLIED_HASH},
     drift, hash,
     immutable::{self, Blocked, Change},
@@ -150,11 +151,11 @@ pub enum ApplyError {
 
 impl ApplyError {
     /// The reason in one word, for conditions, events and metrics.
-    pub fn category(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Foreign { .. } => "NameTaken",
-            Self::Immutable { .. } => "ImmutableFieldChanged",
-            Self::Api { .. } => "ApiError",
+            Self::Foreign { .. } => Reason::NameTaken,
+            Self::Immutable { .. } => Reason::ImmutableFieldChanged,
+            Self::Api { .. } => Reason::ApiError,
         }
     }
 }
@@ -332,7 +333,7 @@ fn refuse_foreign<K: Child>(plan: &Plan, live: Option<&K>) -> Result<(), ApplyEr
 }
 
 fn is_owned(plan: &Plan, metadata: &ObjectMeta) -> bool {
-    controller_of(metadata).is_some_and(|owner| owner.uid == plan.uid)
+    controller_of(metadata).is_some_and(|owner| owner.uid == plan.subject.uid)
 }
 
 fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -344,11 +345,13 @@ fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
     const REMEDY: &str =
         "If nobody needs it, delete it; otherwise create this RedisReplicaSet under another name";
     match controller_of(metadata) {
-        Some(owner) if owner.kind == plan.owner.kind && owner.name == plan.set.name => format!(
-            "It is left over from an earlier RedisReplicaSet of this name (UID {}); Kubernetes' garbage collector \
+        Some(owner) if owner.kind == plan.subject.owner.kind && owner.name == plan.subject.set.name => {
+            format!(
+                "It is left over from an earlier RedisReplicaSet of this name (UID {}); Kubernetes' garbage collector \
              removes it, and the operator then goes on. If it stays, delete it",
-            owner.uid
-        ),
+                owner.uid
+            )
+        }
         Some(owner) => format!("It belongs to {} {}. {REMEDY}", owner.kind, owner.name),
         None => format!("It has no owner, so somebody else made it. {REMEDY}"),
     }

@@ -29,6 +29,7 @@ use crate::{
     plan::{Plan, Storage},
     record::Record,
     store::StoreError,
+    subject::Subject,
     volumes::{Claim, Growth, Need, claim_of, former::Claims, history::History, is_less, need, pod_of},
 };
 
@@ -55,14 +56,14 @@ pub struct Former {
 /// By name, as the `StatefulSet` finds them, and not by label: a claim that a person made, of a snapshot or for another
 /// `StatefulSet`, has none, and its data would be overwritten by the first empty pod. All claims of the
 /// namespace are listed for that, once in the life of a set.
-pub async fn former(client: &Client, plan: &Plan) -> Result<Former, StoreError> {
+pub async fn former(client: &Client, subject: &Subject) -> Result<Former, StoreError> {
     let all = ListParams::default();
-    let claims = api(client, plan).list_metadata(&all).await.map_err(cannot("list", &plan.set.name))?;
+    let claims = api(client, subject).list_metadata(&all).await.map_err(cannot("list", &subject.set.name))?;
     let own = || {
         claims.iter().filter_map(|claim| {
-            let pod = pod_of(&plan.set, claim.metadata.name.as_deref()?)?;
+            let pod = pod_of(&subject.set, claim.metadata.name.as_deref()?)?;
             Some((
-                plan.set.ordinal(pod)?,
+                subject.set.ordinal(pod)?,
                 claim.metadata.annotations.as_ref().and_then(|all| all.get(HISTORY)),
             ))
         })
@@ -74,7 +75,7 @@ pub async fn former(client: &Client, plan: &Plan) -> Result<Former, StoreError> 
             .iter()
             .filter_map(|claim| {
                 let name = claim.metadata.name.clone()?;
-                pod_of(&plan.set, &name)?;
+                pod_of(&subject.set, &name)?;
                 Some((name, claim.metadata.uid.clone()?))
             })
             .collect(),
@@ -159,11 +160,11 @@ impl Memory {
         });
     }
 
-    fn listed(&self, plan: &Plan, claims: Claims) {
-        self.with(&plan.set, |remembered| {
+    fn listed(&self, subject: &Subject, claims: Claims) {
+        self.with(&subject.set, |remembered| {
             let before = remembered.claims.as_ref();
-            let in_record = before.is_some_and(|b| b.in_record && b.set == plan.uid && b.claims == claims);
-            remembered.claims = Some(Listed { set: plan.uid.clone(), claims, in_record });
+            let in_record = before.is_some_and(|b| b.in_record && b.set == subject.uid && b.claims == claims);
+            remembered.claims = Some(Listed { set: subject.uid.clone(), claims, in_record });
         });
     }
 
@@ -186,14 +187,14 @@ impl Memory {
 /// The API server does not say; then nobody knows.
 pub async fn exchanged(
     client: &Client,
-    plan: &Plan,
+    subject: &Subject,
     known: &Claims,
     pods: &[String],
 ) -> Result<Vec<String>, StoreError> {
     if known.is_empty() || pods.is_empty() {
         return Ok(Vec::new());
     }
-    let there = list(client, plan, pods).await?;
+    let there = list(client, subject, pods).await?;
     let is_known = |pod: &&String| {
         let name = claim_of(pod);
         there.iter().any(|claim| claim.name == name && known.get(&name) == Some(&claim.uid))
@@ -212,8 +213,9 @@ pub async fn tend(
     stateful_set: &StatefulSet,
     at_rest: bool,
 ) -> Result<Growth, StoreError> {
+    let subject = &plan.subject;
     let Storage::Volume { size, .. } = &plan.storage else { return Ok(Growth::default()) };
-    let (known, is_new_epoch) = memory.with(&plan.set, |remembered| {
+    let (known, is_new_epoch) = memory.with(&subject.set, |remembered| {
         let before = remembered.epoch.replace(record.epoch);
         (remembered.seen.clone(), before.is_some_and(|before| before != record.epoch))
     });
@@ -221,7 +223,7 @@ pub async fn tend(
     let history = History::of(record).filter(|_| at_rest).map(|history| history.text());
     let mut pods: Vec<String> = look.observed.pods.iter().map(|pod| pod.uid.clone()).collect();
     pods.sort();
-    let occasion = Occasion { set: plan.uid.clone(), pods, size: size.clone(), history };
+    let occasion = Occasion { set: subject.uid.clone(), pods, size: size.clone(), history };
     if let Some((seen, growth, at)) = known
         && seen == occasion
         && at.elapsed() < looked_at_for(&growth)
@@ -234,21 +236,21 @@ pub async fn tend(
     }
 
     let pods: Vec<String> = look.observed.pods.iter().map(|pod| pod.name.clone()).collect();
-    let claims = list(client, plan, &pods).await?;
-    memory.listed(plan, claims.iter().map(|claim| (claim.name.clone(), claim.uid.clone())).collect());
+    let claims = list(client, subject, &pods).await?;
+    memory.listed(subject, claims.iter().map(|claim| (claim.name.clone(), claim.uid.clone())).collect());
     let mut growth = Growth { size: size.0.clone(), ..Growth::default() };
     for claim in claims.iter().filter(|claim| look.observed.pods.iter().any(|pod| pod.name == claim.pod)) {
-        grow(client, plan, claim, size, &mut growth).await?;
+        grow(client, subject, claim, size, &mut growth).await?;
     }
     if let Some(text) = &occasion.history {
         let members = claims.iter().filter(|claim| record.members.contains(&claim.pod));
         for claim in members.filter(|claim| claim.history.as_ref() != Some(text)) {
             let patch = json!({"metadata": {"uid": claim.uid, "annotations": {HISTORY: text}}});
-            send(client, plan, claim, &patch).await.map_err(cannot("annotate", &claim.name))?;
+            send(client, subject, claim, &patch).await.map_err(cannot("annotate", &claim.name))?;
         }
     }
     let seen = Some((occasion, growth.clone(), Instant::now()));
-    memory.with(&plan.set, |remembered| remembered.seen = seen);
+    memory.with(&subject.set, |remembered| remembered.seen = seen);
     Ok(growth)
 }
 
@@ -265,7 +267,7 @@ fn looked_at_for(growth: &Growth) -> Duration {
 
 async fn grow(
     client: &Client,
-    plan: &Plan,
+    subject: &Subject,
     claim: &Claim,
     size: &Quantity,
     growth: &mut Growth,
@@ -277,7 +279,7 @@ async fn grow(
             let patch = json!({
                 "metadata": {"uid": claim.uid}, "spec": {"resources": {"requests": {"storage": size}}},
             });
-            match send(client, plan, claim, &patch).await {
+            match send(client, subject, claim, &patch).await {
                 Ok(()) => {
                     info!(claim = claim.name, size = size.0, "asked for a larger volume");
                     growth.running.push(format!("{} (just asked for)", claim.name));
@@ -305,8 +307,11 @@ fn is_another(status: &kube::core::Status) -> bool {
 
 /// Patches a claim. One that was replaced meanwhile, by its UID, is left alone: its pod is another one too, which brings
 /// another look.
-async fn send(client: &Client, plan: &Plan, claim: &Claim, patch: &Value) -> Result<(), kube::Error> {
-    match api(client, plan).patch_metadata(&claim.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+async fn send(client: &Client, subject: &Subject, claim: &Claim, patch: &Value) -> Result<(), kube::Error> {
+    match api(client, subject)
+        .patch_metadata(&claim.name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
         Err(kube::Error::Api(status)) if status.is_not_found() || is_another(&status) => Ok(()),
         patched => patched.map(|_| ()),
     }
@@ -314,26 +319,27 @@ async fn send(client: &Client, plan: &Plan, claim: &Claim, patch: &Value) -> Res
 
 /// The claims of the set's pods. Those that the `StatefulSet` made have the set's labels; one that a person made is asked
 /// for by its name, which is how the `StatefulSet` found it.
-async fn list(client: &Client, plan: &Plan, pods: &[String]) -> Result<Vec<Claim>, StoreError> {
-    let asked = |params: ListParams| async move { api(client, plan).list(&params).await };
-    let labelled = asked(ours(plan)).await.map_err(cannot("list", &plan.set.name))?;
-    let mut claims: Vec<Claim> = labelled.iter().filter_map(|claim| Claim::read(&plan.set, claim)).collect();
+async fn list(client: &Client, subject: &Subject, pods: &[String]) -> Result<Vec<Claim>, StoreError> {
+    let asked = |params: ListParams| async move { api(client, subject).list(&params).await };
+    let labelled = asked(ours(subject)).await.map_err(cannot("list", &subject.set.name))?;
+    let mut claims: Vec<Claim> =
+        labelled.iter().filter_map(|claim| Claim::read(&subject.set, claim)).collect();
     let missing = |pod: &&String| labelled.iter().all(|claim| claim.metadata.name != Some(claim_of(pod)));
     for pod in pods.iter().filter(missing) {
         let named = ListParams::default().fields(&format!("metadata.name={}", claim_of(pod)));
         let found = asked(named).await.map_err(cannot("list", pod))?;
-        claims.extend(found.iter().filter_map(|claim| Claim::read(&plan.set, claim)));
+        claims.extend(found.iter().filter_map(|claim| Claim::read(&subject.set, claim)));
     }
     claims.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(claims)
 }
 
-fn ours(plan: &Plan) -> ListParams {
-    ListParams::default().labels(&labels::selector_text(&plan.set))
+fn ours(subject: &Subject) -> ListParams {
+    ListParams::default().labels(&labels::selector_text(&subject.set))
 }
 
-fn api(client: &Client, plan: &Plan) -> Api<PersistentVolumeClaim> {
-    Api::namespaced(client.clone(), &plan.set.namespace)
+fn api(client: &Client, subject: &Subject) -> Api<PersistentVolumeClaim> {
+    Api::namespaced(client.clone(), &subject.set.namespace)
 }
 
 fn cannot(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> StoreError {
@@ -451,7 +457,7 @@ mod tests {
         let mut case = Case::new("1Gi", 1);
         let claims = [claim("data-redis-0", "1Gi", ""), claim("data-redis-1", "1Gi", "")];
         // The pass that brings an epoch has more urgent things to do.
-        case.memory.with(&case.plan.set, |remembered| remembered.epoch = Some(0));
+        case.memory.with(&case.plan.subject.set, |remembered| remembered.epoch = Some(0));
         assert_eq!(case.look(Vec::new()).await.0.len(), 0);
         assert_eq!(paths(&case.look(vec![listed(&claims)]).await.0), ["GET persistentvolumeclaims"]);
         assert_eq!(case.look(Vec::new()).await.0.len(), 0);
@@ -469,7 +475,7 @@ mod tests {
         let (_, growth) = case.look(vec![listed(&claims), refused("the class must support resize")]).await;
         assert_eq!(growth.unwrap().refused, ["data-redis-0 (the class must support resize)"]);
         assert_eq!(case.look(Vec::new()).await.1.unwrap().refused.len(), 1);
-        assert_eq!(case.memory.growth(&case.plan.set).refused.len(), 1);
+        assert_eq!(case.memory.growth(&case.plan.subject.set).refused.len(), 1);
     }
 
     #[tokio::test]
@@ -481,7 +487,7 @@ mod tests {
             "PersistentVolumeClaim \"data-redis-0\" is invalid: metadata.uid: Invalid value: \"u\": field is immutable"
         );
         for (code, answer) in [(422, immutable), (404, FakeApi::status(404, "NotFound"))] {
-            case.memory.forget(&case.plan.set);
+            case.memory.forget(&case.plan.subject.set);
             let claims = [claim("data-redis-0", "1Gi", ""), claim("data-redis-1", "2Gi", "")];
             let (_, growth) = case.look(vec![listed(&claims), (code, answer)]).await;
             assert_eq!(growth.unwrap().refused, Vec::<String>::new(), "{code}");
@@ -513,7 +519,7 @@ mod tests {
             claim("data-redis-2", "1Gi", ""),
             claim("data-redis-3", "1Gi", ""),
         ];
-        case.memory.with(&case.plan.set, |remembered| remembered.epoch = Some(1));
+        case.memory.with(&case.plan.subject.set, |remembered| remembered.epoch = Some(1));
         assert_eq!(case.look(Vec::new()).await.0.len(), 0, "the first pass of the epoch");
         let (sent, _) = case.look(vec![listed(&claims), patched(), patched()]).await;
         assert_eq!(
@@ -541,7 +547,7 @@ mod tests {
                 names.iter().zip(&texts).map(|(name, text)| claim(name, "1Gi", text)).collect();
             let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
             let api = FakeApi::answering([(200, list)]);
-            let found = former(&api.client(), &a_plan("1Gi")).await.unwrap();
+            let found = former(&api.client(), &a_plan("1Gi").subject).await.unwrap();
             let history = (ordinals > 0).then(|| history.clone());
             let own = names.iter().filter(|name| name.starts_with("data-redis-") && !name.ends_with('x'));
             let claims = own.map(|name| ((*name).to_owned(), format!("uid-{name}"))).collect();
@@ -559,7 +565,7 @@ mod tests {
         assert!(queries[0].contains("labelSelector="), "{queries:?}");
         assert!(queries[1].contains("fieldSelector=metadata.name%3Ddata-redis-1"), "{queries:?}");
         let expected = ["data-redis-0", "data-redis-1"].map(|name| (name.to_owned(), format!("uid-{name}")));
-        assert_eq!(case.memory.claims(&case.plan.set, "u-1"), Some(expected.into()));
+        assert_eq!(case.memory.claims(&case.plan.subject.set, "u-1"), Some(expected.into()));
         // Before the set has pods: all of the namespace, and only what bears its name counts.
         let items = [
             claim("data-redis-1", "1Gi", ""),
@@ -569,7 +575,7 @@ mod tests {
         let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
         let api = FakeApi::answering([(200, list)]);
         assert_eq!(
-            former(&api.client(), &case.plan).await.unwrap().ordinals,
+            former(&api.client(), &case.plan.subject).await.unwrap().ordinals,
             3,
             "data-redis-0 is missing, and a member"
         );
@@ -589,7 +595,7 @@ mod tests {
     #[tokio::test]
     async fn claims_are_remembered_for_the_set_that_they_were_listed_for() {
         let case = Case::new("1Gi", 1);
-        let known = |uid: &str| case.memory.claims(&case.plan.set, uid);
+        let known = |uid: &str| case.memory.claims(&case.plan.subject.set, uid);
         assert_eq!(known("u-1"), None);
         let claims = ["data-redis-0", "data-redis-1", "data-redis-7"].map(|name| claim(name, "1Gi", ""));
         case.look(vec![listed(&claims)]).await.1.unwrap();
@@ -597,8 +603,11 @@ mod tests {
             .map(|name| (name.to_owned(), format!("uid-{name}")));
         assert_eq!(known("u-1"), Some(expected.into()), "also of a pod that is not there");
         assert_eq!(known("another"), None);
-        assert!(case.memory.are_new(&case.plan.set));
-        case.memory.stand_in_record(&case.plan.set);
-        assert!(!case.memory.are_new(&case.plan.set), "and the garbage collector takes out what is gone");
+        assert!(case.memory.are_new(&case.plan.subject.set));
+        case.memory.stand_in_record(&case.plan.subject.set);
+        assert!(
+            !case.memory.are_new(&case.plan.subject.set),
+            "and the garbage collector takes out what is gone"
+        );
     }
 }

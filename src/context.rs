@@ -42,7 +42,7 @@ pub struct Context {
     /// Until when this process may act.
     pub mandate: Mandate,
     /// A pass that takes longer is given up.
-    pub pass_deadline: Duration,
+    pub deadline: Duration,
     /// The ends of Redis containers that the watch has shown.
     pub ends: Arc<Ends>,
     /// For how long a DNS answer may be out of date.

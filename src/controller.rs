@@ -26,15 +26,17 @@ use serde::de::DeserializeOwned;
 use tracing::{Instrument, error, info_span, warn};
 
 use crate::{
-    api::RedisReplicaSet,
+    api::{Reason, RedisReplicaSet},
     context::Context,
     error::chain,
+    metrics::STATUS_WRITE,
     monitor,
     names::SetName,
     pods::{ours, watched},
-    reconcile::{Ended, PROGRESS_INTERVAL, PublishError, publish, reconcile, stand_in},
+    reconcile::{PROGRESS_INTERVAL, PublishError, Reconciled, publish, reconcile, stand_in},
     requeue,
-    status::Learned,
+    status::outcome::Outcome,
+    subject::Subject,
 };
 
 /// Passes that run at the same time. Each set has one at most, so a set that is stuck holds up nobody else until
@@ -123,9 +125,13 @@ async fn pass(
         }
     };
     let set = set.as_ref();
+    let Some(subject) = Subject::of(set, &ctx.settings) else {
+        // The API server gives each object a namespace, a name and a UID.
+        return Ok(Action::await_change());
+    };
     let span = info_span!("pass", namespace = set.namespace(), name = set.name_any());
     let started = Instant::now();
-    let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, unreadable, &ctx, now)))
+    let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, &subject, unreadable, &ctx, now)))
         .catch_unwind()
         .instrument(span.clone())
         .await;
@@ -135,20 +141,19 @@ async fn pass(
     let ended = match outcome {
         Ok(Ok(ended)) => ended,
         Ok(Err(error)) => {
-            ctx.metrics.count_error("StatusWrite");
+            ctx.metrics.count_error(STATUS_WRITE);
             span.in_scope(|| warn!(error = chain(&error), "cannot write the status; it is tried again"));
-            Ended { status: set.status.clone().unwrap_or_default(), failed: true, within: None }
+            Reconciled { status: set.status.clone().unwrap_or_default(), failed: true, within: None }
         }
         Err(_) => {
-            ctx.metrics.count_error("Panicked");
-            let name = SetName::new(set.namespace().unwrap_or_default(), set.name_any());
-            let learned = Learned::nothing(
-                &name,
-                set,
-                ("Panicked", "the operator failed on this set; its log says where. Please report it"),
+            ctx.metrics.count_error(Reason::Panicked.as_str());
+            let mut outcome = Outcome::default();
+            outcome.fail(
+                Reason::Panicked,
+                "the operator failed on this set; its log says where. Please report it",
             );
-            let (status, deferred) = publish(set, &ctx, &learned, now).await?;
-            Ended { status, failed: true, within: deferred.then_some(PROGRESS_INTERVAL) }
+            let (status, deferred) = publish(set, &ctx, &subject, &outcome, now).await?;
+            Reconciled { status, failed: true, within: deferred.then_some(PROGRESS_INTERVAL) }
         }
     };
     let failures = ctx.memory.count_failure(&object, ended.failed);
@@ -203,7 +208,7 @@ mod tests {
             settings: Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() },
             pods: reflector::store().0,
             mandate: crate::lease::Mandate::default(),
-            pass_deadline: Duration::from_millis(200),
+            deadline: Duration::from_millis(200),
             ends: Arc::new(pods::Ends::default()),
             dns_stale: Duration::ZERO,
             recorder: Recorder::new(

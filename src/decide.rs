@@ -8,6 +8,7 @@ pub mod divergence;
 pub mod election;
 pub mod former;
 pub mod look;
+pub mod next;
 pub mod rank;
 pub mod roll;
 pub mod size;
@@ -22,7 +23,7 @@ use rank::{Candidate, rank, winner};
 use voters::noted;
 
 use crate::{
-    api::status::InstanceState,
+    api::{Reason, status::InstanceState},
     record::{Record, Serving},
     redis::info::Replication,
     topology::Verdict,
@@ -87,43 +88,9 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// Documented reason (`docs/status.md`).
-    pub reason: HoldReason,
+    pub reason: Reason,
     /// The member, the missing proof, and what ends the hold.
     pub message: String,
-}
-
-/// Reasons of holds; each is a heading in `docs/status.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldReason {
-    /// Nobody serves, and not every member answers.
-    MemberSilent,
-    /// Nobody serves, and a member still loads or receives data.
-    MemberLoading,
-    /// Nobody serves, and histories cannot be compared.
-    HistoriesDiffer,
-    /// A server serves that the operator did not promote.
-    UnexpectedPrimary,
-    /// The primary of record serves with older data than another member has.
-    PrimaryOutranked,
-    /// The pod that served last was replaced, and its end was not seen.
-    FormerProcess,
-    /// A new set waits for the pods of a deleted one of the same name.
-    FormerPods,
-}
-
-impl HoldReason {
-    /// The reason as it stands in conditions and Events.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MemberSilent => "MemberSilent",
-            Self::MemberLoading => "MemberLoading",
-            Self::HistoriesDiffer => "HistoriesDiffer",
-            Self::UnexpectedPrimary => "UnexpectedPrimary",
-            Self::PrimaryOutranked => "PrimaryOutranked",
-            Self::FormerProcess => "FormerProcess",
-            Self::FormerPods => "FormerPods",
-        }
-    }
 }
 
 /// Decides on one look.
@@ -159,7 +126,7 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
             && let Some(newer) = look.members().into_iter().find(|c| rank(c, record) > rank(&own, record))
         {
             return Decision::Hold(Hold {
-                reason: HoldReason::PrimaryOutranked,
+                reason: Reason::PrimaryOutranked,
                 message: format!(
                     "{0} serves, but this process was not promoted by the operator and {1} has newer data; restart \
                      {0} (it then starts parked, and the newest data is elected)",
@@ -220,7 +187,7 @@ fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look, primary
             Some(own) if primary_serves && left_unwritten(own, record) => idle.push(stranger.pod.clone()),
             _ => {
                 return Decision::Hold(Hold {
-                    reason: HoldReason::UnexpectedPrimary,
+                    reason: Reason::UnexpectedPrimary,
                     message: format!(
                         "{} serves as primary, but the primary of record is {}; it may hold writes that no other \
                          member has. Save what you need from it, then restart its pod (it then starts parked)",
@@ -263,7 +230,7 @@ fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
     let missing = silent_members(record, look);
     if !missing.is_empty() {
         return Decision::Hold(Hold {
-            reason: HoldReason::MemberSilent,
+            reason: Reason::MemberUnreachable,
             message: format!(
                 "{} serves; the record was lost, and {0} becomes the primary of record when every member answers and \
                  none has newer data; waiting for {}",
@@ -284,7 +251,7 @@ fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
     match best {
         Ok(best) if best.pod == one.pod => adopted(),
         Ok(best) => Decision::Hold(Hold {
-            reason: HoldReason::UnexpectedPrimary,
+            reason: Reason::UnexpectedPrimary,
             message: format!(
                 "the record was lost; {0} serves, but {1} has newer data. Restart {0} (it then starts parked, and \
                  the newest data is elected)",

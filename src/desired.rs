@@ -67,9 +67,9 @@ pub fn desired(plan: &Plan, stage: Stage) -> Desired {
 fn metadata(plan: &Plan, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
-        namespace: Some(plan.set.namespace.clone()),
-        labels: Some(labels::labels(&plan.set)),
-        owner_references: Some(vec![plan.owner.clone()]),
+        namespace: Some(plan.subject.set.namespace.clone()),
+        labels: Some(labels::labels(&plan.subject.set)),
+        owner_references: Some(vec![plan.subject.owner.clone()]),
         ..ObjectMeta::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{apply::ApplyError, plan::InvalidSpec, store::StoreError};
+use crate::{api::Reason, apply::ApplyError, plan::InvalidSpec, store::StoreError};
 
 /// The stage that failed, with its own error.
 #[derive(Debug, Error)]
@@ -22,26 +22,23 @@ pub enum StageError {
     /// A decision could not be carried out.
     #[error(transparent)]
     Act(#[from] crate::act::ActError),
-    /// The record vanished within a pass.
-    #[error("the role record vanished; it is rebuilt in the next pass")]
-    NoRecord,
-    /// The pass took longer than its deadline.
-    #[error("the pass did not end within {0:?}; the API server or the network is too slow")]
+    /// The reconcile took longer than its deadline.
+    #[error("the reconcile did not end within {0:?}; the API server or the network is too slow")]
     Deadline(std::time::Duration),
 }
 
 impl StageError {
     /// A documented word for conditions (`docs/status.md`) and for the metric `redis_operator_errors`.
-    pub fn category(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Plan(_) => "InvalidSpec",
-            Self::Unreadable(_) => "Unreadable",
-            Self::Store(StoreError::Foreign { .. }) => "NameTaken",
-            Self::Store(StoreError::Unreadable { .. }) | Self::NoRecord => "RecordUnreadable",
-            Self::Apply(error) => error.category(),
-            Self::Store(_) => "ApiError",
-            Self::Act(_) => "ActFailed",
-            Self::Deadline(_) => "DeadlineExceeded",
+            Self::Plan(_) => Reason::InvalidSpec,
+            Self::Unreadable(_) => Reason::Unreadable,
+            Self::Store(StoreError::Foreign { .. }) => Reason::NameTaken,
+            Self::Store(StoreError::Unreadable { .. }) => Reason::RecordUnreadable,
+            Self::Apply(error) => error.reason(),
+            Self::Store(_) => Reason::ApiError,
+            Self::Act(_) => Reason::CommandFailed,
+            Self::Deadline(_) => Reason::DeadlineExceeded,
         }
     }
 }

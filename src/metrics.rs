@@ -22,6 +22,9 @@ use crate::{
 /// Upper bounds of the duration buckets, in seconds: a pass takes milliseconds, and 30 s at most.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
+/// The status could not be written: there is no condition to say so in.
+pub const STATUS_WRITE: &str = "StatusWrite";
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CategoryLabel {
     category: String,
@@ -80,7 +83,7 @@ impl Default for Metrics {
             Unit::Seconds,
             reconcile_seconds.clone(),
         );
-        registry.register("errors", "Passes that ended early, by category", errors.clone());
+        registry.register("errors", "Stages of a reconcile that failed, by category", errors.clone());
         registry.register("probes", "Redis servers asked, by what came of it", probes.clone());
         registry.register("api_calls", "Calls to the API server, by verb and HTTP code", api_calls.clone());
         registry.register("set_ready", "1 while the set's Ready condition is True", ready.clone());
@@ -124,7 +127,7 @@ impl Metrics {
         self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
-    /// A pass ended early.
+    /// A stage failed: the reason as in conditions, or [`STATUS_WRITE`].
     pub fn count_error(&self, category: &str) {
         self.errors.get_or_create(&CategoryLabel { category: category.to_owned() }).inc();
     }

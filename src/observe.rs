@@ -15,13 +15,13 @@ use crate::{
     lease::Mandate,
     names::{DEFAULT_GRACE_SECONDS, REDIS_CONTAINER, REDIS_PORT, SetName},
     observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
-    plan::Plan,
     pods::{has_new_address, last_end},
     redis::{
         connection::Connection,
         password::Password,
         probe::{Answer, ProbeFailure, Target, probe},
     },
+    subject::Subject,
 };
 
 /// Time that one Redis has to answer everything: connection, password, INFO. A healthy one needs milliseconds; one
@@ -54,7 +54,7 @@ impl Connections {
 /// Looks at all pods of a set.
 pub async fn observe(
     ctx: &Context,
-    plan: &Plan,
+    subject: &Subject,
     password: Option<&Password>,
     now: Timestamp,
 ) -> (Observed, Connections) {
@@ -62,13 +62,13 @@ pub async fn observe(
         .pods
         .state()
         .into_iter()
-        .filter(|pod| belongs(pod, &plan.set))
-        .filter_map(|pod| Some((plan.set.ordinal(&pod.name_any())?, pod)))
+        .filter(|pod| belongs(pod, &subject.set))
+        .filter_map(|pod| Some((subject.set.ordinal(&pod.name_any())?, pod)))
         .collect();
     mine.sort_by_key(|(ordinal, _)| *ordinal);
 
     let asked = stream::iter(mine.into_iter().map(|(ordinal, pod)| {
-        let target = target(plan, ordinal, &pod, password);
+        let target = target(subject, ordinal, &pod, password);
         async move {
             let answer = match target {
                 Ok(target) => match probe(&target, PROBE_DEADLINE).await {
@@ -103,12 +103,17 @@ pub fn belongs(pod: &Pod, set: &SetName) -> bool {
 }
 
 /// Whom to ask for a pod, or why nobody can be asked.
-pub fn target(plan: &Plan, ordinal: i32, pod: &Pod, password: Option<&Password>) -> Result<Target, NoAnswer> {
+pub fn target(
+    subject: &Subject,
+    ordinal: i32,
+    pod: &Pod,
+    password: Option<&Password>,
+) -> Result<Target, NoAnswer> {
     let address = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).and_then(|ip| ip.parse().ok());
     let Some(address) = address else { return Err(NoAnswer::NotStarted) };
     let Some(password) = password else { return Err(NoAnswer::NoPassword) };
     Ok(Target {
-        host: plan.set.fqdn(ordinal, &plan.cluster_domain),
+        host: subject.set.fqdn(ordinal, &subject.cluster_domain),
         address,
         port: REDIS_PORT,
         password: password.clone(),

@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{Affinity, Toleration, TopologySpreadConstraint},
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::OwnerReference},
+    apimachinery::pkg::api::resource::Quantity,
 };
-use kube::Resource;
 use thiserror::Error;
 
 use crate::{
@@ -20,22 +19,17 @@ use crate::{
         spec::{ImagePullPolicy, Resources, Retention},
     },
     config::File,
-    decide::{look::Consent, switchover::Home},
-    names::{ACCEPT_DATA_LOSS, SWITCHOVER_TO, SetName},
+    decide::switchover::Home,
+    names::{SWITCHOVER_TO, SetName},
     settings::Settings,
+    subject::Subject,
 };
 
 /// Everything that is to exist for one set, checked and named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The set.
-    pub set: SetName,
-    /// UID of the resource: a namesake that comes later is another set.
-    pub uid: String,
-    /// `metadata.generation` that this plan was made from.
-    pub generation: i64,
-    /// Owner of every child.
-    pub owner: OwnerReference,
+    /// The set, and what holds of it without a valid spec.
+    pub subject: Subject,
     /// Pods in all.
     pub replicas: i32,
     /// Image of the Redis container.
@@ -64,12 +58,6 @@ pub struct Plan {
     pub pod_annotations: BTreeMap<String, String>,
     /// Where the primary belongs; none where it stays wherever it is.
     pub home: Option<Home>,
-    /// A person ends a hold.
-    pub consent: Option<Consent>,
-    /// Change nothing, go on to report.
-    pub paused: bool,
-    /// Domain of the cluster's DNS.
-    pub cluster_domain: String,
     /// Image with the agent.
     pub agent_image: String,
 }
@@ -121,29 +109,20 @@ impl InvalidSpec {
     }
 }
 
-impl Plan {
-    /// The DNS name of a pod: what its Redis announces and what replicas report as `master_host`.
-    pub fn fqdn(&self, ordinal: i32) -> String {
-        self.set.fqdn(ordinal, &self.cluster_domain)
-    }
-}
-
 /// Reads the resource.
 pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, InvalidSpec> {
-    let missing =
-        |field: &str| InvalidSpec::new(field, "is missing: this resource was not read from an API server");
-    let metadata = &resource.metadata;
+    let subject = Subject::of(resource, settings).ok_or_else(|| {
+        InvalidSpec::new(
+            "metadata",
+            "has no namespace, name or uid: this resource was not read from an API server",
+        )
+    })?;
     let spec = &resource.spec;
-    let set = SetName::new(
-        metadata.namespace.as_deref().ok_or_else(|| missing("metadata.namespace"))?,
-        metadata.name.as_deref().ok_or_else(|| missing("metadata.name"))?,
-    );
-    let uid = metadata.uid.clone().ok_or_else(|| missing("metadata.uid"))?;
-    let owner = resource.controller_owner_ref(&()).ok_or_else(|| missing("metadata.uid"))?;
+    let set = &subject.set;
 
-    check::name(&set)?;
+    check::name(set)?;
     check::replicas(spec.replicas)?;
-    check::host_names(&set, spec.replicas, &settings.cluster_domain)?;
+    check::host_names(set, spec.replicas, &settings.cluster_domain)?;
     check::image(&spec.image)?;
     check::directives(&spec.config)?;
     check::resources(&spec.resources)?;
@@ -152,9 +131,6 @@ pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, Inv
     check::pod_metadata("spec.podAnnotations", &spec.pod_annotations)?;
 
     Ok(Plan {
-        uid,
-        generation: metadata.generation.unwrap_or_default(),
-        owner,
         replicas: spec.replicas,
         image: spec.image.clone(),
         image_pull_policy: spec.image_pull_policy,
@@ -174,12 +150,9 @@ pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, Inv
         startup_seconds: spec.startup_timeout_seconds,
         pod_labels: spec.pod_labels.clone(),
         pod_annotations: spec.pod_annotations.clone(),
-        home: home(&set, metadata.annotations.as_ref(), spec.primary.failback),
-        consent: metadata.annotations.as_ref().and_then(consent),
-        paused: spec.paused,
-        cluster_domain: settings.cluster_domain.clone(),
+        home: home(set, resource.metadata.annotations.as_ref(), spec.primary.failback),
         agent_image: settings.agent_image.clone(),
-        set,
+        subject,
     })
 }
 
@@ -190,12 +163,6 @@ fn home(set: &SetName, annotations: Option<&BTreeMap<String, String>>, failback:
         None if failback => Some(Home { pod: set.pod(0), asked: false }),
         None => None,
     }
-}
-
-/// `<pod>@<epoch>`. Anything else is no consent.
-fn consent(annotations: &BTreeMap<String, String>) -> Option<Consent> {
-    let (pod, epoch) = annotations.get(ACCEPT_DATA_LOSS)?.split_once('@')?;
-    Some(Consent { pod: pod.to_owned(), epoch: epoch.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -226,9 +193,9 @@ mod tests {
     #[test]
     fn an_empty_spec_is_a_plan() {
         let plan = plan(&resource("redis", &json!({})), &settings()).unwrap();
-        assert_eq!((plan.replicas, plan.generation, plan.paused), (3, 7, false));
-        assert_eq!(plan.fqdn(0), "redis-0.redis-headless.lab.svc.cluster.local");
-        assert_eq!(plan.owner.controller, Some(true));
+        assert_eq!((plan.replicas, plan.subject.generation, plan.subject.paused), (3, Some(7), false));
+        assert_eq!(plan.subject.fqdn(0), "redis-0.redis-headless.lab.svc.cluster.local");
+        assert_eq!(plan.subject.owner.controller, Some(true));
         assert_eq!(
             plan.storage,
             Storage::Volume { size: Quantity("1Gi".into()), class: None, retention: Retention::default() }
@@ -287,7 +254,7 @@ mod tests {
     fn host_names_must_fit_dns_and_redis() {
         let long_domain = Settings { cluster_domain: "d".repeat(128), ..settings() };
         let invalid =
-            plan(&resource(&"a".repeat(52), &json!({})), &long_domain).map(|plan| plan.fqdn(2).len());
+            plan(&resource(&"a".repeat(52), &json!({})), &long_domain).map(|plan| plan.subject.fqdn(2).len());
         assert_eq!(invalid, Ok(253), "the longest that fits");
         let longer = Settings { cluster_domain: format!("x{}", long_domain.cluster_domain), ..settings() };
         let invalid = plan(&resource(&"a".repeat(52), &json!({})), &longer).unwrap_err();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::RedisReplicaSetStatus;
+use crate::api::{ConditionType, Reason, RedisReplicaSetStatus};
 
 /// A set that is as wanted is looked at this often.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -28,10 +28,10 @@ pub fn after(status: &RedisReplicaSetStatus, failures: u32, now: Timestamp, jitt
         let longest = if lacks_primary(status) { STALLED } else { LONGEST_BACKOFF };
         return spread(backoff.min(longest), jitter);
     }
-    let condition = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);
-    let paused = condition("Progressing").is_some_and(|c| c.reason == "Paused");
-    match condition("Ready") {
-        Some(ready) if ready.status == "True" || paused => spread(SETTLED, jitter),
+    let progressing = status.condition(ConditionType::Progressing);
+    let paused = progressing.is_some_and(|condition| condition.reason == Reason::Paused.as_str());
+    match status.condition(ConditionType::Ready) {
+        Some(_) if status.is_ready() || paused => spread(SETTLED, jitter),
         Some(ready) => {
             let waiting = now.duration_since(ready.last_transition_time.0);
             if waiting.unsigned_abs() < PATIENCE { CONVERGING } else { spread(STALLED, jitter) }
@@ -42,8 +42,9 @@ pub fn after(status: &RedisReplicaSetStatus, failures: u32, now: Timestamp, jitt
 
 /// Whether the servers were asked, and none is known to serve as the primary of record.
 fn lacks_primary(status: &RedisReplicaSetStatus) -> bool {
-    let is_so = |reason: &str| ["NoPrimary", "PrimarySilent"].contains(&reason);
-    status.conditions.iter().any(|c| c.type_ == "Available" && is_so(&c.reason))
+    let is_so =
+        |reason: &str| [Reason::NoPrimary, Reason::PrimaryUnreachable].iter().any(|r| r.as_str() == reason);
+    status.condition(ConditionType::Available).is_some_and(|condition| is_so(&condition.reason))
 }
 
 /// Three quarters to all of the interval.
@@ -80,8 +81,8 @@ mod tests {
             after(&status(ready, progressing, at(0)), 0, at(waited), 1.0).as_secs_f64()
         };
         for (ready, progressing, waited, expected) in [
-            ("True", "Settled", 5, 60.0),
-            ("True", "Settled", 100_000, 60.0),
+            ("True", "UpToDate", 5, 60.0),
+            ("True", "UpToDate", 100_000, 60.0),
             ("False", "Paused", 5, 60.0),
             ("False", "Converging", 0, 0.5),
             ("Unknown", "Held", 59, 0.5),
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn failures_back_off_and_not_for_ever() {
-        let settled = status("True", "Settled", at(0));
+        let settled = status("True", "UpToDate", at(0));
         let waits: Vec<u64> =
             (1..=8).map(|failures| after(&settled, failures, at(0), 1.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
@@ -110,13 +111,13 @@ mod tests {
     /// Regression: a stage that failed for another cause delayed an election by up to a minute.
     #[test]
     fn who_lacks_a_primary_does_not_wait_for_what_fails() {
-        let mut status = status("False", "PassFailed", at(0));
+        let mut status = status("False", "ReconcileFailed", at(0));
         let mut available = status.conditions[0].clone();
         available.type_ = "Available".into();
         status.conditions.push(available);
         for (reason, longest) in [
             ("NoPrimary", STALLED),
-            ("PrimarySilent", STALLED),
+            ("PrimaryUnreachable", STALLED),
             ("ApiError", LONGEST_BACKOFF),
             ("PrimaryServes", LONGEST_BACKOFF),
         ] {
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn jitter_takes_away_a_quarter_at_most() {
         for jitter in [-1.0, 0.0, 0.3, 1.0, 7.0, f64::INFINITY] {
-            let wait = after(&status("True", "Settled", at(0)), 0, at(0), jitter);
+            let wait = after(&status("True", "UpToDate", at(0)), 0, at(0), jitter);
             assert!((SETTLED.mul_f64(0.75)..=SETTLED).contains(&wait), "{jitter}: {wait:?}");
         }
     }

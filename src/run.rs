@@ -32,7 +32,7 @@ use crate::{
     metrics::Metrics,
     monitor::Monitor,
     pods::{self, Ends},
-    reconcile::PASS_DEADLINE,
+    reconcile::DEADLINE,
 };
 
 /// Between looks for our kind on the API server.
@@ -118,7 +118,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         settings: settings.settings(),
         pods,
         mandate: election.mandate(),
-        pass_deadline: PASS_DEADLINE,
+        deadline: DEADLINE,
         ends,
         dns_stale: settings.dns_stale(),
         recorder: recorder(client.clone(), settings.identity.clone()),

@@ -18,9 +18,9 @@ use crate::{
     desired::labels,
     hash,
     names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY, SetName},
-    plan::Plan,
     record::Record,
     redis::password::Password,
+    subject::Subject,
     volumes::former::Claims,
 };
 
@@ -109,18 +109,18 @@ pub async fn presence(client: &Client, set: &SetName, uid: Option<&str>) -> Resu
 }
 
 /// Reads the record, if there is one.
-pub async fn read_record(client: &Client, plan: &Plan) -> Result<Option<Found>, StoreError> {
-    let name = plan.set.record();
+pub async fn read_record(client: &Client, subject: &Subject) -> Result<Option<Found>, StoreError> {
+    let name = subject.set.record();
     let Some(map) =
-        record_api(client, plan).get_opt(&name).await.map_err(api_error("read", "ConfigMap", &name))?
+        record_api(client, subject).get_opt(&name).await.map_err(api_error("read", "ConfigMap", &name))?
     else {
         return Ok(None);
     };
-    let is_own = owners(&map).any(|owner| owner.uid == plan.owner.uid);
-    let is_ours = labels::labels(&plan.set)
+    let is_own = owners(&map).any(|owner| owner.uid == subject.owner.uid);
+    let is_ours = labels::labels(&subject.set)
         .iter()
         .all(|(label, value)| map.metadata.labels.as_ref().and_then(|all| all.get(label)) == Some(value));
-    let stored = stored(map, plan);
+    let stored = stored(map, subject);
     match stored {
         Ok(stored) if is_own => Ok(Some(Found::Own(stored))),
         // One that no volume keeps goes by itself, with the set that it was of.
@@ -131,54 +131,59 @@ pub async fn read_record(client: &Client, plan: &Plan) -> Result<Option<Found>, 
 }
 
 /// Creates the first record of a set.
-pub async fn create_record(client: &Client, plan: &Plan, record: &Record) -> Result<Stored, StoreError> {
-    let name = plan.set.record();
-    let created = record_api(client, plan)
-        .create(&PostParams::default(), &render(plan, record, None, &Claims::new()))
+pub async fn create_record(
+    client: &Client,
+    subject: &Subject,
+    record: &Record,
+) -> Result<Stored, StoreError> {
+    let name = subject.set.record();
+    let created = record_api(client, subject)
+        .create(&PostParams::default(), &render(subject, record, None, &Claims::new()))
         .await
         .map_err(api_error("create", "ConfigMap", &name))?;
-    stored(created, plan)
+    stored(created, subject)
 }
 
 /// Replaces the record and the claims that it speaks of; fails with a conflict if somebody else wrote since it was
 /// read.
 pub async fn write_record(
     client: &Client,
-    plan: &Plan,
+    subject: &Subject,
     before: &Stored,
     record: &Record,
     claims: &Claims,
 ) -> Result<Stored, StoreError> {
-    let name = plan.set.record();
-    let next = render(plan, record, Some(&before.resource_version), claims);
-    let written = record_api(client, plan)
+    let name = subject.set.record();
+    let next = render(subject, record, Some(&before.resource_version), claims);
+    let written = record_api(client, subject)
         .replace(&name, &PostParams::default(), &next)
         .await
         .map_err(api_error("update", "ConfigMap", &name))?;
-    stored(written, plan)
+    stored(written, subject)
 }
 
 /// Reads the password; `None` where the Secret or its key is missing.
-pub async fn read_password(client: &Client, plan: &Plan) -> Result<Option<Password>, StoreError> {
-    let name = plan.set.auth_secret();
-    let secret = secret_api(client, plan).get_opt(&name).await.map_err(api_error("read", "Secret", &name))?;
+pub async fn read_password(client: &Client, subject: &Subject) -> Result<Option<Password>, StoreError> {
+    let name = subject.set.auth_secret();
+    let secret =
+        secret_api(client, subject).get_opt(&name).await.map_err(api_error("read", "Secret", &name))?;
     let data = secret.and_then(|secret| secret.data).unwrap_or_default();
     Ok(data.get(PASSWORD_KEY).and_then(|bytes| Password::from_bytes(&bytes.0)))
 }
 
 /// Makes the Secret with a random password. One that exists stays as it is.
-pub async fn create_password(client: &Client, plan: &Plan) -> Result<(), StoreError> {
-    let name = plan.set.auth_secret();
+pub async fn create_password(client: &Client, subject: &Subject) -> Result<(), StoreError> {
+    let name = subject.set.auth_secret();
     let mut random = [0_u8; 24];
     getrandom::fill(&mut random).map_err(StoreError::Random)?;
     let password = hash::hex(&random);
     let secret = Secret {
-        metadata: metadata(plan, name.clone(), None),
+        metadata: metadata(subject, name.clone(), None),
         string_data: Some([(PASSWORD_KEY.to_owned(), password)].into()),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     };
-    match secret_api(client, plan).create(&PostParams::default(), &secret).await {
+    match secret_api(client, subject).create(&PostParams::default(), &secret).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         created => created.map(|_| ()).map_err(api_error("create", "Secret", &name)),
     }
@@ -217,12 +222,12 @@ pub async fn pod_exists(client: &Client, set: &SetName, pod: &str, uid: &str) ->
     Ok(found.items.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid)))
 }
 
-fn render(plan: &Plan, record: &Record, resource_version: Option<&str>, claims: &Claims) -> ConfigMap {
+fn render(subject: &Subject, record: &Record, resource_version: Option<&str>, claims: &Claims) -> ConfigMap {
     let data = [
         (RECORD_KEY.to_owned(), json!(record).to_string()),
         (MEMBERS_KEY.to_owned(), to_ask(record).join("\n")),
     ];
-    let mut metadata = metadata(plan, plan.set.record(), resource_version);
+    let mut metadata = metadata(subject, subject.set.record(), resource_version);
     // The garbage collector removes an object when the last of its owners is gone.
     metadata.owner_references.get_or_insert_default().extend(claims.iter().map(|(name, uid)| {
         OwnerReference {
@@ -244,19 +249,19 @@ fn to_ask(record: &Record) -> &[String] {
     record.members.get(..count).unwrap_or(&record.members)
 }
 
-fn metadata(plan: &Plan, name: String, resource_version: Option<&str>) -> ObjectMeta {
+fn metadata(subject: &Subject, name: String, resource_version: Option<&str>) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
-        namespace: Some(plan.set.namespace.clone()),
-        labels: Some(labels::labels(&plan.set)),
-        owner_references: Some(vec![plan.owner.clone()]),
+        namespace: Some(subject.set.namespace.clone()),
+        labels: Some(labels::labels(&subject.set)),
+        owner_references: Some(vec![subject.owner.clone()]),
         resource_version: resource_version.map(str::to_owned),
         ..ObjectMeta::default()
     }
 }
 
-fn stored(map: ConfigMap, plan: &Plan) -> Result<Stored, StoreError> {
-    let name = plan.set.record();
+fn stored(map: ConfigMap, subject: &Subject) -> Result<Stored, StoreError> {
+    let name = subject.set.record();
     let claims = owners(&map).filter(|owner| owner.kind == CLAIM);
     let claims = claims.map(|owner| (owner.name.clone(), owner.uid.clone())).collect();
     let text = map.data.as_ref().and_then(|data| data.get(RECORD_KEY)).map_or("", String::as_str);
@@ -268,12 +273,12 @@ fn owners(map: &ConfigMap) -> impl Iterator<Item = &OwnerReference> {
     map.metadata.owner_references.iter().flatten()
 }
 
-fn record_api(client: &Client, plan: &Plan) -> Api<ConfigMap> {
-    Api::namespaced(client.clone(), &plan.set.namespace)
+fn record_api(client: &Client, subject: &Subject) -> Api<ConfigMap> {
+    Api::namespaced(client.clone(), &subject.set.namespace)
 }
 
-fn secret_api(client: &Client, plan: &Plan) -> Api<Secret> {
-    Api::namespaced(client.clone(), &plan.set.namespace)
+fn secret_api(client: &Client, subject: &Subject) -> Api<Secret> {
+    Api::namespaced(client.clone(), &subject.set.namespace)
 }
 
 fn api_error(verb: &'static str, kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> StoreError {
@@ -284,17 +289,17 @@ fn api_error(verb: &'static str, kind: &'static str, name: &str) -> impl FnOnce(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fake_api::FakeApi, plan::plan, settings::Settings};
+    use crate::{fake_api::FakeApi, settings::Settings};
     use serde_json::Value;
 
-    fn a_plan() -> Plan {
+    fn a_subject() -> Subject {
         let resource: RedisReplicaSet = serde_json::from_value(json!({
             "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
             "metadata": {"name": "redis", "namespace": "lab", "uid": "u-1"}, "spec": {},
         }))
         .unwrap();
         let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
-        plan(&resource, &settings).unwrap()
+        Subject::of(&resource, &settings).unwrap()
     }
 
     fn config_map(owner: &str, record: &str) -> Value {
@@ -317,13 +322,13 @@ mod tests {
     async fn a_record_comes_back_as_it_was_written() {
         let text = json!(a_record()).to_string();
         let api = FakeApi::answering([(201, config_map("u-1", &text)), (200, config_map("u-1", &text))]);
-        let plan = a_plan();
-        let created = create_record(&api.client(), &plan, &a_record()).await.unwrap();
+        let subject = a_subject();
+        let created = create_record(&api.client(), &subject, &a_record()).await.unwrap();
         assert_eq!(
             created,
             Stored { record: a_record(), resource_version: "8".into(), claims: Claims::new() }
         );
-        assert_eq!(read_record(&api.client(), &plan).await.unwrap(), Some(Found::Own(created)));
+        assert_eq!(read_record(&api.client(), &subject).await.unwrap(), Some(Found::Own(created)));
         let sent = &api.requests()[0].body;
         assert_eq!(sent["data"]["members"], "redis-0\nredis-1");
         assert_eq!(sent["metadata"]["ownerReferences"][0]["uid"], "u-1");
@@ -334,7 +339,7 @@ mod tests {
     fn before_the_first_promotion_nobody_waits_for_those_who_come_later() {
         let members = || vec!["redis-0".to_owned(), "redis-1".to_owned()];
         let asked = |record: &Record| {
-            render(&a_plan(), record, None, &Claims::new()).data.unwrap()["members"].clone()
+            render(&a_subject(), record, None, &Claims::new()).data.unwrap()["members"].clone()
         };
         assert_eq!(asked(&Record::first(members(), true)), "redis-0");
         assert_eq!(asked(&Record { epoch: 1, ..Record::first(members(), true) }), "redis-0\nredis-1");
@@ -343,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_successor_of_the_same_name_is_another_set() {
-        let plan = a_plan();
+        let subject = a_subject();
         let set = |uid: &str, deleted: Value| json!({"metadata": {"name": "redis", "uid": uid, "deletionTimestamp": deleted}});
         let gone = FakeApi::status(404, "NotFound");
         let going = json!("2026-01-01T00:00:00Z");
@@ -354,7 +359,7 @@ mod tests {
             ((404, gone), Presence::Gone),
         ] {
             let api = FakeApi::answering([answer]);
-            assert_eq!(presence(&api.client(), &plan.set, Some("u-1")).await.unwrap(), expected);
+            assert_eq!(presence(&api.client(), &subject.set, Some("u-1")).await.unwrap(), expected);
         }
     }
 
@@ -363,7 +368,8 @@ mod tests {
         let api = FakeApi::answering([(409, FakeApi::status(409, "Conflict"))]);
         let claims: Claims = [("data-redis-1".to_owned(), "uid-1".to_owned())].into();
         let before = Stored { record: a_record(), resource_version: "8".into(), claims: Claims::new() };
-        let error = write_record(&api.client(), &a_plan(), &before, &a_record(), &claims).await.unwrap_err();
+        let error =
+            write_record(&api.client(), &a_subject(), &before, &a_record(), &claims).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot update ConfigMap redis-record");
         let sent = &api.requests()[0];
         assert_eq!((sent.method.as_str(), &sent.body["metadata"]["resourceVersion"]), ("PUT", &json!("8")));
@@ -375,7 +381,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_record_of_a_deleted_set_is_found_where_a_volume_keeps_it() {
-        let plan = a_plan();
+        let subject = a_subject();
         let claim = json!({"apiVersion": "v1", "kind": CLAIM, "name": "data-redis-1", "uid": "uid-1"});
         let of = |owners: Value, labels: Value| {
             let mut map = config_map("u-0", &json!(a_record()).to_string());
@@ -383,32 +389,32 @@ mod tests {
             map["metadata"]["labels"] = labels;
             map
         };
-        let ours = json!(labels::labels(&plan.set));
+        let ours = json!(labels::labels(&subject.set));
         let former = json!({"apiVersion": "v1", "kind": "X", "name": "redis", "uid": "u-0"});
         for owners in [json!([claim]), json!([former, claim])] {
             let api = FakeApi::answering([(200, of(owners, ours.clone()))]);
             let claims = [("data-redis-1".to_owned(), "uid-1".to_owned())].into();
             let stored = Stored { record: a_record(), resource_version: "8".into(), claims };
-            assert_eq!(read_record(&api.client(), &plan).await.unwrap(), Some(Found::Former(stored)));
+            assert_eq!(read_record(&api.client(), &subject).await.unwrap(), Some(Found::Former(stored)));
         }
         for (owners, labels) in [(json!([former]), ours), (json!([claim]), json!({}))] {
             let api = FakeApi::answering([(200, of(owners, labels))]);
-            let error = read_record(&api.client(), &plan).await.unwrap_err();
+            let error = read_record(&api.client(), &subject).await.unwrap_err();
             assert!(matches!(error, StoreError::Foreign { kind: "ConfigMap", .. }), "{error}");
         }
     }
 
     #[tokio::test]
     async fn what_is_no_record_of_this_set_is_refused() {
-        let plan = a_plan();
+        let subject = a_subject();
         let api = FakeApi::answering([(404, FakeApi::status(404, "NotFound"))]);
-        assert_eq!(read_record(&api.client(), &plan).await.unwrap(), None);
+        assert_eq!(read_record(&api.client(), &subject).await.unwrap(), None);
         let api = FakeApi::answering([(200, config_map("u-0", &json!(a_record()).to_string()))]);
-        let error = read_record(&api.client(), &plan).await.unwrap_err();
+        let error = read_record(&api.client(), &subject).await.unwrap_err();
         assert!(matches!(error, StoreError::Foreign { kind: "ConfigMap", .. }), "{error}");
         for text in ["", "{}", "{\"epoch\": 1"] {
             let api = FakeApi::answering([(200, config_map("u-1", text))]);
-            let error = read_record(&api.client(), &plan).await.unwrap_err();
+            let error = read_record(&api.client(), &subject).await.unwrap_err();
             assert!(matches!(error, StoreError::Unreadable { .. }), "{text}: {error}");
         }
     }
@@ -418,7 +424,7 @@ mod tests {
         let mut seen = Vec::new();
         for answer in [(201, json!({})), (409, FakeApi::status(409, "AlreadyExists"))] {
             let api = FakeApi::answering([answer]);
-            create_password(&api.client(), &a_plan()).await.unwrap();
+            create_password(&api.client(), &a_subject()).await.unwrap();
             let sent = &api.requests()[0];
             assert_eq!(
                 (sent.method.as_str(), sent.path.as_str()),
@@ -430,7 +436,7 @@ mod tests {
         }
         assert_ne!(seen[0], seen[1]);
         let api = FakeApi::answering([(403, FakeApi::status(403, "Forbidden"))]);
-        let error = create_password(&api.client(), &a_plan()).await.unwrap_err();
+        let error = create_password(&api.client(), &a_subject()).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot create Secret redis-auth");
     }
 
@@ -445,7 +451,7 @@ mod tests {
             (404, FakeApi::status(404, "NotFound"), None),
         ] {
             let api = FakeApi::answering([(code, body)]);
-            let found = read_password(&api.client(), &a_plan()).await.unwrap();
+            let found = read_password(&api.client(), &a_subject()).await.unwrap();
             assert_eq!(found, expected.and_then(|text| Password::from_bytes(text.as_bytes())));
         }
     }

@@ -35,7 +35,7 @@ use kube::{
 };
 use redis_operator::{
     act,
-    api::{RedisReplicaSet, RedisReplicaSetStatus, directives},
+    api::{Reason, RedisReplicaSet, RedisReplicaSetStatus, directives},
     apply::{Applied, ApplyError, Live, Why, apply, fetch},
     crd,
     desired::{Stage, desired},
@@ -416,7 +416,7 @@ impl<S: TowerService<http::Request<B>>, B> TowerService<http::Request<B>> for Co
 }
 
 async fn pass(client: &Client, plan: &Plan, pods: i32) -> Result<Applied, ApplyError> {
-    let live = fetch(client, &plan.set).await?;
+    let live = fetch(client, &plan.subject.set).await?;
     apply(client, plan, desired(plan, Stage { pods, disruptions: 1 }), live).await
 }
 
@@ -455,18 +455,18 @@ async fn what_is_applied_is_applied_once() {
         assert_eq!(mutations.count(), 6, "{sample:?}: {:?}", why(&first));
         assert!(first.writes.iter().all(|write| write.why == Why::Missing), "{:?}", why(&first));
         assert_eq!(first.writes.last().unwrap().object.kind, "StatefulSet");
-        let before = versions(&fetch(&client, &plan.set).await.unwrap());
+        let before = versions(&fetch(&client, &plan.subject.set).await.unwrap());
         assert!(before.iter().all(Option::is_some));
 
         // A restarted operator has no memory; it must not need any.
         let second = pass(&counted, &plan, 1).await.unwrap();
         assert_eq!(why(&second), Vec::<String>::new(), "{sample:?}");
         assert_eq!(mutations.count(), 6, "{sample:?}");
-        assert_eq!(versions(&fetch(&client, &plan.set).await.unwrap()), before);
+        assert_eq!(versions(&fetch(&client, &plan.subject.set).await.unwrap()), before);
 
         // One pod more is one write.
         let third = pass(&counted, &plan, 2).await.unwrap();
-        assert_eq!(why(&third), [format!("StatefulSet {} Differs(\"spec.replicas\")", plan.set)]);
+        assert_eq!(why(&third), [format!("StatefulSet {} Differs(\"spec.replicas\")", plan.subject.set)]);
         assert_eq!(third.stateful_set.spec.unwrap().replicas, Some(2));
         assert_eq!(mutations.count(), 7);
     }
@@ -561,7 +561,7 @@ async fn what_is_not_ours_is_not_taken_over() {
         let mutations = Mutations::default();
         let counted = mutations.client(plane).await;
         let refusal = pass(&counted, &plan(&set, &settings()).unwrap(), 1).await.unwrap_err();
-        assert_eq!(refusal.category(), "NameTaken");
+        assert_eq!(refusal.reason(), Reason::NameTaken);
         let said = refusal.to_string();
         for words in [&format!("Service foreign/{name} "), "no owner", "delete it", "another name"] {
             assert!(said.contains(words), "{said}");
@@ -603,7 +603,7 @@ async fn what_kubernetes_would_refuse_is_not_sent() {
     let other = plan(&other, &settings()).unwrap();
     let mutations = Mutations::default();
     let refusal = pass(&mutations.client(plane).await, &other, 1).await.unwrap_err();
-    assert_eq!((refusal.category(), mutations.count()), ("ImmutableFieldChanged", 0));
+    assert_eq!((refusal.reason(), mutations.count()), (Reason::ImmutableFieldChanged, 0));
     let said = refusal.to_string();
     for words in ["StatefulSet blocked/redis", "spec.volumeClaimTemplates", "set spec.storage back"] {
         assert!(said.contains(words), "{said}");
@@ -661,7 +661,9 @@ async fn pods_are_labelled_by_uid() {
     let counted = mutations.client(plane).await;
     let relabel = async |pod: &str, uid: &str, to: To| {
         let change = Change { pod: pod.into(), uid: uid.into(), version: String::new(), to };
-        act::role::relabel(&counted, &plan, &mut Connections::default(), vec![change], now).await.unwrap();
+        act::role::relabel(&counted, &plan.subject, &mut Connections::default(), vec![change], now)
+            .await
+            .unwrap();
         pods.get("redis-0").await.unwrap()
     };
     let uid = pod.uid().unwrap();

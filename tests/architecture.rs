@@ -13,10 +13,16 @@ mod rust_source;
 
 use std::collections::BTreeSet;
 
-use rust_source::{code_only, file, paths, rust_files, text_literals, without_tests};
+use redis_operator::{
+    api::{ConditionType, Reason},
+    events::EventReason,
+    metrics::STATUS_WRITE,
+};
+use rust_source::{code_only, file, paths, rust_files, without_tests};
+use strum::VariantArray;
 
 /// The pure modules, with their folders.
-const PURE: [&str; 27] = [
+const PURE: [&str; 28] = [
     "src/config.rs",
     "src/config",
     "src/image.rs",
@@ -32,6 +38,7 @@ const PURE: [&str; 27] = [
     "src/decide",
     "src/record.rs",
     "src/status.rs",
+    "src/subject.rs",
     "src/status",
     "src/events.rs",
     "src/requeue.rs",
@@ -85,12 +92,8 @@ const FORBIDDEN: [&str; 32] = [
     "crate::agent::ask",
 ];
 
-/// Data and traits without a client, and `status.rs` naming its one impure child.
-const ALLOWED: [(&str, &str); 3] = [
-    ("src/plan.rs", "kube::Resource"),
-    ("src/events.rs", "kube::runtime::events::Event"),
-    ("src/events.rs", "kube::runtime::events::EventType"),
-];
+/// A trait without a client.
+const ALLOWED: [(&str, &str); 1] = [("src/subject.rs", "kube::Resource")];
 
 /// What a pure source must not name.
 fn offences(path: &str, source: &str) -> Vec<String> {
@@ -149,7 +152,7 @@ fn the_scan_finds_what_it_looks_for() {
             "std::env::var",
         ),
     ] {
-        let offences = offences("src/plan.rs", source);
+        let offences = offences("src/subject.rs", source);
         assert!(offences.iter().any(|named| named == found), "{source}: {offences:?}");
     }
     for source in [
@@ -161,7 +164,7 @@ fn the_scan_finds_what_it_looks_for() {
         "fn known(now: Timestamp) -> Timestamp { now }",
         "fn f() {}\n\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}",
     ] {
-        assert_eq!(offences("src/plan.rs", source), Vec::<String>::new(), "{source}");
+        assert_eq!(offences("src/subject.rs", source), Vec::<String>::new(), "{source}");
     }
     assert_eq!(
         offences("src/requeue.rs", "use kube::Resource;"),
@@ -231,16 +234,6 @@ fn documented(page: &str, section: &str, column: usize) -> BTreeSet<String> {
     names
 }
 
-/// Texts of a source that look like a reason: one capitalised word.
-fn capitalised(path: &str) -> impl Iterator<Item = String> {
-    text_literals(&file(path)).into_iter().filter(|text| {
-        text.starts_with(|c: char| c.is_ascii_uppercase())
-            && text.len() > 3
-            && text.chars().skip(1).any(|c| c.is_ascii_lowercase())
-            && text.chars().all(|c| c.is_ascii_alphanumeric())
-    })
-}
-
 fn variants(path: &str, name: &str) -> BTreeSet<String> {
     let source = file(path);
     let body = source.split(&format!("pub enum {name} {{")).nth(1).unwrap().split("\n}").next().unwrap();
@@ -252,69 +245,17 @@ fn variants(path: &str, name: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Condition types and statuses, which stand in the same files as reasons.
-const NO_REASONS: [&str; 9] =
-    ["Ready", "Available", "Replicated", "Progressing", "Degraded", "SpecValid", "True", "False", "Unknown"];
-
-/// Words that only metrics and the log use: there is no status to write them to.
-const METRICS_ONLY: [&str; 1] = ["StatusWrite"];
-
-/// Every reason of a condition: conditions' own, holds, and categories of failures.
-fn reasons() -> BTreeSet<String> {
-    let sources = [
-        "src/status/available.rs",
-        "src/status/finding.rs",
-        "src/status/conditions.rs",
-        "src/decide.rs",
-        "src/error.rs",
-        "src/apply.rs",
-        "src/controller.rs",
-    ];
-    // Kinds of Kubernetes objects stand in errors too.
-    let others = ["ConfigMap", "Secret", "PersistentVolumeClaim", "StatefulSet"];
-    sources
-        .iter()
-        .flat_map(|path| capitalised(path))
-        .filter(|word| !NO_REASONS.contains(&word.as_str()))
-        .filter(|word| !METRICS_ONLY.contains(&word.as_str()) && !others.contains(&word.as_str()))
-        .collect()
-}
-
+/// A reason that stands in no condition that the code knows would never be shown.
 #[test]
-fn every_reason_is_documented_and_no_other() {
-    let reasons = reasons();
-    for reason in ["Verified", "MemberSilent", "InvalidSpec", "ApiError", "NameTaken", "Panicked"] {
-        assert!(reasons.contains(reason), "{reason} was not collected: {reasons:?}");
-    }
-    assert_eq!(documented("docs/status.md", "Conditions and reasons", 3), reasons);
-    let page = file("docs/status.md");
-    for type_ in &NO_REASONS[..6] {
-        assert!(page.contains(&format!("\n| {type_} | ")), "docs/status.md has no reason of {type_}");
-    }
-}
-
-/// A reason that one file matches on must be one that another file makes.
-#[test]
-fn reasons_that_are_looked_for_are_made() {
-    let made: BTreeSet<String> =
-        ["src/error.rs", "src/apply.rs"].iter().flat_map(|path| capitalised(path)).collect();
-    let source = file("src/status/conditions.rs");
-    let looked_for = source.split("Some((reason @ (").nth(1).unwrap().split(')').next().unwrap();
-    let looked_for = text_literals(looked_for);
-    assert!(looked_for.len() >= 3, "{looked_for:?}");
-    for reason in looked_for {
-        assert!(
-            made.contains(&reason),
-            "conditions.rs looks for {reason}, which no error is called: {made:?}"
-        );
-    }
-}
-
-#[test]
-fn every_hold_reason_is_documented() {
-    let documented = documented("docs/status.md", "Conditions and reasons", 3);
-    for reason in variants("src/decide.rs", "HoldReason") {
-        assert!(documented.contains(&reason), "docs/status.md does not name the hold {reason}");
+fn every_reason_says_where_it_stands() {
+    for reason in Reason::VARIANTS {
+        for place in reason.stands_in().split(' ') {
+            let (type_, status) = place.split_once('=').unwrap_or_else(|| panic!("{reason:?}: {place}"));
+            let is_type = ConditionType::VARIANTS.iter().any(|known| known.as_str() == type_);
+            assert!(is_type || type_ == "Any", "{reason:?}: {place}");
+            assert!(["True", "False", "Unknown"].contains(&status), "{reason:?}: {place}");
+        }
+        assert!(reason.meaning().contains("What to do: "), "{reason:?} does not say what to do");
     }
 }
 
@@ -329,58 +270,18 @@ fn every_state_is_documented_and_no_other() {
 /// Reasons of Events: their own, and those of the conditions Degraded=True and SpecValid=False, which they repeat.
 #[test]
 fn every_event_is_documented_and_no_other() {
-    let own: BTreeSet<String> = [
-        "Ready",
-        "NotReady",
-        "PrimaryChanged",
-        "SwitchoverFailed",
-        "MemoryTight",
-        "ConfigDrift",
-        "DataAdopted",
-        "DataDiverged",
-    ]
-    .map(str::to_owned)
-    .into();
-    let literals: BTreeSet<String> = capitalised("src/events.rs").collect();
-    for reason in &own {
-        assert!(literals.contains(reason), "{reason} is not in src/events.rs: {literals:?}");
-    }
-    let others: BTreeSet<String> = [
-        "Verify",
-        "Promote",
-        "Switchover",
-        "Repair",
-        "Adopt",
-        "Follow",
-        "Degraded",
-        "SpecValid",
-        "True",
-        "False",
-    ]
-    .map(str::to_owned)
-    .into();
-    assert_eq!(
-        literals.difference(&others).cloned().collect::<BTreeSet<_>>(),
-        own,
-        "an Event that is new here"
-    );
-    assert_eq!(documented("docs/events.md", "Catalogue", 2), own);
-
-    let page = file("docs/status.md");
-    let repeated: BTreeSet<String> = page
-        .lines()
-        .filter(|line| {
-            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-            cells.len() > 4
-                && ((cells[1].contains("Degraded") && cells[2] == "True")
-                    || (cells[1].contains("SpecValid") && cells[2] == "False")
-                    || cells[2].contains("Degraded True"))
-        })
-        .filter_map(|line| {
-            line.split('`').find(|word| word.starts_with(char::is_uppercase) && !NO_REASONS.contains(word))
-        })
-        .map(str::to_owned)
+    let own: BTreeSet<String> = EventReason::VARIANTS
+        .iter()
+        .map(|reason| <&str>::from(*reason).to_owned())
+        // One that warns beside a spec that can be carried out.
+        .chain([Reason::MemoryTight.as_str().to_owned()])
         .collect();
+    assert_eq!(documented("docs/events.md", "Catalogue", 2), own);
+    let is_repeated = |reason: &&Reason| {
+        ["Degraded=True", "SpecValid=False"].iter().any(|place| reason.stands_in().contains(place))
+    };
+    let repeated: BTreeSet<String> =
+        Reason::VARIANTS.iter().filter(is_repeated).map(|reason| reason.as_str().to_owned()).collect();
     assert_eq!(documented("docs/events.md", "Repeated from conditions", 1), repeated);
 }
 
@@ -403,9 +304,12 @@ fn every_metric_is_documented_and_no_other() {
         .map(|name| name.split('{').next().unwrap().trim_end_matches("_total").to_owned())
         .collect();
     assert_eq!(documented, registered);
-    let categories = reasons_of_failures();
     let named = rust_source::file("docs/metrics.md");
-    for category in categories {
+    let of_spec = [Reason::InvalidSpec, Reason::Unreadable, Reason::NameTaken, Reason::ImmutableFieldChanged];
+    let of_stages =
+        Reason::VARIANTS.iter().filter(|reason| reason.stands_in() == "Any=Unknown Degraded=True");
+    let reasons = of_spec.iter().chain(of_stages).map(|reason| reason.as_str());
+    for category in reasons.chain([STATUS_WRITE]) {
         assert!(
             named.contains(&format!("`{category}`")),
             "docs/metrics.md does not name the category {category}"
@@ -415,13 +319,4 @@ fn every_metric_is_documented_and_no_other() {
 
 fn code_and_texts(source: &str) -> String {
     without_tests(source).lines().filter(|line| !line.trim_start().starts_with("//")).collect()
-}
-
-/// Categories under which `redis_operator_errors_total` counts.
-fn reasons_of_failures() -> BTreeSet<String> {
-    let made = ["src/error.rs", "src/apply.rs"].iter().flat_map(|path| capitalised(path));
-    made.filter(|word| word != "StatefulSet")
-        .chain(METRICS_ONLY.map(str::to_owned))
-        .chain(["Panicked".to_owned()])
-        .collect()
 }

@@ -7,12 +7,13 @@ use std::{
 };
 
 use redis_operator::{
-    api::RedisReplicaSet,
+    api::{Reason, RedisReplicaSet},
     desired::{Desired, Stage, desired},
     plan::plan,
     settings::Settings,
 };
 use serde::Serialize;
+use strum::VariantArray;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -79,6 +80,37 @@ fn samples_become_the_committed_objects() {
             sample.display()
         );
     }
+}
+
+/// `UPDATE_GOLDEN=1 cargo test --test golden` writes it.
+#[test]
+fn the_documentation_lists_the_reasons() {
+    let page = root().join("docs/status.md");
+    let committed = fs::read_to_string(&page).unwrap();
+    let (before, rest) = committed.split_once("<!-- reasons: begin -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- reasons: end -->").unwrap();
+    let reasons: Vec<String> = Reason::VARIANTS.iter().map(|reason| section(*reason)).collect();
+    let current =
+        format!("{before}<!-- reasons: begin -->\n{}<!-- reasons: end -->{after}", reasons.concat());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&page, &current).unwrap();
+    }
+    let committed = fs::read_to_string(&page).unwrap();
+    assert!(committed == current, "docs/status.md: run UPDATE_GOLDEN=1 cargo test --test golden");
+}
+
+/// A reason as docs/status.md has it.
+fn section(reason: Reason) -> String {
+    let stands_in: Vec<String> = reason
+        .stands_in()
+        .split(' ')
+        .map(|place| place.replace('=', " is ").replace("Any is", "each condition that was not judged is"))
+        .collect();
+    let mut meaning = reason.meaning().replace("What to do:", "**What to do:**");
+    for page in ["config", "holds", "storage"] {
+        meaning = meaning.replace(&format!("docs/{page}.md"), &format!("[{page}]({page}.md)"));
+    }
+    format!("### `{}`\n\n*{}.* {meaning}\n\n", reason.as_str(), stands_in.join(", "))
 }
 
 /// The lab's names: a reader of any tutorial on headless Services finds them again.

@@ -21,20 +21,20 @@ use crate::{
     names::CHILDREN_MANAGER,
     observe::Connections,
     observed::Role,
-    plan::Plan,
     roles::{Change, To},
+    subject::Subject,
 };
 
 /// Labels the pods, all at the same time, and cuts the clients of those that are no longer the primary. Returns the
 /// changes that were made: a mark stays while the clients behind it cannot be cut.
 pub async fn relabel(
     client: &Client,
-    plan: &Plan,
+    subject: &Subject,
     connections: &mut Connections,
     changes: Vec<Change>,
     now: Timestamp,
 ) -> Result<Vec<Change>, ActError> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), &plan.set.namespace);
+    let api: Api<Pod> = Api::namespaced(client.clone(), &subject.set.namespace);
     let (settled, mut made): (Vec<Change>, Vec<Change>) =
         changes.into_iter().partition(|change| change.to == To::Settled);
     let labelled = join_all(made.iter().map(|change| label(&api, change, now))).await;

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{ConditionStatus, ConditionType};
+
 /// What the operator saw when it last asked every server of the set.
 ///
 /// Numbers that move by themselves (offsets, seconds) are metrics, never status.
@@ -57,7 +59,13 @@ pub struct RedisReplicaSetStatus {
 impl RedisReplicaSetStatus {
     /// Whether the condition Ready is True.
     pub fn is_ready(&self) -> bool {
-        self.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        let ready = self.condition(ConditionType::Ready);
+        ready.is_some_and(|condition| condition.status == ConditionStatus::True.as_str())
+    }
+
+    /// The condition of this type.
+    pub fn condition(&self, type_: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_.as_str())
     }
 }
 

@@ -4,7 +4,7 @@
 //! it is told to follow.
 
 use super::{look::Look, rank::Candidate};
-use crate::record::Record;
+use crate::{api::status::DivergenceStatus, record::Record};
 
 /// Data of a server that the primary does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,4 +48,9 @@ fn divergence(record: &Record, primary: &Candidate<'_>, other: &Candidate<'_>) -
         bytes,
         epoch: record.epoch,
     })
+}
+
+/// Whether a status tells of this very case.
+pub fn is_published(published: &DivergenceStatus, found: &Divergence) -> bool {
+    published.pod == found.pod && published.run_id == found.run_id && published.replid == found.replid
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Decision, Hold, HoldReason, decide,
+    Decision, Hold, Reason, decide,
     former::Former,
     look::Look,
     rank::{Candidate, NoWinner, close_histories, winner},
@@ -115,7 +115,7 @@ pub(super) fn no_winner(why: &NoWinner) -> Hold {
              contains all others'; see docs/status.md, HistoriesDiffer"
             .to_owned(),
     };
-    Hold { reason: HoldReason::HistoriesDiffer, message }
+    Hold { reason: Reason::HistoriesDiffer, message }
 }
 
 /// Members of record that did not answer in this look.
@@ -126,7 +126,7 @@ pub(super) fn silent_members<'a>(record: &'a Record, look: &Look) -> Vec<&'a str
 /// What a silent member brings where its answer is needed.
 fn silent(members: &[&str], why: &str) -> Hold {
     Hold {
-        reason: HoldReason::MemberSilent,
+        reason: Reason::MemberUnreachable,
         message: format!(
             "nobody is known to serve, and a primary is elected only when every member answers; waiting for {}{why}",
             members.join(", ")
@@ -225,7 +225,7 @@ fn former_process(record: &Record, look: &Look) -> Option<Hold> {
         (Former::Ended, None) => return None,
     };
     Some(Hold {
-        reason: HoldReason::FormerProcess,
+        reason: Reason::PreviousPrimaryUnproven,
         message: format!(
             "{primary} was replaced, and its former pod (UID {}) may still take writes: {missing}",
             seen.pod_uid
@@ -236,7 +236,7 @@ fn former_process(record: &Record, look: &Look) -> Option<Hold> {
 /// The same for the process to which an open switchover handed the role: it may have taken over unseen.
 fn former_target(record: &Record, look: &Look) -> Option<Hold> {
     match heir(record.switch_to.as_ref()?, look) {
-        Heir::Unknown(message) => Some(Hold { reason: HoldReason::FormerProcess, message }),
+        Heir::Unknown(message) => Some(Hold { reason: Reason::PreviousPrimaryUnproven, message }),
         Heir::Runs | Heir::Ended => None,
     }
 }
@@ -246,7 +246,7 @@ fn unsettled_members(look: &Look) -> Option<Hold> {
     let members = look.members();
     let busy: Vec<&str> = members.iter().filter(|c| is_unsettled(c)).map(|c| c.pod).collect();
     (!busy.is_empty()).then(|| Hold {
-        reason: HoldReason::MemberLoading,
+        reason: Reason::MemberLoading,
         message: format!("nobody serves; waiting for {} to finish loading or handing over", busy.join(", ")),
     })
 }

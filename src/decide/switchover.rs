@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Decision, Hold, HoldReason, former::Former, look::Look, rank::Candidate, roll::Roll, serving,
-    strangers_serve,
+    Decision, Hold, Reason, former::Former, look::Look, rank::Candidate, roll::Roll, serving, strangers_serve,
 };
 use crate::{
     api::status::InstanceState,
@@ -229,7 +228,7 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
                 Decision::Abort { record: given_up, pod: old.to_owned() }
             }
             Heir::Unknown(why) => Decision::Hold(Hold {
-                reason: HoldReason::MemberSilent,
+                reason: Reason::MemberUnreachable,
                 message: format!(
                     "{old} is handing its role over to {}, and takes no writes meanwhile. {why}. If you know that it \
                      does not, annotate the set: {ACCEPT_DATA_LOSS}={old}@{}",

@@ -168,7 +168,7 @@ fn winner_of(record: &Record, answers: &[(&'static str, Option<Answer>)]) -> (St
     }
 }
 
-fn hold_reason(decision: Decision) -> HoldReason {
+fn hold_reason(decision: Decision) -> Reason {
     match decision {
         Decision::Hold(hold) => hold.reason,
         other => panic!("no hold but {other:?}"),
@@ -230,7 +230,7 @@ fn bootstrap_waits_for_all_where_anybody_may_hold_data() {
         (promoted, vec![empty("redis-0")]),
     ] {
         let decision = decide(&record, &look(&record, answers.clone()));
-        assert_eq!(hold_reason(decision), HoldReason::MemberSilent, "{record:?} {answers:?}");
+        assert_eq!(hold_reason(decision), Reason::MemberUnreachable, "{record:?} {answers:?}");
     }
     // All answer: whose data somebody put there is elected.
     let all = [empty("redis-0"), holds("redis-1"), empty("redis-2")];
@@ -334,7 +334,7 @@ fn a_new_history_below_the_start_ranks_as_old() {
 fn one_silent_member_holds_the_election() {
     let mut answers = all_parked([100, 120, 110]);
     answers[2].1 = None;
-    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::MemberUnreachable);
 }
 
 /// A member of record whose pod does not even exist may hold the newest data on its volume.
@@ -342,7 +342,7 @@ fn one_silent_member_holds_the_election() {
 fn a_missing_pod_holds_the_election() {
     let mut answers = all_parked([100, 120, 110]);
     answers.pop();
-    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::MemberUnreachable);
 }
 
 /// The server of another set at a reused address has answered, but it is not the member.
@@ -350,7 +350,7 @@ fn a_missing_pod_holds_the_election() {
 fn a_foreign_server_is_not_a_member() {
     let mut answers = all_parked([100, 120, 110]);
     change(&mut answers, "redis-1", |a| a.announced = host("other-1"));
-    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::MemberUnreachable);
 }
 
 #[test]
@@ -358,14 +358,14 @@ fn a_terminating_member_is_silent() {
     let mut first = look(&record(), all_parked([100, 120, 110]));
     first.observed.pods[1].terminating = true;
     first.topology = topology(host, &record(), &first.observed);
-    assert_eq!(hold_reason(decide(&record(), &first)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&record(), &first)), Reason::MemberUnreachable);
 }
 
 #[test]
 fn a_loading_member_holds_the_election() {
     let mut answers = all_parked([100, 120, 110]);
     change(&mut answers, "redis-2", |a| a.info.persistence.loading = true);
-    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberLoading);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::MemberLoading);
 }
 
 /// To hasten: members that are still linked to each other (a chain) are parked before the looks.
@@ -436,7 +436,7 @@ fn an_exchanged_volume_does_not_win_by_the_name_of_its_pod() {
     for pod in ["redis-1", "redis-2"] {
         change(&mut answers, pod, |a| a.info.replication.replid = format!("fresh-{pod}"));
     }
-    assert_eq!(hold_reason(elected(&answers)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&answers)), Reason::HistoriesDiffer);
 }
 
 /// Regression: a full sync leaves the append-only file as it was, until a rewrite is done.
@@ -455,7 +455,7 @@ fn a_primary_whose_file_was_never_settled_does_not_win_by_it() {
     for pod in ["redis-1", "redis-2"] {
         change(&mut answers, pod, |a| a.info.replication.replid = "older".into());
     }
-    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&record(), &answers)), Reason::HistoriesDiffer);
 
     // The target of a switchover.
     let mut target = all_parked([100, 100, 100]);
@@ -466,7 +466,7 @@ fn a_primary_whose_file_was_never_settled_does_not_win_by_it() {
     let mut open = opened(record());
     assert_eq!(winner_of(&open, &target).0, "redis-1");
     open.switch_to.as_mut().unwrap().process.aof_settled = false;
-    assert_eq!(hold_reason(elected(&open, &target)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&open, &target)), Reason::HistoriesDiffer);
 }
 
 /// Regression: which process was seen settled is written down, once, and nobody is handed the role before.
@@ -524,11 +524,11 @@ fn of_a_whole_set_with_append_only_files_the_primary_of_record_wins() {
     assert_eq!(winner, "redis-0");
     assert_eq!(winner_of(&written, &answers).0, "redis-0", "its promotion may not have arrived");
     let unsure = Record { sure: false, ..settled(record()) };
-    assert_eq!(hold_reason(elected(&unsure, &answers)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&unsure, &answers)), Reason::HistoriesDiffer);
     change(&mut answers, "redis-0", |a| a.info.keys = Some(0));
     assert_eq!(
         hold_reason(elected(&settled(record()), &answers)),
-        HoldReason::HistoriesDiffer,
+        Reason::HistoriesDiffer,
         "its files are gone"
     );
 }
@@ -545,7 +545,7 @@ fn a_history_from_outside_never_wins_by_its_size() {
                 a.info.replication.offset = 1_000_000_000_000;
             });
         }
-        assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer, "{strangers:?}");
+        assert_eq!(hold_reason(elected(&record(), &answers)), Reason::HistoriesDiffer, "{strangers:?}");
         // One that an election has ended is older, and known to be.
         let closed = BTreeMap::from([("foreign".to_owned(), 50)]);
         assert_eq!(
@@ -575,7 +575,7 @@ fn who_left_the_served_history_early_does_not_win_by_what_it_took_alone() {
         });
         answers
     };
-    assert_eq!(hold_reason(elected(&record(), &with(100))), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&record(), &with(100))), Reason::HistoriesDiffer);
     // It was elected, or handed the role: then nobody had more.
     assert_eq!(winner_of(&record(), &with(120)).0, "redis-1");
     // What an election left out no longer counts.
@@ -601,7 +601,7 @@ fn a_stranger_freezes_neither_repairs_nor_an_evacuation() {
         }
         look(&record(), answers)
     };
-    assert_eq!(hold_reason(decide(&record(), &with(false))), HoldReason::UnexpectedPrimary);
+    assert_eq!(hold_reason(decide(&record(), &with(false))), Reason::UnexpectedPrimary);
     assert_eq!(decide(&record(), &with(true)), Decision::Follow(vec!["redis-1".into()]));
     let mut leaving = with(false);
     leaving.observed.pods[0].terminating = true;
@@ -626,7 +626,7 @@ fn a_person_can_have_the_one_that_serves_adopted() {
     answers[2].1 = None;
     let seen = look(&lost, answers);
     let Decision::Hold(hold) = decide(&lost, &seen) else { panic!("not held") };
-    assert_eq!(hold.reason, HoldReason::MemberSilent);
+    assert_eq!(hold.reason, Reason::MemberUnreachable);
     assert!(hold.message.contains("redis-0 serves") && hold.message.contains("redis-2"), "{}", hold.message);
     let with = |pod: &str, epoch| {
         let consent = Some(look::Consent { pod: pod.into(), epoch });
@@ -635,7 +635,7 @@ fn a_person_can_have_the_one_that_serves_adopted() {
     let Decision::Note(adopted) = with("redis-0", 0) else { panic!("not adopted") };
     assert_eq!((adopted.primary.as_deref(), adopted.sure, adopted.epoch), (Some("redis-0"), true, 1));
     for (pod, epoch) in [("redis-1", 0), ("redis-0", 7)] {
-        assert_eq!(hold_reason(with(pod, epoch)), HoldReason::MemberSilent, "{pod}@{epoch}");
+        assert_eq!(hold_reason(with(pod, epoch)), Reason::MemberUnreachable, "{pod}@{epoch}");
     }
 }
 
@@ -646,7 +646,7 @@ fn a_restarted_aof_replica_holds_the_election() {
         a.info.persistence.aof = Aof::Whole;
         a.info.replication.replid = "fresh".into();
     });
-    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&record(), &answers)), Reason::HistoriesDiffer);
 }
 
 #[test]
@@ -659,7 +659,7 @@ fn a_stranger_with_writes_of_its_own_is_held() {
         a.info.replication.second_repl_offset = 101;
         a.info.replication.offset = 150;
     });
-    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::UnexpectedPrimary);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::UnexpectedPrimary);
 }
 
 #[test]
@@ -686,7 +686,7 @@ fn a_primary_promoted_by_hand_with_older_data_is_held() {
         a.info.server.run_id = "restarted".into();
         a.info.replication.replid = NEW.into();
     });
-    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::PrimaryOutranked);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::PrimaryOutranked);
 }
 
 /// Rule 9: a set re-created over old volumes. Nothing is known, so the winner must contain everybody's data.
@@ -698,7 +698,7 @@ fn without_a_sure_record_the_winner_descends_from_all() {
 
     let mut differ = answers.clone();
     change(&mut differ, "redis-0", |a| a.info.replication.replid = "elsewhere".into());
-    assert_eq!(hold_reason(elected(&unsure, &differ)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&unsure, &differ)), Reason::HistoriesDiffer);
 
     let mut promoted = answers;
     change(&mut promoted, "redis-2", |a| {
@@ -722,7 +722,7 @@ fn without_a_sure_record_a_server_with_the_newest_data_is_adopted() {
     }
     let mut behind = healthy();
     change(&mut behind, "redis-2", |a| *a = parked(server("redis-2", OLD, 500, 5)));
-    assert_eq!(hold_reason(decide(&unsure, &look(&unsure, behind))), HoldReason::UnexpectedPrimary);
+    assert_eq!(hold_reason(decide(&unsure, &look(&unsure, behind))), Reason::UnexpectedPrimary);
 
     let mut all_aof = healthy();
     for pod in ["redis-0", "redis-1", "redis-2"] {
@@ -752,7 +752,7 @@ fn a_changed_history_of_the_same_process_is_noted() {
 fn a_replaced_primary_whose_end_nobody_saw_holds() {
     let mut unseen = look(&record(), all_parked([100, 120, 110]));
     unseen.observed.pods[0].uid = "another".into();
-    assert_eq!(hold_reason(decide(&record(), &unseen)), HoldReason::FormerProcess);
+    assert_eq!(hold_reason(decide(&record(), &unseen)), Reason::PreviousPrimaryUnproven);
     unseen.former = Former::Ended;
     assert_eq!(decide(&record(), &unseen), Decision::LookAgain);
 }
@@ -768,14 +768,14 @@ fn a_promotion_by_hand_while_nobody_serves_is_respected() {
         a.info.replication.replid = NEW.into();
         a.info.replication.second_repl_offset = 101;
     });
-    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::UnexpectedPrimary);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::UnexpectedPrimary);
 }
 
 #[test]
 fn nobody_is_elected_while_a_failover_runs() {
     let mut answers = all_parked([100, 120, 110]);
     change(&mut answers, "redis-0", |a| a.info.replication.failover_state = "failover-in-progress".into());
-    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), HoldReason::MemberLoading);
+    assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::MemberLoading);
 }
 
 /// An RDB that was written before any replica linked has no history. Its data is older than that of a replica that
@@ -789,7 +789,7 @@ fn a_primary_whose_history_is_lost_wins_over_nobody() {
         let seen_serving = record.seen_serving.clone().map(|s| Serving { replid: replid.into(), ..s });
         Record { seen_serving, ..record.clone() }
     };
-    assert_eq!(hold_reason(elected(&noted("served"), &answers)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&noted("served"), &answers)), Reason::HistoriesDiffer);
     for pod in ["redis-1", "redis-2"] {
         change(&mut answers, pod, |a| {
             a.info.replication.replid = "served".into();
@@ -804,7 +804,7 @@ fn a_primary_whose_history_is_lost_wins_over_nobody() {
 fn a_primary_of_record_with_a_history_from_outside_does_not_win_by_its_size() {
     let mut answers = all_parked([100_000, 120, 110]);
     change(&mut answers, "redis-0", |a| a.info.replication.replid = "foreign".into());
-    assert_eq!(hold_reason(elected(&record(), &answers)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&record(), &answers)), Reason::HistoriesDiffer);
     change(&mut answers, "redis-0", |a| a.info.replication.offset = 0);
     assert_eq!(winner_of(&record(), &answers).0, "redis-1", "its own, of before the others linked");
     change(&mut answers, "redis-0", |a| a.info.replication.offset = 100_000);
@@ -833,7 +833,7 @@ fn the_record_keeps_the_latest_histories_and_those_that_somebody_has() {
     }
     // Whoever comes back with one that was left out.
     change(&mut answers, "redis-2", |a| a.info.replication.replid = "ended-050".into());
-    assert_eq!(hold_reason(elected(&written, &answers)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&written, &answers)), Reason::HistoriesDiffer);
 }
 
 /// The record says redis-0 won by rule 6, but REPLICAOF NO ONE never reached it.

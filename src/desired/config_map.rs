@@ -8,7 +8,10 @@ use crate::{names::CONFIG_KEY, plan::Plan};
 /// The object.
 pub(super) fn config_map(plan: &Plan) -> ConfigMap {
     ConfigMap {
-        metadata: ObjectMeta { annotations: plan.config.notes(), ..metadata(plan, plan.set.config_map()) },
+        metadata: ObjectMeta {
+            annotations: plan.config.notes(),
+            ..metadata(plan, plan.subject.set.config_map())
+        },
         data: Some([(CONFIG_KEY.to_owned(), plan.config.text())].into()),
         ..ConfigMap::default()
     }

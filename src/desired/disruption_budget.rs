@@ -12,7 +12,7 @@ use k8s_openapi::{
 use super::{labels, metadata};
 use crate::{
     api::{
-        RedisReplicaSetStatus,
+        ConditionType, RedisReplicaSetStatus,
         status::InstanceState::{self, InSync, Loading, Pending, Primary, Terminating, Unreachable},
     },
     decide::look::Look,
@@ -26,10 +26,10 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 /// At most `disruptions` pods may be drained at a time.
 pub(super) fn disruption_budget(plan: &Plan, disruptions: i32) -> PodDisruptionBudget {
     PodDisruptionBudget {
-        metadata: metadata(plan, plan.set.disruption_budget()),
+        metadata: metadata(plan, plan.subject.set.disruption_budget()),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(disruptions)),
-            selector: Some(labels::selector(&plan.set)),
+            selector: Some(labels::selector(&plan.subject.set)),
             ..PodDisruptionBudgetSpec::default()
         }),
         status: None,
@@ -52,8 +52,7 @@ pub fn disruptions(
         .and_then(|budget| budget.spec.as_ref()?.max_unavailable.as_ref())
         .is_some_and(|allowed| *allowed == IntOrString::Int(0));
     // Who waited for a primary, however long, needs a moment to follow the one that there is now.
-    let available =
-        before.conditions.iter().find(|c| c.type_ == "Available").map(|c| &c.last_transition_time);
+    let available = before.condition(ConditionType::Available).map(|c| &c.last_transition_time);
     let is_older = |since: &Time| now.duration_since(since.0) >= PATIENCE;
     let is_settled = before.primary.is_some() && available.is_some_and(is_older);
     let was_missing = |pod: &str, state: InstanceState| {

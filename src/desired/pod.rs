@@ -38,7 +38,7 @@ const RUN_VOLUME: &str = "run";
 pub(super) fn template(plan: &Plan, config_hash: &str) -> PodTemplateSpec {
     let mut pod_labels = plan.pod_labels.clone();
     // A pod that is made anew while no operator runs can be read; the operator moves the label on from there.
-    pod_labels.extend(labels::of_role(&plan.set, Role::Replica));
+    pod_labels.extend(labels::of_role(&plan.subject.set, Role::Replica));
     let mut annotations = plan.pod_annotations.clone();
     annotations.insert(labels::CONFIG_HASH.to_owned(), config_hash.to_owned());
     // `kubectl logs` and `exec` then mean Redis where no container is named.
@@ -123,7 +123,7 @@ fn redis(plan: &Plan) -> Container {
             format!("{AGENT_DIR}/agent"),
             "start".to_owned(),
             "--pod=$(POD_NAME)".to_owned(),
-            format!("--domain={}", plan.set.pod_domain(&plan.cluster_domain)),
+            format!("--domain={}", plan.subject.set.pod_domain(&plan.subject.cluster_domain)),
         ]),
         env: Some(vec![EnvVar { name: "POD_NAME".to_owned(), value: None, value_from: Some(pod_name) }]),
         ports: Some(vec![ContainerPort {
@@ -179,12 +179,12 @@ fn restricted() -> SecurityContext {
 fn volumes(plan: &Plan) -> Vec<Volume> {
     let mut volumes = vec![
         empty_dir(AGENT_VOLUME, None, Some("64Mi")),
-        from_config_map(CONFIG_VOLUME, plan.set.config_map()),
-        from_config_map(RECORD_VOLUME, plan.set.record()),
+        from_config_map(CONFIG_VOLUME, plan.subject.set.config_map()),
+        from_config_map(RECORD_VOLUME, plan.subject.set.record()),
         Volume {
             name: AUTH_VOLUME.to_owned(),
             secret: Some(SecretVolumeSource {
-                secret_name: Some(plan.set.auth_secret()),
+                secret_name: Some(plan.subject.set.auth_secret()),
                 default_mode: Some(0o440),
                 items: Some(vec![KeyToPath {
                     key: PASSWORD_KEY.to_owned(),
@@ -252,7 +252,7 @@ fn prefer_different_nodes(plan: &Plan) -> Affinity {
                 weight: 100,
                 pod_affinity_term: PodAffinityTerm {
                     topology_key: "kubernetes.io/hostname".to_owned(),
-                    label_selector: Some(labels::selector(&plan.set)),
+                    label_selector: Some(labels::selector(&plan.subject.set)),
                     ..PodAffinityTerm::default()
                 },
             }]),
@@ -264,7 +264,8 @@ fn prefer_different_nodes(plan: &Plan) -> Affinity {
 
 /// A constraint without a selector would count no pod at all.
 fn spread(plan: &Plan, constraint: &TopologySpreadConstraint) -> TopologySpreadConstraint {
-    let label_selector = constraint.label_selector.clone().or_else(|| Some(labels::selector(&plan.set)));
+    let label_selector =
+        constraint.label_selector.clone().or_else(|| Some(labels::selector(&plan.subject.set)));
     TopologySpreadConstraint { label_selector, ..constraint.clone() }
 }
 

@@ -19,25 +19,29 @@ use crate::{
 /// It names pods that are not ready too: a loading primary and the replicas that look for it would otherwise wait
 /// for each other.
 pub(super) fn headless(plan: &Plan) -> Service {
-    let mut spec = spec(labels::labels(&plan.set));
+    let mut spec = spec(labels::labels(&plan.subject.set));
     spec.cluster_ip = Some("None".to_owned());
     spec.publish_not_ready_addresses = Some(true);
-    Service { metadata: metadata(plan, plan.set.headless_service()), spec: Some(spec), ..Service::default() }
+    Service {
+        metadata: metadata(plan, plan.subject.set.headless_service()),
+        spec: Some(spec),
+        ..Service::default()
+    }
 }
 
 /// One address for writes: leads to the pod that is labelled as the primary.
 pub(super) fn primary(plan: &Plan) -> Service {
-    by_role(plan, plan.set.primary_service(), Role::Primary)
+    by_role(plan, plan.subject.set.primary_service(), Role::Primary)
 }
 
 /// One address for reads: leads to the pods that are labelled as replicas.
 pub(super) fn replicas(plan: &Plan) -> Service {
-    by_role(plan, plan.set.replicas_service(), Role::Replica)
+    by_role(plan, plan.subject.set.replicas_service(), Role::Replica)
 }
 
 /// With an address of its own and not headless: a client needs no DNS to find the pod that has the role now.
 fn by_role(plan: &Plan, name: String, role: Role) -> Service {
-    let mut spec = spec(labels::of_role(&plan.set, role));
+    let mut spec = spec(labels::of_role(&plan.subject.set, role));
     spec.publish_not_ready_addresses = Some(false);
     Service { metadata: metadata(plan, name), spec: Some(spec), ..Service::default() }
 }

@@ -23,14 +23,14 @@ use crate::{
 /// `OnDelete`: the operator chooses which pod is replaced when, the primary last and after a switchover.
 /// `OrderedReady`: the lab's promise, and a member is verified before the next one comes.
 pub(super) fn stateful_set(plan: &Plan, stage: Stage) -> StatefulSet {
-    let mut metadata = metadata(plan, plan.set.stateful_set());
+    let mut metadata = metadata(plan, plan.subject.set.stateful_set());
     metadata.annotations = Some([(labels::AGENT_IMAGE.to_owned(), plan.agent_image.clone())].into());
     StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {
             replicas: Some(stage.pods),
-            service_name: Some(plan.set.headless_service()),
-            selector: labels::selector(&plan.set),
+            service_name: Some(plan.subject.set.headless_service()),
+            selector: labels::selector(&plan.subject.set),
             pod_management_policy: Some("OrderedReady".to_owned()),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".to_owned()),
@@ -61,7 +61,7 @@ fn claim_templates(plan: &Plan) -> Option<Vec<PersistentVolumeClaim>> {
         Storage::Volume { size, class, .. } => Some(vec![PersistentVolumeClaim {
             metadata: ObjectMeta {
                 name: Some(DATA_VOLUME.to_owned()),
-                labels: Some(labels::labels(&plan.set)),
+                labels: Some(labels::labels(&plan.subject.set)),
                 ..ObjectMeta::default()
             },
             spec: Some(PersistentVolumeClaimSpec {

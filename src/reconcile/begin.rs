@@ -1,118 +1,133 @@
-//! What a set begins with: the role record, and the password.
+//! What a set begins with: its children, the role record, and the password.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 use tracing::info;
 
-use super::Pass;
+use super::stages::{Beginning, Begun, Job};
 use crate::{
-    apply::Live,
+    api::Reason,
+    apply::{self, Live},
     claims,
-    context::Context,
-    decide::{Hold, HoldReason, former::with_ends},
+    decide::{Hold, former::with_ends},
     error::StageError,
     observe::belongs,
-    plan::{Plan, Storage},
     record::Record,
+    redis::password::Password,
+    status::outcome::Outcome,
     store::{self, Found, Presence, Stored},
+    subject::Subject,
     volumes::{
         former::{Claims, taken_over},
         history::{History, begin_again},
     },
 };
 
-/// The record, made first where there is none yet. `None`: nothing may be begun yet.
-pub(super) async fn record(
-    pass: &mut Pass,
-    ctx: &Context,
-    plan: &Plan,
-    live: &Live,
-) -> Result<Option<Stored>, StageError> {
-    let former = match store::read_record(&ctx.client, plan).await? {
-        Some(Found::Own(stored)) => return Ok(Some(stored)),
+/// Reads what there is, and makes the record and the password of a new set.
+pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<Begun>, StageError> {
+    let live = apply::fetch(&job.ctx.client, &job.subject.set).await?;
+    let stored = match record(job, &live, outcome).await? {
+        Beginning::On(stored) => stored,
+        Beginning::Wait => return Ok(Beginning::Wait),
+        Beginning::Gone => return Ok(Beginning::Gone),
+    };
+    outcome.record = Some(stored.record.clone());
+    Ok(match password(job, &live).await? {
+        Beginning::On(password) => {
+            outcome.password_missing = password.is_none();
+            Beginning::On(Begun { live, stored, password })
+        }
+        Beginning::Wait => Beginning::Wait,
+        Beginning::Gone => Beginning::Gone,
+    })
+}
+
+/// The record, made first where there is none yet.
+async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beginning<Stored>, StageError> {
+    let (ctx, subject) = (job.ctx, job.subject);
+    let former = match store::read_record(&ctx.client, subject).await? {
+        Some(Found::Own(stored)) => return Ok(Beginning::On(stored)),
         Some(Found::Former(stored)) => Some(stored),
         None => None,
     };
-    if !is_there(pass, ctx, plan).await? {
-        return Ok(None);
+    if !is_there(job).await? {
+        return Ok(Beginning::Gone);
     }
-    let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &plan.set)).collect();
-    let still_ends = live.stateful_set.as_ref().map_or(!pods.is_empty(), |live| is_of_another(live, plan));
+    let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &subject.set)).collect();
+    let still_ends = live.stateful_set.as_ref().map_or(!pods.is_empty(), |live| is_of_another(live, subject));
     if still_ends {
         // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
-        pass.hold = Some(Hold {
-            reason: HoldReason::FormerPods,
+        outcome.hold = Some(Hold {
+            reason: Reason::LeftoverPods,
             message: "waiting for the pods of a former set of this name to end".to_owned(),
         });
-        return Ok(None);
+        return Ok(Beginning::Wait);
     }
-    if plan.paused {
-        return Ok(None);
+    if subject.paused {
+        return Ok(Beginning::Wait);
     }
-    let volumes = claims::former(&ctx.client, plan).await?;
-    let is_on_volumes = matches!(plan.storage, Storage::Volume { .. });
+    let volumes = claims::former(&ctx.client, subject).await?;
     let goes_on = former
         .as_ref()
-        .filter(|_| is_on_volumes)
+        .filter(|_| subject.has_volumes)
         .and_then(|former| Some((former, taken_over(&former.record, &former.claims, &volumes.claims)?)));
     if let Some((former, record)) = goes_on {
         let record = with_ends(&record, |uid| ctx.ends.latest(uid)).unwrap_or(record);
         info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
-        ctx.claims.adopts(&plan.set);
-        return Ok(Some(store::write_record(&ctx.client, plan, former, &record, &former.claims).await?));
+        ctx.claims.adopts(&subject.set);
+        let taken = store::write_record(&ctx.client, subject, former, &record, &former.claims).await?;
+        return Ok(Beginning::On(taken));
     }
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
-    let seen = pods.iter().filter_map(|pod| plan.set.ordinal(pod.metadata.name.as_deref()?)).max();
+    let seen = pods.iter().filter_map(|pod| subject.set.ordinal(pod.metadata.name.as_deref()?)).max();
     let of_before = volumes.ordinals.max(running).max(seen.map_or(0, |ordinal| ordinal + 1));
-    // A new set has all its members from the beginning; of a former one, whoever may hold its data.
-    let count = if of_before == 0 { plan.replicas } else { of_before };
-    let members = (0..count).map(|ordinal| plan.set.pod(ordinal)).collect();
+    // A new set has all its members from the beginning; of a former one, each that may hold its data.
+    let count = match (of_before, job.plan) {
+        (0, Some(plan)) => plan.replicas,
+        // Nothing runs, and the spec does not say what should.
+        (0, None) => return Ok(Beginning::Wait),
+        (count, _) => count,
+    };
+    let members = (0..count).map(|ordinal| subject.set.pod(ordinal)).collect();
     let first = if of_before == 0 {
         Record::first(members, true)
     } else {
-        ctx.claims.adopts(&plan.set);
+        ctx.claims.adopts(&subject.set);
         let told = former.as_ref().and_then(|former| History::of(&former.record));
         begin_again(members, History::joined(volumes.history.into_iter().chain(told)))
     };
     info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
-    let begun = match &former {
-        Some(former) => store::write_record(&ctx.client, plan, former, &first, &Claims::new()).await?,
-        None => store::create_record(&ctx.client, plan, &first).await?,
-    };
-    Ok(Some(begun))
+    Ok(Beginning::On(match &former {
+        Some(former) => store::write_record(&ctx.client, subject, former, &first, &Claims::new()).await?,
+        None => store::create_record(&ctx.client, subject, &first).await?,
+    }))
 }
 
-/// Asked before anything is made: what is missing may have gone with the set, and what is made for a set that is gone
-/// stands in the way of its successor until it is collected too.
-pub(super) async fn is_there(pass: &mut Pass, ctx: &Context, plan: &Plan) -> Result<bool, StageError> {
-    if let Some(known) = pass.there {
-        return Ok(known);
-    }
-    let there = store::presence(&ctx.client, &plan.set, Some(&plan.uid)).await? == Presence::There;
-    pass.there = Some(there);
-    Ok(there)
+/// Asked of the API server before anything is made: what is missing may have gone with the set, and what is made for a
+/// set that is gone stands in the way of its successor until it is collected too.
+pub(super) async fn is_there(job: &Job<'_>) -> Result<bool, StageError> {
+    let presence = store::presence(&job.ctx.client, &job.subject.set, Some(&job.subject.uid)).await?;
+    Ok(presence == Presence::There)
 }
 
 /// It belongs to a deleted set; the garbage collector is about to remove it.
-fn is_of_another(stateful_set: &StatefulSet, plan: &Plan) -> bool {
+fn is_of_another(stateful_set: &StatefulSet, subject: &Subject) -> bool {
     let controller = stateful_set.owner_references().iter().find(|owner| owner.controller == Some(true));
-    controller.is_some_and(|owner| owner.kind == plan.owner.kind && owner.uid != plan.owner.uid)
+    controller.is_some_and(|owner| owner.kind == subject.owner.kind && owner.uid != subject.owner.uid)
 }
 
 /// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value.
-pub(super) async fn password(
-    pass: &mut Pass,
-    ctx: &Context,
-    plan: &Plan,
-    live: &Live,
-) -> Result<(), StageError> {
-    pass.password = store::read_password(&ctx.client, plan).await?;
-    let is_new = pass.password.is_none() && live.stateful_set.is_none() && !plan.paused;
-    // Of a set that is gone the record can be the last thing that the garbage collector has left.
-    if is_new && is_there(pass, ctx, plan).await? {
-        store::create_password(&ctx.client, plan).await?;
-        pass.password = store::read_password(&ctx.client, plan).await?;
+async fn password(job: &Job<'_>, live: &Live) -> Result<Beginning<Option<Password>>, StageError> {
+    let (ctx, subject) = (job.ctx, job.subject);
+    let password = store::read_password(&ctx.client, subject).await?;
+    let is_new = password.is_none() && live.stateful_set.is_none() && job.plan.is_some();
+    if !is_new || subject.paused {
+        return Ok(Beginning::On(password));
     }
-    pass.password_missing = pass.password.is_none();
-    Ok(())
+    // Of a set that is gone the record can be the last thing that the garbage collector has left.
+    if !is_there(job).await? {
+        return Ok(Beginning::Gone);
+    }
+    store::create_password(&ctx.client, subject).await?;
+    Ok(Beginning::On(store::read_password(&ctx.client, subject).await?))
 }

@@ -1,9 +1,9 @@
-//! The status and the Events of a pass.
+//! The status and the Events of a reconcile.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::runtime::events::Event;
+use kube::runtime::events::{Event, EventType};
 use thiserror::Error;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -13,9 +13,11 @@ use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     context::Context,
     error::chain,
-    events,
-    status::{Learned, derive, is_mere_progress, patch::patch},
+    events::{self, Notice},
+    hash,
+    status::{derive, is_mere_progress, outcome::Outcome, patch::patch},
     store::{self, Presence},
+    subject::Subject,
 };
 
 /// Time that the API server has to take a status or an Event.
@@ -37,11 +39,12 @@ pub enum PublishError {
 pub async fn publish(
     set: &RedisReplicaSet,
     ctx: &Context,
-    learned: &Learned<'_>,
+    subject: &Subject,
+    outcome: &Outcome,
     now: Timestamp,
 ) -> Result<(RedisReplicaSetStatus, bool), PublishError> {
     let before = ctx.memory.current_status(set);
-    let status = derive(before.as_ref(), learned, now);
+    let status = derive(before.as_ref(), subject, outcome, now);
     let progress = is_mere_progress(before.as_ref(), &status);
     if progress && ctx.memory.wrote_lately(set, PROGRESS_INTERVAL) {
         return Ok((before.unwrap_or(status), true));
@@ -50,32 +53,67 @@ pub async fn publish(
     let patched = async {
         // What was learned of a set is not true of a successor of its name, and a patch of a status cannot name the UID
         // that it is for: the API server takes all metadata from the stored object. A failed pass says so in any case.
-        let is_learned = learned.failure.is_none() && before.as_ref() != Some(&status);
-        let uid = set.metadata.uid.as_deref();
-        let presence = store::presence(&ctx.client, learned.set, uid);
+        let is_learned = outcome.failures.is_empty() && before.as_ref() != Some(&status);
+        let presence = store::presence(&ctx.client, &subject.set, Some(&subject.uid));
         if is_learned && presence.await.is_ok_and(|presence| presence == Presence::Gone) {
             return Ok(false);
         }
-        patch(&ctx.client, learned.set, before.as_ref(), &status).await
+        patch(&ctx.client, &subject.set, before.as_ref(), &status).await
     };
     let patched = timeout(PUBLISH_DEADLINE, patched);
     if !patched.await.map_err(|_| PublishError::Deadline)?? {
         return Ok((status, false));
     }
     ctx.memory.wrote_status(set, status.clone(), progress);
-    for event in events::transitions(before.as_ref(), &status) {
-        send(set, ctx, &event).await;
+    for notice in events::transitions(before.as_ref(), &status) {
+        send(set, ctx, &notice).await;
     }
     Ok((status, false))
 }
 
-/// An Event is a courtesy: failing to send one must not end a pass.
-pub(super) async fn send(set: &RedisReplicaSet, ctx: &Context, event: &Event) {
-    info!(reason = event.reason, note = event.note.as_deref().unwrap_or_default(), "transition");
+/// Publishes a notice as an Event. That is a courtesy: failing to send one must not end a reconcile.
+pub(super) async fn send(set: &RedisReplicaSet, ctx: &Context, notice: &Notice) {
+    info!(reason = notice.reason, note = notice.note, "transition");
     let object = kube::Resource::object_ref(set, &());
-    match timeout(PUBLISH_DEADLINE, ctx.recorder.publish(event, &object)).await {
+    match timeout(PUBLISH_DEADLINE, ctx.recorder.publish(&event(notice), &object)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(error = chain(&error), "cannot publish an Event"),
         Err(_) => warn!("cannot publish an Event: the API server does not answer"),
+    }
+}
+
+/// Notes may have 1 kB at most (Kubernetes API, events.k8s.io/v1).
+const MAX_NOTE: usize = 1000;
+
+fn event(notice: &Notice) -> Event {
+    let Notice { warning, reason, action, note } = notice;
+    let mut end = note.len().min(MAX_NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    Event {
+        type_: if *warning { EventType::Warning } else { EventType::Normal },
+        reason: reason.clone(),
+        note: note.get(..end).map(str::to_owned),
+        // The publisher joins Events of the same reason and action and keeps the first one's note (kube 5), so what
+        // tells them apart has to be in the action. `kubectl` does not show it.
+        action: format!("{action}-{}", hash::sha256(note.as_bytes()).get(..8).unwrap_or_default()),
+        secondary: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_notes_are_cut_at_a_character() {
+        let notice =
+            Notice { warning: true, reason: "ApiError".into(), action: "Degraded", note: "ä".repeat(1024) };
+        let sent = event(&notice);
+        assert!((999..=1000).contains(&sent.note.as_ref().unwrap().len()));
+        assert!(sent.action.starts_with("Degraded-"));
+        let other = event(&Notice { note: "b".into(), ..notice });
+        assert!(sent.reason == other.reason && sent.action != other.action, "else the publisher joins them");
     }
 }

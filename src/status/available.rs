@@ -1,43 +1,46 @@
 //! Condition `Available`: whether a write would be taken from those who come through the Service.
 
 use crate::{
-    api::status::{InstanceState, InstanceStatus, Primary},
+    api::{
+        Reason,
+        status::{InstanceState, InstanceStatus, Primary},
+    },
     redis::{
         probe::ProbeFailure,
         writes::{Refusal, Write},
     },
     status::{
-        Learned,
-        finding::{Finding, in_state, is_silent, not_asked},
+        finding::{Finding, in_state, is_silent, not_probed},
+        outcome::Outcome,
     },
 };
 
 /// Whether a primary serves writes.
 pub(super) fn available(
-    learned: &Learned<'_>,
+    outcome: &Outcome,
     instances: &[InstanceStatus],
     primary: Option<&Primary>,
 ) -> Finding {
-    if learned.look.is_none() {
-        return not_asked(learned);
+    if outcome.look.is_none() {
+        return not_probed(outcome);
     }
     let Some(primary) = primary else {
-        return match learned.hold {
-            Some(hold) => Finding::no("NoPrimary", &*hold.message),
-            None => Finding::no("NoPrimary", "no primary was chosen yet"),
+        return match &outcome.hold {
+            Some(hold) => Finding::no(Reason::NoPrimary, &*hold.message),
+            None => Finding::no(Reason::NoPrimary, "no primary was chosen yet"),
         };
     };
     let serves = |pod: &str| {
-        let verdict = learned.look.and_then(|look| look.topology.get(pod));
+        let verdict = outcome.look.as_ref().and_then(|look| look.topology.get(pod));
         verdict.is_some_and(|verdict| verdict.serves)
     };
     match instances.iter().find(|i| i.pod == primary.pod) {
-        Some(i) if i.state == InstanceState::Primary => serving(learned, instances, &i.pod),
+        Some(i) if i.state == InstanceState::Primary => serving(outcome, instances, &i.pod),
         Some(i) if i.state == InstanceState::Terminating && serves(&i.pod) => {
-            serving(learned, instances, &i.pod)
+            serving(outcome, instances, &i.pod)
         }
         Some(i) if is_silent(i.state) => Finding::unknown(
-            "PrimarySilent",
+            Reason::PrimaryUnreachable,
             format!(
                 "{} is the primary of record; {}",
                 primary.pod,
@@ -47,77 +50,81 @@ pub(super) fn available(
         found => {
             let state =
                 found.map_or("its pod does not exist".to_owned(), |i| format!("its state is {:?}", i.state));
-            let why = learned.hold.map(|h| format!("; {}", h.message)).unwrap_or_default();
-            Finding::no("NoPrimary", format!("{} is the primary of record, but {state}{why}", primary.pod))
+            let why = outcome.hold.as_ref().map(|h| format!("; {}", h.message)).unwrap_or_default();
+            Finding::no(
+                Reason::NoPrimary,
+                format!("{} is the primary of record, but {state}{why}", primary.pod),
+            )
         }
     }
 }
 
 /// Whether the primary of record, which says that it serves, takes writes from those who come through the Service.
-fn serving(learned: &Learned<'_>, instances: &[InstanceStatus], primary: &str) -> Finding {
-    let pod = learned.look.and_then(|look| look.observed.pods.iter().find(|pod| pod.name == primary));
+fn serving(outcome: &Outcome, instances: &[InstanceStatus], primary: &str) -> Finding {
+    let pod =
+        outcome.look.as_ref().and_then(|look| look.observed.pods.iter().find(|pod| pod.name == primary));
     let moves =
         pod.and_then(|pod| pod.answer.as_ref().ok()).is_some_and(|a| a.info.replication.failover_runs());
     if moves {
-        return Finding::no("SwitchingOver", format!("{primary} hands its role over; writes wait"));
+        return Finding::no(Reason::SwitchingOver, format!("{primary} hands its role over; writes wait"));
     }
-    if let Some(refused) = unwritable(learned, primary) {
+    if let Some(refused) = unwritable(outcome, primary) {
         return refused;
     }
     let rivals = in_state(instances, &[InstanceState::UnexpectedPrimary]);
     match pod {
         // Where all endpoints of a Service terminate, it still leads to them.
         Some(pod) if pod.terminating => {
-            Finding::yes("PrimaryServes", format!("{primary} serves; its pod is being deleted"))
+            Finding::yes(Reason::PrimaryServes, format!("{primary} serves; its pod is being deleted"))
         }
         Some(pod) if !pod.ready => Finding::no(
-            "PodNotReady",
+            Reason::PodNotReady,
             format!(
                 "{primary} serves, but the kubelet does not call its pod Ready, so no Service leads to it"
             ),
         ),
         _ if !rivals.is_empty() => Finding::yes(
-            "SeveralServe",
+            Reason::MultiplePrimaries,
             format!(
                 "{primary} serves, and so does {}, which is not the primary of record",
                 rivals.join(", ")
             ),
         ),
-        _ => Finding::yes("PrimaryServes", format!("{primary} serves")),
+        _ => Finding::yes(Reason::PrimaryServes, format!("{primary} serves")),
     }
 }
 
 /// Why the primary takes no writes although it serves.
-fn unwritable(learned: &Learned<'_>, primary: &str) -> Option<Finding> {
-    let (reason, words, remedy) = match learned.write? {
+fn unwritable(outcome: &Outcome, primary: &str) -> Option<Finding> {
+    let (reason, words, remedy) = match outcome.write.as_ref()? {
         Write::Taken | Write::Unknown(ProbeFailure::Reply(_) | ProbeFailure::Malformed(_)) => return None,
         Write::Unknown(failure) => {
             let message = format!("{primary} answered that it serves, and then took no write: {failure}");
-            return Some(Finding::unknown("PrimarySilent", message));
+            return Some(Finding::unknown(Reason::PrimaryUnreachable, message));
         }
         Write::Paused => (
-            "ClientsPaused",
+            Reason::ClientsPaused,
             "it keeps them waiting, and answers others (CLIENT PAUSE)",
             "CLIENT UNPAUSE ends that; else it ends when the time that was given is over",
         ),
         Write::Refused(Refusal::SavingFails, words) => (
-            "SavingFails",
+            Reason::SavingFails,
             words.as_str(),
             "Its log says why the save failed, most often a full volume: give it room (spec.storage.size). The next \
              save that succeeds ends this",
         ),
         Write::Refused(Refusal::AppendingFails, words) => (
-            "AppendingFails",
+            Reason::AppendingFails,
             words.as_str(),
             "Give its volume room (spec.storage.size); the first append that succeeds ends this",
         ),
         Write::Refused(Refusal::TooFewReplicas, words) => (
-            "TooFewReplicas",
+            Reason::TooFewReplicas,
             words.as_str(),
             "spec.config demands it (min-replicas-to-write); Replicated says what keeps the replicas away",
         ),
         Write::Refused(Refusal::MemoryFull, words) => (
-            "MemoryFull",
+            Reason::MemoryFull,
             words.as_str(),
             "Delete data, raise maxmemory and the memory limit, or choose a maxmemory-policy that evicts",
         ),

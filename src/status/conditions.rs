@@ -5,18 +5,22 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
-    api::status::{InstanceState, InstanceStatus, Primary},
+    api::{
+        ConditionStatus, ConditionType, Reason,
+        status::{InstanceState, InstanceStatus, Primary},
+    },
     config::{
         live::{Refused, Report},
         memory,
     },
-    decide::{HoldReason, roll::Roll},
-    plan::Storage,
+    decide::roll::Roll,
     status::{
-        Learned,
         available::available,
-        finding::{Finding, in_state, is_silent, not_asked},
+        finding::{Finding, in_state, is_silent, not_probed},
+        outcome::Outcome,
+        wanted,
     },
+    subject::Subject,
     volumes::Growth,
 };
 
@@ -24,59 +28,60 @@ use crate::{
 const MAX_MESSAGE: usize = 1024;
 
 /// A server refuses a directive; looked for again in the status before.
-const REFUSED: &str = "DirectiveRefused";
-
-fn is_unreadable(learned: &Learned<'_>) -> bool {
-    learned.failure.is_some_and(|(reason, _)| reason == "Unreadable")
-}
+const REFUSED: Reason = Reason::DirectiveRefused;
 
 /// All conditions, in the order in which `kubectl describe` shows them.
 pub fn conditions(
     before: &[Condition],
-    learned: &Learned<'_>,
+    (subject, outcome): (&Subject, &Outcome),
     instances: &[InstanceStatus],
     primary: Option<&Primary>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let spec_valid = spec_valid(before, learned);
-    let available = available(learned, instances, primary);
-    let mut replicated = replicated(learned, instances, &available);
-    let progressing = progressing(learned, &available, &replicated);
-    let degraded = degraded(learned, instances, &available);
-    let ready = ready(learned, &[&spec_valid, &degraded, &available, &replicated], &progressing);
+    let spec_valid = spec_valid(before, subject, outcome);
+    let available = available(outcome, instances, primary);
+    let mut replicated = replicated(subject, outcome, instances, &available);
+    let progressing = progressing(subject, outcome, &available, &replicated);
+    let degraded = degraded(subject, outcome, instances, &available);
+    let ready = ready(outcome, &[&spec_valid, &degraded, &available, &replicated], &progressing);
     // Not in Ready's message: it is no news.
-    if let Some(limits) = limits(learned).filter(|_| replicated.status == "True") {
+    if let Some(limits) = limits(subject).filter(|_| replicated.status == ConditionStatus::True) {
         replicated.message = format!("{}; {limits}", replicated.message);
     }
     [
-        ("Ready", ready),
-        ("Available", available),
-        ("Replicated", replicated),
-        ("Progressing", progressing),
-        ("Degraded", degraded),
-        ("SpecValid", spec_valid),
+        (ConditionType::Ready, ready),
+        (ConditionType::Available, available),
+        (ConditionType::Replicated, replicated),
+        (ConditionType::Progressing, progressing),
+        (ConditionType::Degraded, degraded),
+        (ConditionType::SpecValid, spec_valid),
     ]
     .into_iter()
-    .map(|(type_, finding)| condition(before, type_, finding, learned.generation, now))
+    .map(|(type_, finding)| condition(before, type_, finding, subject.generation, now))
     .collect()
 }
 
+/// Failures that only an edit ends.
+const OF_SPEC: [Reason; 4] =
+    [Reason::InvalidSpec, Reason::ImmutableFieldChanged, Reason::NameTaken, Reason::Unreadable];
+
 /// Whether the spec can be carried out.
-fn spec_valid(before: &[Condition], learned: &Learned<'_>) -> Finding {
-    if let Some((reason @ ("InvalidSpec" | "ImmutableFieldChanged" | "NameTaken" | "Unreadable"), text)) =
-        learned.failure
-    {
-        return Finding::no(reason, text);
+fn spec_valid(before: &[Condition], subject: &Subject, outcome: &Outcome) -> Finding {
+    if let Some(failure) = outcome.failures.iter().find(|failure| OF_SPEC.contains(&failure.reason)) {
+        return Finding::no(failure.reason, &*failure.message);
     }
-    let Some(plan) = learned.plan else {
-        return Finding::unknown("NotChecked", "the spec was not read in the last pass");
+    let Some(plan) = &outcome.plan else {
+        return Finding::unknown(
+            Reason::NotChecked,
+            "the operator did not read the spec in the last reconcile",
+        );
     };
-    if let Some(refusal) = refusal(before, learned) {
+    if let Some(refusal) = refusal(before, subject, outcome) {
         return Finding::no(REFUSED, refusal);
     }
-    if let Some(growth) = learned.growth.filter(|growth| !growth.refused.is_empty()) {
+    if let Some(growth) = outcome.growth.as_ref().filter(|growth| !growth.refused.is_empty()) {
         return Finding::no(
-            "VolumeGrowthRefused",
+            Reason::VolumeGrowthRefused,
             format!(
                 "spec.storage.size: the API server does not let these volumes grow to {}: {}. Let their StorageClass \
                  allow it (allowVolumeExpansion: true), or set spec.storage.size back; everything else goes on",
@@ -86,15 +91,16 @@ fn spec_valid(before: &[Condition], learned: &Learned<'_>) -> Finding {
         );
     }
     match memory::tight(plan) {
-        Some(warning) => Finding::yes("MemoryTight", warning),
-        None => Finding::yes("Valid", "every field can be carried out"),
+        Some(warning) => Finding::yes(Reason::MemoryTight, warning),
+        None => Finding::yes(Reason::Valid, "every field can be carried out"),
     }
 }
 
 /// Directives that a server refused. A pass in which none could be told knows what was said to the same spec before.
-fn refusal(before: &[Condition], learned: &Learned<'_>) -> Option<String> {
-    let is_same = |c: &&Condition| c.reason == REFUSED && c.observed_generation == learned.generation;
-    match learned.report {
+fn refusal(before: &[Condition], subject: &Subject, outcome: &Outcome) -> Option<String> {
+    let is_same =
+        |c: &&Condition| c.reason == REFUSED.as_str() && c.observed_generation == subject.generation;
+    match &outcome.config {
         Some(Report { refused, .. }) if refused.is_empty() => None,
         Some(Report { refused, .. }) => {
             let words =
@@ -111,31 +117,36 @@ fn refusal(before: &[Condition], learned: &Learned<'_>) -> Option<String> {
 }
 
 /// What the copies that are there cannot promise.
-fn limits(learned: &Learned<'_>) -> Option<&'static str> {
-    let plan = learned.plan?;
-    match (&plan.storage, plan.replicas) {
-        (Storage::Ephemeral, 1) => Some(
+fn limits(subject: &Subject) -> Option<&'static str> {
+    match (subject.has_volumes, subject.wanted) {
+        (false, 1) => Some(
             "it lives in the pod only and is lost with it: by an eviction, a drain, the loss of the node, a deletion",
         ),
-        (Storage::Ephemeral, _) => Some(
+        (false, _) => Some(
             "the data lives in the pods only: a pod that is replaced takes it from another one, and it is lost when \
              no pod is left to take it from",
         ),
-        (Storage::Volume { .. }, 1) => Some(
+        (true, 1) => Some(
             "nobody can take over: while its pod is away nobody serves, and after a crash what was not saved to the \
              volume is lost",
         ),
-        (Storage::Volume { .. }, _) => None,
+        (true, _) => None,
     }
 }
 
 /// Whether every wanted replica is verified.
-fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &Finding) -> Finding {
-    if learned.look.is_none() {
-        return not_asked(learned);
+fn replicated(
+    subject: &Subject,
+    outcome: &Outcome,
+    instances: &[InstanceStatus],
+    available: &Finding,
+) -> Finding {
+    if outcome.look.is_none() {
+        return not_probed(outcome);
     }
-    let wanted = usize::try_from(learned.wanted - 1).unwrap_or(0);
-    let is_wanted = |i: &&InstanceStatus| learned.set.ordinal(&i.pod).is_some_and(|o| o < learned.wanted);
+    let pods = wanted(subject, outcome);
+    let wanted = usize::try_from(pods - 1).unwrap_or(0);
+    let is_wanted = |i: &&InstanceStatus| subject.set.ordinal(&i.pod).is_some_and(|o| o < pods);
     let synced = instances.iter().filter(is_wanted).filter(|i| i.state == InstanceState::InSync).count();
     let astray: Vec<String> = instances
         .iter()
@@ -154,11 +165,11 @@ fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &F
         .filter(|i| !is_wanted(i))
         .map(|i| format!("{} is not wanted any more", i.pod))
         .collect();
-    if astray.is_empty() && surplus.is_empty() && synced == wanted && available.status == "True" {
+    if astray.is_empty() && surplus.is_empty() && synced == wanted && available.is(ConditionStatus::True) {
         return if wanted == 0 {
-            Finding::yes("SingleServer", "no replica is wanted: the data has one copy")
+            Finding::yes(Reason::SingleServer, "no replica is wanted: the data has one copy")
         } else {
-            Finding::yes("AllInSync", format!("{synced} of {wanted} replicas verified in sync"))
+            Finding::yes(Reason::AllInSync, format!("{synced} of {wanted} replicas verified in sync"))
         };
     }
     let count = format!("{synced} of {wanted} replicas verified in sync");
@@ -169,18 +180,18 @@ fn replicated(learned: &Learned<'_>, instances: &[InstanceStatus], available: &F
         .filter(|i| !matches!(i.state, InstanceState::InSync | InstanceState::Primary))
         .all(|i| is_silent(i.state));
     if !astray.is_empty() && all_astray_silent {
-        Finding::unknown("ReplicasSilent", message)
+        Finding::unknown(Reason::ReplicasUnreachable, message)
     } else {
-        Finding::no("ReplicasNotInSync", message)
+        Finding::no(Reason::ReplicasNotInSync, message)
     }
 }
 
 /// Whether the operator is on its way to the wanted state.
-fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding) -> Finding {
-    let settled = available.status == "True" && replicated.status == "True";
-    if let Some(finalizers) = learned.finalizers {
+fn progressing(subject: &Subject, outcome: &Outcome, available: &Finding, replicated: &Finding) -> Finding {
+    let settled = available.is(ConditionStatus::True) && replicated.is(ConditionStatus::True);
+    if let Some(finalizers) = &subject.finalizers {
         return Finding::yes(
-            "Deleting",
+            Reason::Deleting,
             format!(
                 "the set is being deleted, and stays until these finalizers are gone: {}. Until then its servers are \
                  looked after; its objects are left to Kubernetes",
@@ -188,84 +199,99 @@ fn progressing(learned: &Learned<'_>, available: &Finding, replicated: &Finding)
             ),
         );
     }
-    match (learned.plan, learned.roll, learned.size) {
-        (Some(plan), _, _) if plan.paused => {
-            Finding::no("Paused", "spec.paused is set: the operator watches and changes nothing")
-        }
-        _ if is_unreadable(learned) => Finding::no(
-            "PassFailed",
+    match (&outcome.roll, &outcome.size) {
+        _ if outcome.failed_with(Reason::Unreadable) => Finding::no(
+            Reason::ReconcileFailed,
             "the set cannot be read, so the operator watches its servers and changes nothing",
         ),
-        _ if learned.failure.is_some() => {
-            Finding::no("PassFailed", "the last pass ended early; it is tried again")
+        _ if subject.paused => {
+            Finding::no(Reason::Paused, "spec.paused is set: the operator watches and changes nothing")
         }
-        (_, Some(Roll::Replace { pod, why, .. }), _) => {
-            Finding::yes("RollingOut", format!("replacing {pod}: {why}"))
-        }
-        _ if learned.record.is_some_and(|record| record.switch_to.is_some()) => {
-            Finding::yes("SwitchingOver", "the primary hands its role over")
-        }
-        (_, Some(Roll::Wait(what)), _) => Finding::yes("RollingOut", what),
-        (_, Some(Roll::MovePrimary { .. }), _) => Finding::yes(
-            "RollingOut",
-            learned.move_waits.unwrap_or("only the primary's pod is left; the primary moves first"),
+        _ if outcome.failed_with(Reason::InvalidSpec) => Finding::no(
+            Reason::InvalidSpec,
+            "the spec cannot be carried out; the operator looks after what runs, and changes nothing else",
         ),
-        (_, Some(Roll::Unknown), _) => {
-            Finding::yes("Applying", "the StatefulSet controller takes up the latest change")
+        _ if !outcome.failures.is_empty() => {
+            Finding::no(Reason::ReconcileFailed, "the last reconcile ended early; the operator tries again")
         }
-        (_, _, Some(size)) if size.blocked.is_some() => {
-            Finding::no("ScaleDownHeld", size.blocked.clone().unwrap_or_default())
+        (Some(Roll::Replace { pod, why, .. }), _) => {
+            Finding::yes(Reason::RollingOut, format!("replacing {pod}: {why}"))
         }
-        _ if learned.move_waits.is_some() => {
-            Finding::yes("MoveWaits", learned.move_waits.unwrap_or_default())
+        _ if outcome.record.as_ref().is_some_and(|record| record.switch_to.is_some()) => {
+            Finding::yes(Reason::SwitchingOver, "the primary hands its role over")
         }
-        _ if learned.hold.is_some() && !is_bootstrapping(learned) => {
-            Finding::no("Held", learned.hold.map(|h| h.message.clone()).unwrap_or_default())
+        (Some(Roll::Wait(what)), _) => Finding::yes(Reason::RollingOut, &**what),
+        (Some(Roll::MovePrimary { .. }), _) => Finding::yes(
+            Reason::RollingOut,
+            outcome
+                .switchover_pending
+                .as_deref()
+                .unwrap_or("only the primary's pod is left; the primary moves first"),
+        ),
+        (Some(Roll::Unknown), _) => {
+            Finding::yes(Reason::Applying, "the StatefulSet controller takes up the latest change")
         }
-        _ if is_bootstrapping(learned) => Finding::yes("Bootstrapping", "starting the first member"),
-        _ if !settled => Finding::yes("Converging", "waiting for the servers to become what is wanted"),
-        _ => match learned.growth.filter(|growth| !growth.running.is_empty()) {
-            Some(Growth { size, running, .. }) => {
-                Finding::yes("VolumesGrowing", format!("volumes grow to {size}: {}", running.join(", ")))
-            }
-            None => Finding::no("Settled", "nothing is left to do"),
+        (_, Some(size)) if size.blocked.is_some() => {
+            Finding::no(Reason::ScaleDownHeld, size.blocked.clone().unwrap_or_default())
+        }
+        _ if outcome.switchover_pending.is_some() => {
+            Finding::yes(Reason::SwitchoverPending, outcome.switchover_pending.as_deref().unwrap_or_default())
+        }
+        _ if outcome.hold.is_some() && !is_bootstrapping(outcome) => {
+            Finding::no(Reason::Held, outcome.hold.as_ref().map(|h| h.message.clone()).unwrap_or_default())
+        }
+        _ if is_bootstrapping(outcome) => Finding::yes(Reason::Bootstrapping, "starting the first member"),
+        _ if !settled => Finding::yes(Reason::Converging, "waiting for all replicas to be in sync"),
+        _ => match outcome.growth.as_ref().filter(|growth| !growth.running.is_empty()) {
+            Some(Growth { size, running, .. }) => Finding::yes(
+                Reason::VolumesGrowing,
+                format!("volumes grow to {size}: {}", running.join(", ")),
+            ),
+            None => Finding::no(Reason::UpToDate, "nothing is left to do"),
         },
     }
 }
 
 /// Whether something needs a person's eyes.
-fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus], available: &Finding) -> Finding {
+fn degraded(
+    subject: &Subject,
+    outcome: &Outcome,
+    instances: &[InstanceStatus],
+    available: &Finding,
+) -> Finding {
     let wrong = in_state(
         instances,
         &[InstanceState::UnexpectedPrimary, InstanceState::Foreign, InstanceState::AuthFailed],
     );
-    let mut pods: Vec<_> = learned.look.iter().flat_map(|look| &look.observed.pods).collect();
+    let mut pods: Vec<_> = outcome.look.iter().flat_map(|look| &look.observed.pods).collect();
     pods.sort_by_key(|pod| pod.ordinal);
     let stuck: Vec<String> =
         pods.iter().filter_map(|p| p.stuck.as_ref().map(|why| format!("{}: {why}", p.name))).collect();
-    if learned.password_missing {
-        let secret = learned.set.auth_secret();
+    if outcome.password_missing {
+        let secret = subject.set.auth_secret();
         Finding::yes(
-            "SecretMissing",
+            Reason::SecretMissing,
             format!(
                 "Secret {secret} or its key password is gone, so no server can be asked. Running pods still have it: \
                  kubectl -n {} exec {} -c redis -- cat /etc/redis-operator/auth/password prints it; create the Secret \
                  again with that value",
-                learned.set.namespace,
-                learned.set.pod(0)
+                subject.set.namespace,
+                subject.set.pod(0)
             ),
         )
-    } else if let Some((reason, text)) = learned.failure {
-        Finding::yes(reason, text)
-    } else if let Some(hold) = learned.hold.filter(|_| !is_bootstrapping(learned)) {
+    } else if let Some(failure) = outcome.failure().filter(|failure| failure.reason != Reason::InvalidSpec) {
+        Finding::yes(failure.reason, &*failure.message)
+    } else if let Some(hold) = outcome.hold.as_ref().filter(|_| !is_bootstrapping(outcome)) {
         // What a consent needs; where a primary is named, its epoch stands beside it.
-        let epoch = learned.record.filter(|r| r.primary.is_none()).map(|r| r.epoch);
-        let hint = epoch.filter(|_| hold.reason == HoldReason::HistoriesDiffer);
+        let epoch = outcome.record.as_ref().filter(|r| r.primary.is_none()).map(|r| r.epoch);
+        let hint = epoch.filter(|_| hold.reason == Reason::HistoriesDiffer);
         let hint = hint.map(|epoch| format!("; the epoch is {epoch}")).unwrap_or_default();
-        Finding::yes(hold.reason.as_str(), format!("{}{hint}", hold.message))
+        Finding::yes(hold.reason, format!("{}{hint}", hold.message))
     } else if !stuck.is_empty() {
-        Finding::yes("PodStuck", stuck.join("; "))
-    } else if ["SavingFails", "AppendingFails", "MemoryFull", "ClientsPaused"].contains(&available.reason) {
+        Finding::yes(Reason::PodStuck, stuck.join("; "))
+    } else if [Reason::SavingFails, Reason::AppendingFails, Reason::MemoryFull, Reason::ClientsPaused]
+        .contains(&available.reason)
+    {
         Finding::yes(available.reason, &*available.message)
     } else if !wrong.is_empty() {
         let words: Vec<String> = instances
@@ -273,23 +299,25 @@ fn degraded(learned: &Learned<'_>, instances: &[InstanceStatus], available: &Fin
             .filter(|i| wrong.contains(&i.pod.as_str()))
             .map(|i| format!("{} {:?}: {}", i.pod, i.state, i.message.as_deref().unwrap_or_default()))
             .collect();
-        Finding::yes("ServerAstray", words.join("; "))
-    } else if learned.look.is_none() {
-        not_asked(learned)
+        Finding::yes(Reason::UnexpectedServer, words.join("; "))
+    } else if let Some(failure) = outcome.failure() {
+        Finding::yes(failure.reason, &*failure.message)
+    } else if outcome.look.is_none() {
+        not_probed(outcome)
     } else {
-        Finding::no("AsWanted", "nothing needs a person")
+        Finding::no(Reason::AsExpected, "nothing needs a person")
     }
 }
 
 /// The summary: what keeps the set from being what the spec wants, most important first.
-fn ready(learned: &Learned<'_>, causes: &[&Finding; 4], progressing: &Finding) -> Finding {
+fn ready(outcome: &Outcome, causes: &[&Finding; 4], progressing: &Finding) -> Finding {
     let [spec_valid, degraded, available, replicated] = causes;
-    if spec_valid.status == "False" {
+    if spec_valid.is(ConditionStatus::False) {
         return Finding::no(spec_valid.reason, &*spec_valid.message);
     }
-    if degraded.status == "True" {
+    if degraded.is(ConditionStatus::True) {
         // Where the servers could not be asked, nothing is known to be wrong with them.
-        return if available.status == "Unknown" {
+        return if available.is(ConditionStatus::Unknown) {
             Finding::unknown(degraded.reason, &*degraded.message)
         } else {
             Finding::no(degraded.reason, &*degraded.message)
@@ -297,48 +325,53 @@ fn ready(learned: &Learned<'_>, causes: &[&Finding; 4], progressing: &Finding) -
     }
     for cause in [available, replicated] {
         match cause.status {
-            "True" => {}
+            ConditionStatus::True => {}
             // While something is under way, its reason says more than the symptom.
-            "False" if progressing.status == "True" && progressing.reason != "Converging" => {
+            ConditionStatus::False
+                if progressing.is(ConditionStatus::True) && progressing.reason != Reason::Converging =>
+            {
                 return Finding::no(
                     progressing.reason,
                     format!("{}; {}", progressing.message, cause.message),
                 );
             }
-            "False" => return Finding::no(cause.reason, &*cause.message),
-            _ => return Finding::unknown(cause.reason, &*cause.message),
+            ConditionStatus::False => return Finding::no(cause.reason, &*cause.message),
+            ConditionStatus::Unknown => return Finding::unknown(cause.reason, &*cause.message),
         }
     }
-    if ["RollingOut", "Applying", "ScaleDownHeld", "Deleting"].contains(&progressing.reason) {
+    if [Reason::RollingOut, Reason::Applying, Reason::ScaleDownHeld, Reason::Deleting]
+        .contains(&progressing.reason)
+    {
         return Finding::no(progressing.reason, &*progressing.message);
     }
-    let primary = learned.record.and_then(|r| r.primary.as_deref()).unwrap_or_default();
-    Finding::yes("Verified", format!("{primary} serves; {}", replicated.message))
+    let primary = outcome.record.as_ref().and_then(|r| r.primary.as_deref()).unwrap_or_default();
+    Finding::yes(Reason::Verified, format!("{primary} serves; {}", replicated.message))
 }
 
 /// A new set before its first primary. Holds that are not just the first member's start are shown as holds.
-fn is_bootstrapping(learned: &Learned<'_>) -> bool {
-    learned.record.is_none_or(|r| r.epoch == 0 && r.sure)
-        && learned
+fn is_bootstrapping(outcome: &Outcome) -> bool {
+    outcome.record.as_ref().is_none_or(|r| r.epoch == 0 && r.sure)
+        && outcome
             .hold
-            .is_none_or(|h| matches!(h.reason, HoldReason::MemberSilent | HoldReason::MemberLoading))
+            .as_ref()
+            .is_none_or(|h| matches!(h.reason, Reason::MemberUnreachable | Reason::MemberLoading))
 }
 
 fn condition(
     before: &[Condition],
-    type_: &str,
+    type_: ConditionType,
     finding: Finding,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
     let unchanged_since = before
         .iter()
-        .find(|old| old.type_ == type_ && old.status == finding.status)
+        .find(|old| old.type_ == type_.as_str() && old.status == finding.status.as_str())
         .map(|old| old.last_transition_time.clone());
     Condition {
-        type_: type_.to_owned(),
-        status: finding.status.to_owned(),
-        reason: finding.reason.to_owned(),
+        type_: type_.as_str().to_owned(),
+        status: finding.status.as_str().to_owned(),
+        reason: finding.reason.as_str().to_owned(),
         message: truncate(finding.message),
         observed_generation: generation,
         last_transition_time: unchanged_since.unwrap_or(Time(now)),

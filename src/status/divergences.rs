@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::{api::status::DivergenceStatus, decide::divergence::Divergence};
+use crate::{
+    api::status::DivergenceStatus,
+    decide::divergence::{Divergence, is_published},
+};
 
 /// Those of before, and in place of each pod's former one what was found in this pass.
 pub fn divergences(
@@ -25,9 +28,4 @@ pub fn divergences(
     let mut all: Vec<DivergenceStatus> = before.iter().filter(stays).cloned().chain(news.clone()).collect();
     all.sort_by(|a, b| a.pod.cmp(&b.pod));
     all
-}
-
-/// Whether a status tells of this very case.
-pub fn is_published(published: &DivergenceStatus, found: &Divergence) -> bool {
-    published.pod == found.pod && published.run_id == found.run_id && published.replid == found.replid
 }

@@ -1,33 +1,42 @@
 //! What one condition says, before it is compared with what it said.
 
 use crate::{
-    api::status::{InstanceState, InstanceStatus},
-    status::Learned,
+    api::{
+        ConditionStatus, Reason,
+        status::{InstanceState, InstanceStatus},
+    },
+    status::outcome::Outcome,
 };
 
 /// One condition before it is compared with the one before.
 pub(super) struct Finding {
-    pub(super) status: &'static str,
-    pub(super) reason: &'static str,
+    pub(super) status: ConditionStatus,
+    pub(super) reason: Reason,
     pub(super) message: String,
 }
 
 impl Finding {
-    pub(super) fn yes(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: "True", reason, message: message.into() }
+    pub(super) fn is(&self, status: ConditionStatus) -> bool {
+        self.status == status
     }
-    pub(super) fn no(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: "False", reason, message: message.into() }
+
+    pub(super) fn yes(reason: Reason, message: impl Into<String>) -> Self {
+        Self { status: ConditionStatus::True, reason, message: message.into() }
     }
-    pub(super) fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: "Unknown", reason, message: message.into() }
+    pub(super) fn no(reason: Reason, message: impl Into<String>) -> Self {
+        Self { status: ConditionStatus::False, reason, message: message.into() }
+    }
+    pub(super) fn unknown(reason: Reason, message: impl Into<String>) -> Self {
+        Self { status: ConditionStatus::Unknown, reason, message: message.into() }
     }
 }
 
-pub(super) fn not_asked(learned: &Learned<'_>) -> Finding {
-    match learned.failure {
-        Some((reason, text)) => Finding::unknown(reason, text),
-        None => Finding::unknown("NotAsked", "the servers were not asked in the last pass"),
+pub(super) fn not_probed(outcome: &Outcome) -> Finding {
+    match outcome.failure() {
+        Some(failure) => Finding::unknown(failure.reason, &*failure.message),
+        None => {
+            Finding::unknown(Reason::NotProbed, "the operator did not ask the servers in the last reconcile")
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub fn not_asked(before: &[InstanceStatus], now: Timestamp) -> Vec<InstanceStatu
             run_id: None,
             version: None,
             since: since(before, &old.pod, InstanceState::Unreachable, now),
-            message: Some("not asked in the last pass".to_owned()),
+            message: Some("not asked in the last reconcile".to_owned()),
         })
         .collect()
 }

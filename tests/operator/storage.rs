@@ -187,7 +187,7 @@ async fn volumes_grow_where_their_class_allows_it() {
     assert!(conditions_of(&lab.sets, "redis").await.contains(&"Ready=True Verified".to_owned()));
     assert_eq!(lab.sizes().await, expect(&[("data-redis-0", "2Gi"), ("data-redis-1", "2Gi")]));
     lab.provide_volumes().await;
-    wait_for(&lab.sets, "redis", "Progressing=False Settled").await;
+    wait_for(&lab.sets, "redis", "Progressing=False UpToDate").await;
     assert_eq!(uids(&pods).await, before, "no pod was restarted");
 
     // A claim that comes from the old template is grown too.
@@ -199,7 +199,7 @@ async fn volumes_grow_where_their_class_allows_it() {
     until("it grows", PATIENCE, async || (lab.sizes().await["data-redis-2"] == "2Gi").then_some(())).await;
     lab.provide_volumes().await;
     lab.ready("redis", 0).await;
-    wait_for(&lab.sets, "redis", "Progressing=False Settled").await;
+    wait_for(&lab.sets, "redis", "Progressing=False UpToDate").await;
 
     // By this answer the operator knows that a claim was replaced since it looked.
     let another = Patch::Merge(json!({"metadata": {"uid": "of-another-claim"}}));

@@ -49,7 +49,7 @@ async fn a_handover_that_cannot_end_is_taken_back() {
     assert!(longest < Duration::from_secs(10), "writes waited for {longest:?}");
     assert_eq!((lab.epoch("redis").await, primary(&lab).await.as_str()), (epoch, "redis-1"));
     wait_for(&lab.sets, "redis", "Available=True PrimaryServes").await;
-    wait_for(&lab.sets, "redis", "Progressing=True MoveWaits").await;
+    wait_for(&lab.sets, "redis", "Progressing=True SwitchoverPending").await;
     assert_eq!(lab.value(1, "key-9"), "before");
     println!("taken back {told:.1?} after it was asked for; writes waited for {longest:.1?}");
     assert_nothing_was_forbidden(lab.plane, user);

@@ -182,7 +182,7 @@ impl Scenario {
 
     /// Whether the primary's return to its home is waited for too; where nobody asks for it, it takes half a minute.
     pub fn goes_home(self) -> bool {
-        matches!(self, Self::Switchover | Self::Roll | Self::TerminatePrimary)
+        matches!(self, Self::Switchover | Self::Roll | Self::TerminatePrimary | Self::UnsettledFile)
     }
 
     /// The spec of the set that it happens to.

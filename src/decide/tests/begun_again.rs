@@ -27,7 +27,7 @@ fn a_history_that_is_known_to_have_ended_keeps_nobody_waiting() {
         let (winner, record) = winner_of(&again(), &volumes);
         assert_eq!((winner.as_str(), record.epoch), ("redis-2", 3), "{left_behind}");
         let unknown = Record::first(again().members, false);
-        assert_eq!(hold_reason(elected(&unknown, &volumes)), HoldReason::HistoriesDiffer, "{left_behind}");
+        assert_eq!(hold_reason(elected(&unknown, &volumes)), Reason::HistoriesDiffer, "{left_behind}");
     }
 }
 
@@ -39,7 +39,7 @@ fn what_is_not_known_to_have_ended_still_waits_for_a_person() {
         ("the history that went on is not among them", [(OLD, 100), ("elsewhere", 50), ("elsewhere", 50)]),
     ] {
         let held = elected(&again(), &over(volumes));
-        assert_eq!(hold_reason(held), HoldReason::HistoriesDiffer, "{why}");
+        assert_eq!(hold_reason(held), Reason::HistoriesDiffer, "{why}");
     }
 }
 

@@ -155,7 +155,7 @@ fn nobody_is_repointed_while_two_serve() {
     let mut answers = healthy();
     change(&mut answers, "redis-1", |a| a.info.replication.upstream = None);
     let open = open_record();
-    assert_eq!(hold_reason(decide(&open, &look(&open, answers))), HoldReason::UnexpectedPrimary);
+    assert_eq!(hold_reason(decide(&open, &look(&open, answers))), Reason::UnexpectedPrimary);
 }
 
 /// A target that ended before it took over must not take over from an older file when it comes back.
@@ -169,7 +169,7 @@ fn a_handover_to_nobody_is_aborted_and_one_to_a_silent_target_is_held() {
     let open = open_record();
     let refused = look(&open, answers.clone());
     // Regression: a firewall between the operator and a target that serves refuses as well.
-    assert_eq!(hold_reason(decide(&open, &refused)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&open, &refused)), Reason::MemberUnreachable);
     let reported = Look { target: Former::Ended, ..refused.clone() };
     assert!(matches!(decide(&open, &reported), Decision::Abort { pod, .. } if pod == "redis-0"));
     let mut anew = answers.clone();
@@ -180,7 +180,7 @@ fn a_handover_to_nobody_is_aborted_and_one_to_a_silent_target_is_held() {
     let mut silent = refused.clone();
     let timeout = ProbeFailure::Timeout(std::time::Duration::from_secs(2));
     silent.observed.pods[1].answer = Err(NoAnswer::Failed(timeout));
-    assert_eq!(hold_reason(decide(&open, &silent)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&open, &silent)), Reason::MemberUnreachable);
 }
 
 /// Regression "a force-deleted pod's process lives on while its namesake answers", for the target of a switchover.
@@ -206,12 +206,12 @@ fn a_handover_that_is_stuck_is_taken_back_while_the_target_answers_as_a_replica(
     // A target that does not answer may serve; a person may know that it does not.
     answers[1].1 = None;
     let silent = Look { handover_stuck: true, ..look(&open, answers) };
-    assert_eq!(hold_reason(decide(&open, &silent)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&open, &silent)), Reason::MemberUnreachable);
     let consent = |epoch| Some(Consent { pod: "redis-0".into(), epoch });
     let told = Look { consent: consent(open.epoch), ..silent.clone() };
     assert!(matches!(decide(&open, &told), Decision::Abort { pod, .. } if pod == "redis-0"));
     let told_before = Look { consent: consent(open.epoch - 1), ..silent };
-    assert_eq!(hold_reason(decide(&open, &told_before)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&open, &told_before)), Reason::MemberUnreachable);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_replaced_target_may_have_taken_over_unseen() {
         answers[1].1 = namesake;
         let mut replaced = look(&open, answers.clone());
         replaced.observed.pods[1].uid = "uid-namesake".into();
-        assert_eq!(hold_reason(decide(&open, &replaced)), HoldReason::MemberSilent);
+        assert_eq!(hold_reason(decide(&open, &replaced)), Reason::MemberUnreachable);
         replaced.target = Former::Ended;
         assert!(matches!(decide(&open, &replaced), Decision::Abort { .. }));
     }
@@ -234,7 +234,7 @@ fn a_replaced_target_may_have_taken_over_unseen() {
     nobody.observed.pods[1].uid = "uid-namesake".into();
     assert_eq!(decide(&open, &nobody), Decision::LookAgain);
     match elect(&open, &nobody, &nobody) {
-        Decision::Hold(Hold { reason: HoldReason::FormerProcess, message }) => {
+        Decision::Hold(Hold { reason: Reason::PreviousPrimaryUnproven, message }) => {
             assert!(message.contains("redis-1") && message.contains("uid-redis-1"), "{message}");
         }
         other => panic!("{other:?}"),
@@ -252,7 +252,7 @@ fn a_stranger_at_the_targets_address_proves_nothing() {
     answers[0].1 = Some(following(old, &host("redis-1"), 6379, false));
     handing_over(&mut answers, "failover-in-progress");
     change(&mut answers, "redis-1", |a| a.announced = host("redis-7"));
-    assert_eq!(hold_reason(decide(&open, &look(&open, answers))), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&open, &look(&open, answers))), Reason::MemberUnreachable);
 }
 
 /// Rule 6: "FAILOVER done, then target or old primary killed (AOF: either alone → available; both → hold)".
@@ -291,13 +291,13 @@ fn with_an_open_switchover_one_restarted_aof_member_is_decided_for() {
 
     // Found by the model: a target that came back with a file of an older history never took over.
     change(&mut old, "redis-1", |a| a.info.replication.replid2 = "older".into());
-    assert_eq!(hold_reason(elected(&open, &old)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&open, &old)), Reason::HistoriesDiffer);
 
     let mut both = all_parked([100, 100, 100]);
     aof(&mut both);
     restarted(&mut both, "redis-0");
     restarted(&mut both, "redis-1");
-    assert_eq!(hold_reason(elected(&open, &both)), HoldReason::HistoriesDiffer);
+    assert_eq!(hold_reason(elected(&open, &both)), Reason::HistoriesDiffer);
 }
 
 fn set() -> SetName {

@@ -83,7 +83,7 @@ fn each_missing_condition_holds_and_is_named() {
     ];
     for (case, record, look, message) in cases {
         match decide(&record, &look) {
-            Decision::Hold(Hold { reason: HoldReason::MemberSilent, message: found }) => {
+            Decision::Hold(Hold { reason: Reason::MemberUnreachable, message: found }) => {
                 assert!(found.contains(message), "{case}: {found}");
             }
             other => panic!("{case}: {other:?}"),
@@ -92,7 +92,7 @@ fn each_missing_condition_holds_and_is_named() {
     // Another member is silent too.
     let mut two = bereft([0, 100, 120]);
     two.observed.pods[1].answer = Err(NoAnswer::NotStarted);
-    assert_eq!(hold_reason(decide(&voting(), &two)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&voting(), &two)), Reason::MemberUnreachable);
 }
 
 /// The primary's pod was evicted and ended in the middle of its switchover.
@@ -105,10 +105,10 @@ fn in_the_middle_of_a_switchover_the_target_must_be_the_process_that_was_in_sync
     // It voted, but it is not the process that may have taken over.
     let mut other = open.clone();
     other.switch_to.as_mut().unwrap().process.run_id = "another".into();
-    assert_eq!(hold_reason(elect(&other, &look, &look)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(elect(&other, &look, &look)), Reason::MemberUnreachable);
     let mut replaced = look.clone();
     replaced.observed.pods[1].uid = "uid-namesake".into();
-    assert_eq!(hold_reason(elect(&open, &replaced, &replaced)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(elect(&open, &replaced, &replaced)), Reason::MemberUnreachable);
 }
 
 #[test]
@@ -116,10 +116,10 @@ fn proof_and_votes_must_hold_in_both_looks() {
     let look = bereft([0, 100, 120]);
     assert_eq!(decide(&voting(), &look), Decision::LookAgain);
     let unproven = Look { former: Former::Unproven("gone again".into()), ..look.clone() };
-    assert_eq!(hold_reason(elect(&voting(), &look, &unproven)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(elect(&voting(), &look, &unproven)), Reason::MemberUnreachable);
     let mut restarted = look.clone();
     restarted.observed.pods[2].answer.as_mut().unwrap().info.server.run_id = "another".into();
-    assert_eq!(hold_reason(elect(&voting(), &look, &restarted)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(elect(&voting(), &look, &restarted)), Reason::MemberUnreachable);
 }
 
 /// Regression "a restarted replica with its link up but its backlog not yet received counts as a voter".
@@ -172,7 +172,7 @@ fn a_replaced_replica_loses_its_vote_when_all_vote_again() {
 fn a_person_can_end_a_hold_for_the_epoch_that_they_saw() {
     let consent = |pod: &str, epoch| Some(Consent { pod: pod.into(), epoch });
     let held = Look { former: Former::default(), waited: true, ..bereft([0, 100, 120]) };
-    assert_eq!(hold_reason(decide(&voting(), &held)), HoldReason::MemberSilent);
+    assert_eq!(hold_reason(decide(&voting(), &held)), Reason::MemberUnreachable);
     match decide(&voting(), &Look { consent: consent("redis-1", 1), ..held.clone() }) {
         Decision::Promote { record, pod } => {
             assert_eq!((pod.as_str(), record.epoch), ("redis-1", 2));
@@ -183,7 +183,7 @@ fn a_person_can_end_a_hold_for_the_epoch_that_they_saw() {
     }
     for (pod, epoch) in [("redis-1", 0), ("redis-1", 2), ("redis-0", 1), ("redis-7", 1)] {
         let look = Look { consent: consent(pod, epoch), ..held.clone() };
-        assert_eq!(hold_reason(decide(&voting(), &look)), HoldReason::MemberSilent, "{pod}@{epoch}");
+        assert_eq!(hold_reason(decide(&voting(), &look)), Reason::MemberUnreachable, "{pod}@{epoch}");
     }
     // Nothing is lost for nothing: while somebody serves, it means nothing.
     let serving = Look { consent: consent("redis-1", 1), ..look(&voting(), healthy()) };
@@ -271,7 +271,7 @@ fn nobody_is_cut_off_a_primary_that_a_replica_hears() {
         decide(&voting(), &Look { former: Former::Ended, waited: true, ..look(&voting(), answers) })
     };
     match with("redis-0", 3) {
-        Decision::Hold(Hold { reason: HoldReason::MemberSilent, message }) => {
+        Decision::Hold(Hold { reason: Reason::MemberUnreachable, message }) => {
             assert!(message.contains("redis-1 still hears from it"), "{message}");
         }
         other => panic!("{other:?}"),
@@ -291,7 +291,7 @@ fn a_namesake_is_not_believed_while_a_replica_hears_the_process_before_it() {
         seen.observed.pods[0].uid = "namesake".into();
         decide(&voting(), &seen)
     };
-    assert_eq!(hold_reason(with(3)), HoldReason::FormerProcess);
+    assert_eq!(hold_reason(with(3)), Reason::PreviousPrimaryUnproven);
     assert_eq!(with(16), Decision::Park(vec!["redis-1".into()]));
 }
 

@@ -2,7 +2,14 @@
 
 use std::cell::RefCell;
 
-use redis_operator::decide::{Decision, HoldReason, switchover, voters};
+use redis_operator::{
+    api::Reason,
+    decide::{
+        Decision,
+        next::{Goal, Step, towards},
+        voters,
+    },
+};
 
 use crate::{
     redis::{Storage, bits},
@@ -19,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Rest,
-    Hold(HoldReason),
+    Hold(Reason),
     LookAgain,
     Await,
     Do(Acts),
@@ -79,26 +86,20 @@ impl Mind {
             if self.rules.rewrites_are_seen { look } else { translate::rewrites_hidden(look) }
         };
         let now = look(&seen.now);
-        let mut decision = match &seen.first {
+        let decision = match &seen.first {
             Some(first) => (self.rules.elect)(&record, &look(first), &now),
             None => (self.rules.decide)(&record, &now),
         };
-        if let (Decision::Rest, Some(target)) = (&decision, seen.wish) {
-            // As `reconcile::settle` does.
-            let primary = record.primary.as_deref().and_then(|pod| now.member(pod));
-            let name = translate::pod(usize::from(target));
-            let fit = now.observed.pods.iter().any(|p| p.name == name && switchover::can_take_over(&now, p));
-            if let (Some(primary), Some(target)) = (primary.filter(|_| fit), now.member(&name)) {
-                decision = switchover::begin(&primary, &target, &record);
-            }
-        }
+        let target = seen.wish.map(|target| translate::pod(usize::from(target)));
+        let goal = Goal { target: target.as_deref(), ..Goal::default() };
+        let step = towards(&goal, decision, &record, &now);
         let remembered =
             voters::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
-        (outcome(decision, seen), remembered)
+        (outcome(step, seen), remembered)
     }
 }
 
-fn outcome(decision: Decision, seen: &Seen) -> Outcome {
+fn outcome(step: Step, seen: &Seen) -> Outcome {
     // Without a connection the act fails, as in the product.
     let connected = seen.now.map(|glimpse| match glimpse {
         Glimpse::Answer { view, .. } => view.run,
@@ -110,6 +111,16 @@ fn outcome(decision: Decision, seen: &Seen) -> Outcome {
     };
     let all = |pods: &[String], what: Told| pods.iter().map(|pod| tell(pod, what)).collect();
     let write = |record| Act::Write(translate::rec(record));
+    let decision = match step {
+        Step::Do(decision) => *decision,
+        // No set is paused here, and no switchover waits for its time.
+        Step::Leave | Step::SwitchLater { .. } => return Outcome::Rest,
+        // The status has it by the next pass, which tells them.
+        Step::Publish { losses, mut follow } => {
+            follow.extend(losses.into_iter().map(|loss| loss.pod));
+            Decision::Follow(follow)
+        }
+    };
     match decision {
         Decision::Rest => Outcome::Rest,
         Decision::Hold(hold) => Outcome::Hold(hold.reason),

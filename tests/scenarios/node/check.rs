@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use redis::{Connection, Value};
+use redis::{Cmd, Connection, FromRedisValue, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -61,7 +61,7 @@ pub fn check(
     let mut checked = Checked { wiped: serving.wiped(), ..Checked::default() };
     for target in targets {
         let mut connection = connect_patiently(target, PATIENCE)?;
-        let keys: i64 = redis::cmd("DBSIZE").query(&mut connection)?;
+        let keys: i64 = ask(target, &mut connection, &redis::cmd("DBSIZE"))?;
         if keys < serving.most_keys() / 2 {
             checked.wiped.push(format!(
                 "{} has {keys} keys at the end where {} had been",
@@ -71,7 +71,7 @@ pub fn check(
         }
         let mut member = Member { pod: target.pod.clone(), keys, missing: 0 };
         for history in histories {
-            let missing = missing(&mut connection, history)?;
+            let missing = missing(target, &mut connection, history)?;
             member.missing += missing.len();
             if target.pod == primary {
                 checked.examples.extend(missing.iter().take(EXAMPLES).filter_map(|number| {
@@ -117,11 +117,11 @@ fn catch_up(targets: &[Target], histories: &[History], serving: &Serving) -> Res
 }
 
 /// Numbers of the promised keys that a server does not have with their values.
-fn missing(connection: &mut Connection, history: &History) -> Result<Vec<usize>, Failure> {
+fn missing(target: &Target, connection: &mut Connection, history: &History) -> Result<Vec<usize>, Failure> {
     let mut missing = Vec::new();
     for numbers in history.promised().chunks(BATCH) {
         let keys: Vec<String> = numbers.iter().map(|number| history.key(*number)).collect();
-        let values: Vec<Value> = redis::cmd("MGET").arg(keys).query(connection)?;
+        let values: Vec<Value> = ask(target, connection, redis::cmd("MGET").arg(keys))?;
         for (number, value) in numbers.iter().zip(values) {
             let value: Option<usize> = redis::from_redis_value(value)?;
             if value != Some(*number) {
@@ -130,4 +130,16 @@ fn missing(connection: &mut Connection, history: &History) -> Result<Vec<usize>,
         }
     }
     Ok(missing)
+}
+
+/// Asks, and once more over a new connection where the first was cut: the operator cuts the clients of a server that was the
+/// primary some seconds ago, and this reads from it too.
+fn ask<T: FromRedisValue>(target: &Target, connection: &mut Connection, command: &Cmd) -> Result<T, Failure> {
+    match command.query(connection) {
+        Err(error) if error.is_io_error() || error.is_connection_dropped() => {
+            *connection = connect_patiently(target, PATIENCE)?;
+            Ok(command.query(connection)?)
+        }
+        answered => Ok(answered?),
+    }
 }

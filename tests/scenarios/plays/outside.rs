@@ -243,7 +243,7 @@ pub async fn record_lost_beside_a_silent_member(stage: &Stage<'_>) -> Result<(),
     let (records, name) = (stage.lab.api::<ConfigMap>(), stage.set.name.record());
     let watched = async {
         records.delete(&name, &DeleteParams::default()).await?;
-        says(stage, "Degraded", "True", "MemberSilent").await?;
+        says(stage, "Degraded", "True", "MemberUnreachable").await?;
         tokio::time::sleep(Duration::from_secs(8)).await;
         let led_to = ListParams::default().labels(&format!(
             "app.kubernetes.io/instance={},replication.redis/role=primary",

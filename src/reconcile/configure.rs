@@ -1,0 +1,61 @@
+//! The servers' configuration and image.
+
+use super::stages::{Job, Seen};
+use crate::{
+    act,
+    apply::Live,
+    config::{
+        self, File, Vetted,
+        live::{Report, servers},
+    },
+    error::StageError,
+    image,
+    names::REDIS_CONTAINER,
+    plan::{InvalidSpec, Plan},
+};
+
+/// Tells the verified servers the directives that can be changed while they run, over the connections of the last look.
+/// Not while it is open who the primary is. Returns what they said, if they could be told.
+pub(super) async fn configure(
+    job: &Job<'_>,
+    seen: &mut Seen,
+    plan: &Plan,
+    mounted: Option<&File>,
+) -> Result<Option<Report>, StageError> {
+    if seen.is_open() {
+        return Ok(None);
+    }
+    let servers = servers(&seen.look);
+    // A connection over which clients were cut is used up; the change of the label brings the next reconcile.
+    if servers.is_empty() || servers.iter().any(|s| seen.connections.get_mut(&s.pod).is_none()) {
+        return Ok(None);
+    }
+    let start_only = mounted.map(|file| file.start_only.clone()).unwrap_or_default();
+    let wanted = File { start_only, ..plan.config.clone() }.live();
+    let mut told = job.ctx.memory.told(&job.subject.set);
+    let report = act::config::configure(&mut seen.connections, &servers, &wanted, &mut told).await;
+    job.ctx.memory.remember_told(&job.subject.set, told);
+    Ok(Some(report?))
+}
+
+/// redis.conf as the pods are to mount it from now on.
+pub(super) fn next_file(seen: &Seen, plan: &Plan, mounted: Option<&File>, report: Option<&Report>) -> File {
+    let never_served = seen.stored.record.epoch == 0;
+    let is_stuck = seen.look.observed.pods.iter().any(|pod| pod.stuck.is_some());
+    let vetted = match report {
+        Some(report) => Vetted::Told(report),
+        None if never_served || is_stuck => Vetted::Nobody,
+        None => Vetted::NotTold,
+    };
+    config::next(&plan.config, mounted, vetted, plan.subject.generation.unwrap_or_default())
+}
+
+/// Refuses an image that would not take over the data; an image that did not change is none.
+pub(super) fn check_image(seen: &Seen, plan: &Plan, live: &Live) -> Result<(), InvalidSpec> {
+    let template = live.stateful_set.as_ref().and_then(|set| set.spec.as_ref()?.template.spec.as_ref());
+    let redis = template.and_then(|pod| pod.containers.iter().find(|c| c.name == REDIS_CONTAINER));
+    match redis.and_then(|container| container.image.as_deref()) {
+        Some(running) => image::check(running, &plan.image, &seen.look),
+        None => Ok(()),
+    }
+}

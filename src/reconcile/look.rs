@@ -1,0 +1,152 @@
+//! A look: every server asked anew, and what else there is to know at this moment.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+use tracing::warn;
+
+use super::stages::{Begun, Job, Seen};
+use crate::{
+    api::status::InstanceState,
+    apply::Live,
+    claims,
+    decide::{
+        former::{Former, NodeState, Traces, former, has_ended},
+        look::Look,
+        voters::glimpse,
+    },
+    error::chain,
+    observe::{Connections, belongs, observe},
+    record::{Record, Serving},
+    redis::password::Password,
+    store::{self, Stored},
+    topology::{Verdict, topology},
+};
+
+/// Age of the earlier look that a vote needs: a replica that has just linked has to stay.
+pub(super) const VOTE_AGE: Duration = Duration::from_secs(3);
+
+/// How long a silent primary of record is waited for before others are asked to do without it: a Redis that restarts in
+/// place answers within about a second, and may hold writes that no replica has.
+const RETURN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A primary that hands over reaches its successor within a moment, or looks for it in vain: Redis has no time-out then.
+pub(super) const HANDOVER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The first look of a reconcile.
+pub(super) async fn first(job: &Job<'_>, begun: Begun) -> (Seen, Live) {
+    let Begun { live, stored, password } = begun;
+    let (look, connections) = take(job, &stored, password.as_ref()).await;
+    (Seen { stored, password, look, connections, hold: None }, live)
+}
+
+/// Another one.
+pub(super) async fn again(job: &Job<'_>, seen: &mut Seen) {
+    (seen.look, seen.connections) = take(job, &seen.stored, seen.password.as_ref()).await;
+}
+
+/// Whether a replica is in sync and has no vote yet.
+pub(super) fn lacks_votes(record: &Record, look: &Look) -> bool {
+    let has_no_vote = |v: &Verdict| {
+        let replica = look.member(&v.pod).filter(|_| v.state == InstanceState::InSync);
+        replica.is_some_and(|c| !record.voters.contains(&c.answer.info.server.run_id))
+    };
+    look.topology.instances.iter().any(has_no_vote)
+}
+
+async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (Look, Connections) {
+    let (ctx, subject) = (job.ctx, job.subject);
+    let record = &stored.record;
+    let (observed, connections) = observe(ctx, subject, password, job.now).await;
+    ctx.metrics.count_probes(&observed);
+    let topology = topology(|pod| subject.host_of(pod), record, &observed);
+    let nobody_serves = topology.serving().is_empty();
+    let former = if nobody_serves { former_process(job, record).await } else { Former::default() };
+    let target = target_process(job, record).await;
+    // Nobody is elected while a role is being handed over, and that is looked at fifty times a second.
+    let is_election = nobody_serves
+        && !observed
+            .pods
+            .iter()
+            .any(|pod| pod.answer.as_ref().is_ok_and(|a| a.info.replication.failover_runs()));
+    let exchanged = if is_election { exchanged(job, stored).await } else { Vec::new() };
+    let look = Look {
+        observed,
+        topology,
+        exchanged,
+        former,
+        target,
+        before: None,
+        waited: ctx.memory.nobody_serves_for(&subject.set, nobody_serves) >= RETURN_PATIENCE,
+        handover_stuck: false,
+        aof_by_hand: !subject.appends,
+        consent: subject.consent.clone(),
+    };
+    let seen = glimpse(record, &look);
+    let primary = record.primary.as_deref().and_then(|pod| look.process(pod));
+    let is_left = primary.is_some_and(|p| p.hands_over() && p.answer.info.replication.upstream.is_some());
+    let look = Look {
+        before: ctx.memory.glimpse(&subject.set, seen, VOTE_AGE),
+        handover_stuck: ctx.memory.hands_over_for(&subject.set, is_left) >= HANDOVER_PATIENCE,
+        ..look
+    };
+    (look, connections)
+}
+
+/// The members whose volume is not the one that the record speaks of. Asked for only where it decides: append-only files do
+/// not say how old they are.
+async fn exchanged(job: &Job<'_>, stored: &Stored) -> Vec<String> {
+    if !job.subject.has_volumes || !job.subject.appends {
+        return Vec::new();
+    }
+    match claims::exchanged(&job.ctx.client, job.subject, &stored.claims, &stored.record.members).await {
+        Ok(pods) => pods,
+        Err(error) => {
+            warn!(error = chain(&error), "nobody knows whether the volumes are those of the record");
+            stored.record.members.clone()
+        }
+    }
+}
+
+/// What is known of the process that served last.
+async fn former_process(job: &Job<'_>, record: &Record) -> Former {
+    match (&record.seen_serving, &record.primary) {
+        (Some(serving), Some(primary)) => ended(job, serving, primary).await,
+        _ => Former::default(),
+    }
+}
+
+/// What is known of the process to which a switchover hands the role.
+async fn target_process(job: &Job<'_>, record: &Record) -> Former {
+    match &record.switch_to {
+        Some(switch) => ended(job, &switch.process, &switch.target).await,
+        None => Former::default(),
+    }
+}
+
+/// What is known of a process whose pod had this name.
+async fn ended(job: &Job<'_>, serving: &Serving, name: &str) -> Former {
+    let (ctx, subject) = (job.ctx, job.subject);
+    let last_end = ctx.ends.latest(&serving.pod_uid);
+    let not_asked = || NodeState::Unknown("not asked".to_owned());
+    let is_cached = ctx
+        .pods
+        .state()
+        .iter()
+        .any(|pod| belongs(pod, &subject.set) && pod.uid().as_deref() == Some(&serving.pod_uid));
+    let (pod_exists, node) = if is_cached || serving.ended || has_ended(serving, last_end) {
+        (is_cached, not_asked())
+    } else {
+        match store::pod_exists(&ctx.client, &subject.set, name, &serving.pod_uid).await {
+            Ok(true) => (true, not_asked()),
+            Ok(false) => (false, store::node_state(&ctx.client, &serving.node).await),
+            Err(error) => (false, NodeState::Unknown(format!("nor could the pod: {}", chain(&error)))),
+        }
+    };
+    let since = match &node {
+        NodeState::Ready { since } if !pod_exists => Some(since.as_str()),
+        _ => None,
+    };
+    let gone_for = ctx.memory.gone_for(&subject.set, name, &serving.pod_uid, since);
+    former(serving, &Traces { pod_exists, last_end, gone_for, node })
+}

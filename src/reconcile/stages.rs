@@ -1,0 +1,65 @@
+//! What the stages of a reconcile hand to each other.
+
+use jiff::Timestamp;
+
+use crate::{
+    api::RedisReplicaSet,
+    apply::Live,
+    context::Context,
+    decide::{Hold, look::Look},
+    observe::Connections,
+    plan::Plan,
+    redis::password::Password,
+    store::Stored,
+    subject::Subject,
+};
+
+/// What each stage works on.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub ctx: &'a Context,
+    /// The set as the watch shows it.
+    pub resource: &'a RedisReplicaSet,
+    pub subject: &'a Subject,
+    /// None while the spec cannot be carried out: what runs is looked after all the same.
+    pub plan: Option<&'a Plan>,
+    pub now: Timestamp,
+}
+
+/// How a reconcile begins.
+pub(super) enum Beginning<T> {
+    /// With what there is.
+    On(T),
+    /// It has to wait: nothing may be made yet.
+    Wait,
+    /// The set is gone.
+    Gone,
+}
+
+/// What a reconcile begins with.
+pub(super) struct Begun {
+    /// The children as they are.
+    pub live: Live,
+    /// The role record.
+    pub stored: Stored,
+    /// `None` where the Secret or its key is missing.
+    pub password: Option<Password>,
+}
+
+/// A set as its servers answered last, and what is needed to act on that.
+pub(super) struct Seen {
+    pub stored: Stored,
+    pub password: Option<Password>,
+    pub look: Look,
+    /// Over which the look was taken.
+    pub connections: Connections,
+    /// Why nothing can be done safely.
+    pub hold: Option<Hold>,
+}
+
+impl Seen {
+    /// Whether it is open who the primary is.
+    pub fn is_open(&self) -> bool {
+        self.hold.is_some() || self.stored.record.switch_to.is_some()
+    }
+}

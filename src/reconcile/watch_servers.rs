@@ -1,0 +1,55 @@
+//! The end of a reconcile: whether the primary takes writes, and which servers to watch until the next one.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::ObjectRef;
+
+use super::stages::{Job, Seen};
+use crate::{
+    monitor::Watched,
+    observe::{belongs, target},
+    redis::writes::{Write, try_write},
+};
+
+/// Tries a write on the primary of record, if it serves and hands its role to nobody. Over the connection of the last
+/// look, and as the last thing that this reconcile asks: a write that has to wait blocks what comes after it.
+pub(super) async fn try_to_write(job: &Job<'_>, seen: &mut Seen) -> Option<Write> {
+    let primary = seen.stored.record.primary.as_deref()?;
+    let observed = seen.look.observed.pods.iter().find(|pod| pod.name == primary)?;
+    let serves = seen.look.topology.get(primary).is_some_and(|verdict| verdict.serves);
+    let moves = observed.answer.as_ref().is_ok_and(|answer| answer.info.replication.failover_runs());
+    if !serves || moves {
+        return None;
+    }
+    let pods = job.ctx.pods.state();
+    let pod = pods.iter().find(|pod| pod.metadata.uid.as_deref() == Some(&observed.uid))?;
+    let ordinal = job.subject.set.ordinal(primary)?;
+    let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
+    Some(try_write(seen.connections.get_mut(primary)?, &target).await)
+}
+
+/// Holds a connection to every server that this reconcile could address.
+pub(super) fn watch_servers(job: &Job<'_>, seen: &Seen, write: Option<&Write>) {
+    let pods = job.ctx.pods.state();
+    let own = pods.iter().filter(|pod| belongs(pod, &job.subject.set));
+    let watched = own.filter_map(|pod| watched(job, pod, seen, write)).collect();
+    job.ctx.monitor.watch(&ObjectRef::from_obj(job.resource), watched);
+}
+
+fn watched(job: &Job<'_>, pod: &Arc<Pod>, seen: &Seen, write: Option<&Write>) -> Option<Watched> {
+    let ordinal = job.subject.set.ordinal(pod.metadata.name.as_deref()?)?;
+    let uid = pod.metadata.uid.clone()?;
+    let known = seen
+        .look
+        .observed
+        .pods
+        .iter()
+        .find(|p| p.uid == uid)
+        .and_then(|p| p.answer.as_ref().ok())
+        .map(|answer| answer.info.replication.clone());
+    let is_primary = seen.stored.record.primary.as_ref() == pod.metadata.name.as_ref();
+    let write = write.filter(|_| is_primary).cloned();
+    let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
+    Some(Watched { uid, target, known, write })
+}
