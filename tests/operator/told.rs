@@ -38,6 +38,41 @@ async fn a_deleted_set_that_waits_for_a_finalizer_is_looked_after() {
     assert_nothing_was_forbidden(lab.plane, user);
 }
 
+/// Regression: with a memory request above its limit nobody was asked, elected or told about until a person corrected it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spec_that_cannot_be_carried_out_stops_no_election() {
+    let user = USERS[7];
+    let lab = Lab::new("impossible", user).await;
+    lab.up("redis", json!({"replicas": 3})).await;
+    lab.write(0..10, "before", 2).await;
+    let epoch = lab.epoch("redis").await;
+    let resources = |resources: Value| Patch::Merge(json!({"spec": {"resources": resources}}));
+    let impossible = json!({"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}});
+    lab.sets.patch("redis", &PatchParams::default(), &resources(impossible)).await.unwrap();
+    wait_for(&lab.sets, "redis", "SpecValid=False InvalidSpec").await;
+    wait_for(&lab.sets, "redis", "Available=True PrimaryServes").await;
+    wait_for(&lab.sets, "redis", "Replicated=True AllInSync").await;
+
+    lab.kubelet.kill_redis("redis-0");
+    until("another is the primary", PATIENCE, async || (lab.epoch("redis").await > epoch).then_some(()))
+        .await;
+    wait_for(&lab.sets, "redis", "Available=True PrimaryServes").await;
+    wait_for(&lab.sets, "redis", "Replicated=True AllInSync").await;
+
+    // Nor does it stop the record from being made anew.
+    let records: Api<ConfigMap> = Api::namespaced(lab.client.clone(), "impossible");
+    records.delete("redis-record", &DeleteParams::default()).await.unwrap();
+    until("the record is there again", PATIENCE, async || {
+        records.get_opt("redis-record").await.unwrap().map(|_| ())
+    })
+    .await;
+    wait_for(&lab.sets, "redis", "Available=True PrimaryServes").await;
+
+    lab.sets.patch("redis", &PatchParams::default(), &resources(Value::Null)).await.unwrap();
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    assert_nothing_was_forbidden(lab.plane, user);
+}
+
 /// Regression: a set in sync was Ready for as long as its every write was refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_refuses_writes_is_told_about_within_six_seconds() {
