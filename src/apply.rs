@@ -1,6 +1,6 @@
 //! IO: makes the live objects say what is desired, by server-side apply.
 //!
-//! What already says it is not sent: at rest a pass costs the six reads of [`fetch`] and no write.
+//! What already says it is not sent.
 
 use std::fmt::{self, Debug};
 
@@ -178,7 +178,7 @@ impl<K> Child for K where
 {
 }
 
-/// Reads the children.
+/// Reads the children from the API server.
 pub async fn fetch(client: &Client, set: &SetName) -> Result<Live, ApplyError> {
     let (headless, primary, replicas, config_map, stateful_set, disruption_budget) = try_join!(
         get(client, set, set.headless_service()),
@@ -191,12 +191,53 @@ pub async fn fetch(client: &Client, set: &SetName) -> Result<Live, ApplyError> {
     Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget })
 }
 
+/// Reads the `StatefulSet` from the API server.
+pub async fn fetch_stateful_set(client: &Client, set: &SetName) -> Result<Option<StatefulSet>, ApplyError> {
+    get(client, set, set.stateful_set()).await
+}
+
 async fn get<K: Child>(client: &Client, set: &SetName, name: String) -> Result<Option<K>, ApplyError> {
     let result = Api::<K>::namespaced(client.clone(), &set.namespace).get_opt(&name).await;
     result.map_err(|source| {
         let object = ObjectName::new::<K>(&set.namespace, &name);
         ApplyError::Api { verb: "get", object, source: Box::new(source) }
     })
+}
+
+/// Whether the live objects say all that is desired, so that [`apply`] has nothing to write or to refuse.
+pub fn is_as_desired(plan: &Plan, desired: &Desired, live: &Live) -> bool {
+    let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } = desired;
+    let budget = match (disruption_budget, &live.disruption_budget) {
+        (Some(budget), live) => says_all(plan, budget, live.as_ref()),
+        (None, live) => live.as_ref().is_none_or(|live| !is_owned(plan, live.meta())),
+    };
+    let stateful_set = settle(stateful_set.clone(), live.stateful_set.as_ref());
+    budget
+        && says_all(plan, headless, live.headless.as_ref())
+        && says_all(plan, primary, live.primary.as_ref())
+        && says_all(plan, replicas, live.replicas.as_ref())
+        && says_all(plan, config_map, live.config_map.as_ref())
+        && stateful_set.is_ok_and(|wanted| says_all(plan, &wanted, live.stateful_set.as_ref()))
+}
+
+fn says_all<K: Child>(plan: &Plan, desired: &K, live: Option<&K>) -> bool {
+    live.is_some_and(|live| is_owned(plan, live.meta()))
+        && to_write(desired, live).is_ok_and(|(why, _)| why.is_none())
+}
+
+/// Why a child is to be written, if it is, and the hash of what is desired.
+fn to_write<K: Child>(desired: &K, live: Option<&K>) -> Result<(Option<Why>, String), serde_json::Error> {
+    let wanted = serde_json::to_value(desired)?;
+    let hash = hash::sha256(wanted.to_string().as_bytes());
+    let why = match live {
+        None => Some(Why::Missing),
+        Some(live) => match drift::difference(&wanted, &serde_json::to_value(live)?) {
+            Some(field) => Some(Why::Differs(field)),
+            None if live.annotations().get(APPLIED_HASH) != Some(&hash) => Some(Why::NoLongerDesired),
+            None => None,
+        },
+    };
+    Ok((why, hash))
 }
 
 /// Makes the children as desired.
@@ -267,20 +308,13 @@ async fn ensure<K: Child>(
     let failed = |source| ApplyError::Api { verb: "apply", object: object.clone(), source: Box::new(source) };
     let encoding = |error| failed(kube::Error::SerdeError(error));
 
-    let wanted = serde_json::to_value(&desired).map_err(encoding)?;
-    let hash = hash::sha256(wanted.to_string().as_bytes());
-    let why = match live {
-        None => Why::Missing,
-        Some(live) => {
-            let found = serde_json::to_value(&live).map_err(encoding)?;
-            let why = match drift::difference(&wanted, &found) {
-                Some(field) => Why::Differs(field),
-                None if live.annotations().get(APPLIED_HASH) != Some(&hash) => Why::NoLongerDesired,
-                None => return Ok(live),
-            };
+    let (why, hash) = to_write(&desired, live.as_ref()).map_err(encoding)?;
+    let why = match (why, live) {
+        (None, Some(live)) => return Ok(live),
+        (why, live) => {
             // Should a namesake have come since it was read, the API server refuses.
-            desired.meta_mut().uid = live.uid();
-            why
+            desired.meta_mut().uid = live.and_then(|live| live.uid());
+            why.unwrap_or(Why::Missing)
         }
     };
     desired.annotations_mut().insert(APPLIED_HASH.to_owned(), hash);

@@ -27,8 +27,10 @@ use crate::{
     monitor::Monitor,
     names::SetName,
     pods::Ends,
+    redis::password::Password,
     roles::Change,
     settings::Settings,
+    stores::Stores,
 };
 
 /// Clients, caches and settings of the process.
@@ -39,6 +41,8 @@ pub struct Context {
     pub settings: Settings,
     /// All pods of all sets, as the watch shows them.
     pub pods: Store<Pod>,
+    /// Their other objects, as the watches show them.
+    pub stores: Stores,
     /// Until when this process may act.
     pub mandate: Mandate,
     /// A pass that takes longer is given up.
@@ -59,12 +63,25 @@ pub struct Context {
     pub claims: claims::Memory,
 }
 
+/// The Secret is read again after this time, by name. A watch would tell sooner that it was changed or deleted, and needs the
+/// right to list, which is the right to read all Secrets.
+const PASSWORD_AGE: Duration = Duration::from_secs(300);
 /// After a switchover that did not happen: writes were paused in vain, and that must not become a habit.
 const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
 /// After one that had to be taken back, at first.
 const TAKEN_BACK_RETRY: Duration = Duration::from_secs(60);
 /// After many.
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
+
+/// What makes it worth reading the password again: a person who changes the set may have changed the Secret too. A server that
+/// refuses the password does so as well ([`Memory::forget_password`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occasion {
+    /// `metadata.generation` of the set.
+    pub generation: Option<i64>,
+    /// Labels and annotations of the set.
+    pub metadata: [Option<BTreeMap<String, String>>; 2],
+}
 
 /// A status that this process wrote.
 #[derive(Debug)]
@@ -107,6 +124,10 @@ struct Remembered {
     told: Told,
     /// UIDs of pods that do not truly follow, since when.
     unsynced: HashMap<String, Instant>,
+    /// The password as it was read, on which occasion, and when.
+    password: Option<(Password, Occasion, Instant)>,
+    /// Version of the record that this process wrote, or read from the API server, last.
+    record_version: Option<String>,
     /// Pods whose label was changed, with the version over which that was done.
     relabelled: HashMap<String, String>,
 }
@@ -208,6 +229,36 @@ impl Memory {
     pub fn made(&self, set: &SetName, changes: Vec<Change>) {
         let made = changes.into_iter().map(|change| (change.pod, change.version));
         self.with(set, |remembered| remembered.relabelled.extend(made));
+    }
+
+    /// Whether this is the version of the record that this process wrote, or read from the API server, last.
+    pub fn knows_record(&self, set: &SetName, version: &str) -> bool {
+        self.with(set, |remembered| remembered.record_version.as_deref() == Some(version))
+    }
+
+    /// Remembers the version of the record that was written, or read from the API server.
+    pub fn remember_record(&self, set: &SetName, version: String) {
+        self.with(set, |remembered| remembered.record_version = Some(version));
+    }
+
+    /// The password, if it was read on the same occasion, and not long ago.
+    pub fn password(&self, set: &SetName, occasion: &Occasion) -> Option<Password> {
+        self.with(set, |remembered| {
+            let (password, known, at) = remembered.password.as_ref()?;
+            (known == occasion && at.elapsed() < PASSWORD_AGE).then(|| password.clone())
+        })
+    }
+
+    /// Remembers the password, or that there is none.
+    pub fn remember_password(&self, set: &SetName, password: Option<Password>, occasion: Occasion) {
+        self.with(set, |remembered| {
+            remembered.password = password.map(|read| (read, occasion, Instant::now()));
+        });
+    }
+
+    /// A server refused the password: the Secret is to be read again.
+    pub fn forget_password(&self, set: &SetName) {
+        self.with(set, |remembered| remembered.password = None);
     }
 
     /// For how long nobody has been serving, as far as this process knows.

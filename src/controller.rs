@@ -32,10 +32,11 @@ use crate::{
     metrics::STATUS_WRITE,
     monitor,
     names::SetName,
-    pods::{ours, watched},
+    pods::watched,
     reconcile::{PROGRESS_INTERVAL, PublishError, Reconciled, publish, reconcile, stand_in},
     requeue,
     status::outcome::Outcome,
+    stores::{self, Writers},
     subject::Subject,
 };
 
@@ -49,6 +50,8 @@ pub struct Wiring {
     pub client: Client,
     /// Namespace to serve; `None` for all.
     pub namespace: Option<String>,
+    /// Caches of the children, to fill.
+    pub writers: Writers,
     /// Passes asked for by changes of pods and by held connections.
     pub triggers: mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>,
 }
@@ -65,7 +68,7 @@ pub async fn run(
     ctx: Arc<Context>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let Wiring { client, namespace, triggers } = wiring;
+    let Wiring { client, namespace, writers, triggers } = wiring;
     let ns = namespace.as_deref();
     // On an empty cache every set would seem to have lost its pods.
     if ctx.pods.wait_until_ready().await.is_err() {
@@ -73,10 +76,10 @@ pub async fn run(
         return;
     }
     Controller::new(scoped::<DeserializeGuard<RedisReplicaSet>>(&client, ns), watched())
-        .owns(scoped::<StatefulSet>(&client, ns), ours())
-        .owns(scoped::<Service>(&client, ns), ours())
-        .owns(scoped::<ConfigMap>(&client, ns), ours())
-        .owns(scoped::<PodDisruptionBudget>(&client, ns), ours())
+        .owns_stream(stores::watch(scoped::<StatefulSet>(&client, ns), writers.stateful_sets))
+        .owns_stream(stores::watch(scoped::<Service>(&client, ns), writers.services))
+        .owns_stream(stores::watch(scoped::<ConfigMap>(&client, ns), writers.config_maps))
+        .owns_stream(stores::watch(scoped::<PodDisruptionBudget>(&client, ns), writers.disruption_budgets))
         .reconcile_on(
             triggers
                 .map(|set| ObjectRef::new(&set.name).within(set.namespace.as_deref().unwrap_or_default())),
@@ -194,6 +197,7 @@ mod tests {
         pods,
         record::Record,
         settings::Settings,
+        stores::Stores,
     };
     use kube::runtime::{
         events::{Recorder, Reporter},
@@ -207,6 +211,7 @@ mod tests {
             client: api.client(),
             settings: Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() },
             pods: reflector::store().0,
+            stores: Stores::new().0,
             mandate: crate::lease::Mandate::default(),
             deadline: Duration::from_millis(200),
             ends: Arc::new(pods::Ends::default()),

@@ -22,6 +22,9 @@ pub enum StageError {
     /// A decision could not be carried out.
     #[error(transparent)]
     Act(#[from] crate::act::ActError),
+    /// The record that the watch showed is not there any more.
+    #[error("the role record was deleted; the next reconcile makes it again from what all members answer")]
+    RecordGone,
     /// The reconcile took longer than its deadline.
     #[error("the reconcile did not end within {0:?}; the API server or the network is too slow")]
     Deadline(std::time::Duration),
@@ -34,7 +37,7 @@ impl StageError {
             Self::Plan(_) => Reason::InvalidSpec,
             Self::Unreadable(_) => Reason::Unreadable,
             Self::Store(StoreError::Foreign { .. }) => Reason::NameTaken,
-            Self::Store(StoreError::Unreadable { .. }) => Reason::RecordUnreadable,
+            Self::Store(StoreError::Unreadable { .. }) | Self::RecordGone => Reason::RecordUnreadable,
             Self::Apply(error) => error.reason(),
             Self::Store(_) => Reason::ApiError,
             Self::Act(_) => Reason::CommandFailed,

@@ -53,6 +53,7 @@ pub mod run;
 pub mod settings;
 pub mod status;
 pub mod store;
+pub mod stores;
 pub mod subject;
 pub mod telemetry;
 pub mod topology;

@@ -15,13 +15,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, timeout_at},
+};
 use tracing::{info, warn};
 
 pub use self::publish::{PublishError, publish};
 use self::{
     begin::begin,
-    configure::{check_image, configure, next_file},
+    configure::configure,
     publish::send,
     rollout::{apply_children, move_primary, replace_outdated, running},
     settle::settle,
@@ -79,7 +82,8 @@ pub async fn reconcile(
     let mut outcome = Outcome::default();
     let plan = plan_of(resource, unreadable, ctx, &mut outcome);
     outcome.plan.clone_from(&plan);
-    let job = Job { ctx, resource, subject, plan: plan.as_ref(), now };
+    let there = OnceCell::new();
+    let job = Job { ctx, resource, subject, plan: plan.as_ref(), now, there: &there };
     let deadline = Instant::now() + ctx.deadline;
     let looked = timeout_at(deadline, Box::pin(first_look(&job, &mut outcome))).await;
     match looked.unwrap_or(Err(StageError::Deadline(ctx.deadline))) {
@@ -132,12 +136,13 @@ async fn first_look(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<(S
 /// Who is primary, then what the spec asks for. A stage that fails is a line in the outcome, and what does not need it goes on.
 async fn stages(job: &Job<'_>, seen: &mut Seen, live: Live, outcome: &mut Outcome) {
     let running = running(&live);
+    let is_fresh = seen.is_fresh;
     if let Err(error) = settle(job, seen, running, None, outcome).await {
         return fail(job.ctx, outcome, &error);
     }
     // Of a set that is being deleted Kubernetes removes the objects; its data is looked after for as long as it serves.
     let Some(plan) = job.plan.filter(|_| !job.subject.is_left_alone()) else { return };
-    match Box::pin(roll_out(job, seen, plan, live, outcome)).await {
+    match Box::pin(roll_out(job, seen, plan, (live, is_fresh), outcome)).await {
         Ok(Some((applied, roll))) => {
             outcome.roll = Some(roll.clone());
             if let Err(error) = move_primary(job, seen, plan, running, &roll, outcome).await {
@@ -157,7 +162,7 @@ async fn roll_out(
     job: &Job<'_>,
     seen: &mut Seen,
     plan: &Plan,
-    live: Live,
+    (live, is_fresh): (Live, bool),
     outcome: &mut Outcome,
 ) -> Result<Option<(Applied, Roll)>, StageError> {
     let mounted = live.config_map.as_ref().map(File::read);
@@ -170,13 +175,10 @@ async fn roll_out(
         // The file stays as it is until the servers were told.
         Err(error) => fail(job.ctx, outcome, &error),
     }
-    check_image(seen, plan, &live)?;
-    let config = next_file(seen, plan, mounted.as_ref(), outcome.config.as_ref());
-    let plan = Plan { config, ..plan.clone() };
-    let applied = Box::pin(apply_children(job, seen, &plan, live, outcome)).await?;
-    let Some(applied) = applied else { return Ok(None) };
-    let roll = replace_outdated(job, seen, &plan, &applied).await?;
-    Ok(Some((applied, roll)))
+    let rolled_out = Box::pin(apply_children(job, seen, plan, (live, is_fresh), outcome)).await?;
+    let Some(rolled_out) = rolled_out else { return Ok(None) };
+    let roll = replace_outdated(job, seen, plan, &rolled_out).await?;
+    Ok(Some((rolled_out.applied, roll)))
 }
 
 /// A stage failed: the status, the log and a figure tell of it.

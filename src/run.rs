@@ -33,6 +33,7 @@ use crate::{
     monitor::Monitor,
     pods::{self, Ends},
     reconcile::DEADLINE,
+    stores::Stores,
 };
 
 /// Between looks for our kind on the API server.
@@ -113,10 +114,12 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     phase.send_replace(Phase::Leading);
     metrics.set_leader(true);
 
+    let (stores, writers) = Stores::new();
     let context = Arc::new(Context {
         client: client.clone(),
         settings: settings.settings(),
         pods,
+        stores,
         mandate: election.mandate(),
         deadline: DEADLINE,
         ends,
@@ -128,8 +131,12 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         claims: claims::Memory::default(),
     });
     info!(settings = ?context.settings, namespace = settings.namespace().unwrap_or("(all)"), "running");
-    let wiring =
-        Wiring { client: client.clone(), namespace: settings.namespace().map(str::to_owned), triggers };
+    let wiring = Wiring {
+        client: client.clone(),
+        namespace: settings.namespace().map(str::to_owned),
+        writers,
+        triggers,
+    };
     let mut passes = tokio::spawn(controller::run(wiring, context, stopped(stopping)));
 
     let outcome = tokio::select! {

@@ -130,6 +130,13 @@ pub async fn read_record(client: &Client, subject: &Subject) -> Result<Option<Fo
     }
 }
 
+/// The record in a `ConfigMap` that a watch showed; `None` where it is not this set's own, or cannot be read: the API server's
+/// own word is asked for then.
+pub fn own_record(map: ConfigMap, subject: &Subject) -> Option<Stored> {
+    let is_own = owners(&map).any(|owner| owner.uid == subject.owner.uid);
+    if is_own { stored(map, subject).ok() } else { None }
+}
+
 /// Creates the first record of a set.
 pub async fn create_record(
     client: &Client,

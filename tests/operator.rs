@@ -22,6 +22,8 @@ mod plane;
 #[allow(dead_code, reason = "only its addresses are used here")]
 #[path = "support/redis_server.rs"]
 mod redis_server;
+#[path = "operator/requests.rs"]
+mod requests;
 #[path = "support/sets.rs"]
 mod sets;
 #[path = "operator/storage.rs"]

@@ -9,6 +9,7 @@ use crate::{
     api::Reason,
     apply::{self, Live},
     claims,
+    context::Occasion,
     decide::{Hold, former::with_ends},
     error::StageError,
     observe::belongs,
@@ -25,17 +26,26 @@ use crate::{
 
 /// Reads what there is, and makes the record and the password of a new set.
 pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<Begun>, StageError> {
-    let live = apply::fetch(&job.ctx.client, &job.subject.set).await?;
-    let stored = match record(job, &live, outcome).await? {
-        Beginning::On(stored) => stored,
-        Beginning::Wait => return Ok(Beginning::Wait),
-        Beginning::Gone => return Ok(Beginning::Gone),
+    let shown = job.ctx.stores.record(&job.subject.set).and_then(|map| store::own_record(map, job.subject));
+    let is_fresh = shown.is_none();
+    let (live, stored) = if let Some(stored) = shown {
+        (job.ctx.stores.children(&job.subject.set), stored)
+    } else {
+        let live = apply::fetch(&job.ctx.client, &job.subject.set).await?;
+        match record(job, &live, outcome).await? {
+            Beginning::On(found) => (live, found),
+            Beginning::Wait => return Ok(Beginning::Wait),
+            Beginning::Gone => return Ok(Beginning::Gone),
+        }
     };
+    if is_fresh {
+        job.ctx.memory.remember_record(&job.subject.set, stored.resource_version.clone());
+    }
     outcome.record = Some(stored.record.clone());
     Ok(match password(job, &live).await? {
         Beginning::On(password) => {
             outcome.password_missing = password.is_none();
-            Beginning::On(Begun { live, stored, password })
+            Beginning::On(Begun { live, stored, is_fresh, password })
         }
         Beginning::Wait => Beginning::Wait,
         Beginning::Gone => Beginning::Gone,
@@ -97,17 +107,21 @@ async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beg
         begin_again(members, History::joined(volumes.history.into_iter().chain(told)))
     };
     info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
-    Ok(Beginning::On(match &former {
+    let begun = match &former {
         Some(former) => store::write_record(&ctx.client, subject, former, &first, &Claims::new()).await?,
         None => store::create_record(&ctx.client, subject, &first).await?,
-    }))
+    };
+    Ok(Beginning::On(begun))
 }
 
 /// Asked of the API server before anything is made: what is missing may have gone with the set, and what is made for a
 /// set that is gone stands in the way of its successor until it is collected too.
 pub(super) async fn is_there(job: &Job<'_>) -> Result<bool, StageError> {
-    let presence = store::presence(&job.ctx.client, &job.subject.set, Some(&job.subject.uid)).await?;
-    Ok(presence == Presence::There)
+    let ask = || async {
+        let presence = store::presence(&job.ctx.client, &job.subject.set, Some(&job.subject.uid)).await?;
+        Ok(presence == Presence::There)
+    };
+    job.there.get_or_try_init(ask).await.copied()
 }
 
 /// It belongs to a deleted set; the garbage collector is about to remove it.
@@ -119,7 +133,10 @@ fn is_of_another(stateful_set: &StatefulSet, subject: &Subject) -> bool {
 /// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value.
 async fn password(job: &Job<'_>, live: &Live) -> Result<Beginning<Option<Password>>, StageError> {
     let (ctx, subject) = (job.ctx, job.subject);
-    let password = store::read_password(&ctx.client, subject).await?;
+    if let Some(known) = ctx.memory.password(&subject.set, &occasion(job)) {
+        return Ok(Beginning::On(Some(known)));
+    }
+    let password = read_password(job).await?;
     let is_new = password.is_none() && live.stateful_set.is_none() && job.plan.is_some();
     if !is_new || subject.paused {
         return Ok(Beginning::On(password));
@@ -129,5 +146,19 @@ async fn password(job: &Job<'_>, live: &Live) -> Result<Beginning<Option<Passwor
         return Ok(Beginning::Gone);
     }
     store::create_password(&ctx.client, subject).await?;
-    Ok(Beginning::On(store::read_password(&ctx.client, subject).await?))
+    Ok(Beginning::On(read_password(job).await?))
+}
+
+async fn read_password(job: &Job<'_>) -> Result<Option<Password>, StageError> {
+    let password = store::read_password(&job.ctx.client, job.subject).await?;
+    job.ctx.memory.remember_password(&job.subject.set, password.clone(), occasion(job));
+    Ok(password)
+}
+
+fn occasion(job: &Job<'_>) -> Occasion {
+    let metadata = &job.resource.metadata;
+    Occasion {
+        generation: metadata.generation,
+        metadata: [metadata.labels.clone(), metadata.annotations.clone()],
+    }
 }

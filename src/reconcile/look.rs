@@ -17,8 +17,9 @@ use crate::{
     },
     error::chain,
     observe::{Connections, belongs, observe},
+    observed::{NoAnswer, ObservedPod},
     record::{Record, Serving},
-    redis::password::Password,
+    redis::{password::Password, probe::ProbeFailure},
     store::{self, Stored},
     topology::{Verdict, topology},
 };
@@ -35,9 +36,9 @@ pub(super) const HANDOVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first look of a reconcile.
 pub(super) async fn first(job: &Job<'_>, begun: Begun) -> (Seen, Live) {
-    let Begun { live, stored, password } = begun;
+    let Begun { live, stored, is_fresh, password } = begun;
     let (look, connections) = take(job, &stored, password.as_ref()).await;
-    (Seen { stored, password, look, connections, hold: None }, live)
+    (Seen { stored, is_fresh, password, look, connections, hold: None }, live)
 }
 
 /// Another one.
@@ -59,6 +60,10 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (L
     let record = &stored.record;
     let (observed, connections) = observe(ctx, subject, password, job.now).await;
     ctx.metrics.count_probes(&observed);
+    let is_refused = |pod: &ObservedPod| matches!(pod.answer, Err(NoAnswer::Failed(ProbeFailure::Auth(_))));
+    if observed.pods.iter().any(is_refused) {
+        ctx.memory.forget_password(&subject.set);
+    }
     let topology = topology(|pod| subject.host_of(pod), record, &observed);
     let nobody_serves = topology.serving().is_empty();
     let former = if nobody_serves { former_process(job, record).await } else { Former::default() };

@@ -3,7 +3,26 @@
 use tracing::info;
 
 use super::stages::{Job, Seen};
-use crate::{error::StageError, record::Record, store};
+use crate::{
+    error::StageError,
+    record::Record,
+    store::{self, Found},
+};
+
+/// Whether the record is the newest: asked before anything is done by it. Where it is not, the newest is taken in its place, and
+/// what was decided by the other is void.
+pub(super) async fn is_newest(job: &Job<'_>, seen: &mut Seen) -> Result<bool, StageError> {
+    if seen.is_fresh {
+        return Ok(true);
+    }
+    let Some(Found::Own(newest)) = store::read_record(&job.ctx.client, job.subject).await? else {
+        return Err(StageError::RecordGone);
+    };
+    let is_same = newest.resource_version == seen.stored.resource_version;
+    seen.stored = newest;
+    took(job, seen);
+    Ok(is_same)
+}
 
 /// Writes the record, and the volumes that it speaks of, as they were seen last.
 pub(super) async fn write(job: &Job<'_>, seen: &mut Seen, record: Record) -> Result<(), StageError> {
@@ -18,8 +37,14 @@ pub(super) async fn write(job: &Job<'_>, seen: &mut Seen, record: Record) -> Res
     let is_listed = listed.is_some();
     let claims = listed.unwrap_or_else(|| seen.stored.claims.clone());
     seen.stored = store::write_record(&ctx.client, subject, &seen.stored, &record, &claims).await?;
+    took(job, seen);
     if is_listed {
         ctx.claims.stand_in_record(&subject.set);
     }
     Ok(())
+}
+
+fn took(job: &Job<'_>, seen: &mut Seen) {
+    seen.is_fresh = true;
+    job.ctx.memory.remember_record(&job.subject.set, seen.stored.resource_version.clone());
 }

@@ -2,24 +2,27 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use tracing::info;
 
 use super::{
     begin::is_there,
+    configure::{check_image, next_file},
     look,
-    record::write,
+    record::{is_newest, write},
     settle::settle,
     stages::{Job, Seen},
 };
 use crate::{
     act,
     apply::{self, Applied, Live},
+    config::File,
     decide::{
         roll::{Roll, Template, roll},
         size::size,
         switchover::{Wish, wish},
     },
-    desired::{Stage, desired, disruptions},
+    desired::{Desired, Stage, desired, disruptions},
     error::StageError,
     observe::image_of,
     plan::{Plan, Storage},
@@ -30,34 +33,72 @@ use crate::{
 /// Between looks at a primary that is to move and cannot yet.
 const MOVE_RETRY: Duration = Duration::from_secs(5);
 
+/// The children after the stage, and whether they are what the API server said, and not what the watches showed.
+pub(super) struct RolledOut {
+    pub applied: Applied,
+    pub is_fresh: bool,
+}
+
 /// Brings the children to what the plan asks for; the record gets the members before the `StatefulSet` gets the size.
-/// `None` where something is missing that may have gone with the set.
+/// `None` where something is missing that may have gone with the set, or where the record is another one by now.
 pub(super) async fn apply_children(
     job: &Job<'_>,
     seen: &mut Seen,
     plan: &Plan,
-    live: Live,
+    (live, is_fresh): (Live, bool),
     outcome: &mut Outcome,
-) -> Result<Option<Applied>, StageError> {
-    let ctx = job.ctx;
-    let size = size(&plan.subject.set, plan.replicas, running(&live), &seen.stored.record, &seen.look);
-    let (pods, members) = (size.replicas, size.members.clone());
-    outcome.size = Some(size);
+) -> Result<Option<RolledOut>, StageError> {
+    let (wanted, members) = wanted(job, seen, plan, &live, outcome)?;
+    let is_done =
+        members == seen.stored.record.members && apply::is_as_desired(&wanted.plan, &wanted.desired, &live);
+    if let (true, Some(stateful_set)) = (is_done, live.stateful_set.clone()) {
+        return Ok(Some(RolledOut { applied: Applied { stateful_set, writes: Vec::new() }, is_fresh }));
+    }
+    // The caches show that something is to be written: over what there is by the API server's own word.
+    let live = if is_fresh { live } else { apply::fetch(&job.ctx.client, &plan.subject.set).await? };
+    if !is_newest(job, seen).await? {
+        return Ok(None);
+    }
+    let (wanted, members) = self::wanted(job, seen, plan, &live, outcome)?;
     if members != seen.stored.record.members {
         let record = Record { members, ..seen.stored.record.clone() };
         write(job, seen, record).await?;
     }
-    let before = ctx.memory.current_status(job.resource).unwrap_or_default();
-    let disruptions = disruptions(live.disruption_budget.as_ref(), &before, &seen.look, job.now);
-    let desired = desired(plan, Stage { pods, disruptions });
-    if live.lacks(&desired) && !is_there(job).await? {
+    if live.lacks(&wanted.desired) && !is_there(job).await? {
         return Ok(None);
     }
-    let applied = Box::pin(apply::apply(&ctx.client, plan, desired, live)).await?;
+    let applied = Box::pin(apply::apply(&job.ctx.client, &wanted.plan, wanted.desired, live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
-    Ok(Some(applied))
+    Ok(Some(RolledOut { applied, is_fresh: true }))
+}
+
+/// What is to be there now, and the plan with the file to mount.
+struct Wanted {
+    plan: Plan,
+    desired: Desired,
+}
+
+/// What is to be there beside these live objects, and the members that the record is to name.
+fn wanted(
+    job: &Job<'_>,
+    seen: &Seen,
+    plan: &Plan,
+    live: &Live,
+    outcome: &mut Outcome,
+) -> Result<(Wanted, Vec<String>), StageError> {
+    check_image(seen, plan, live)?;
+    let size = size(&plan.subject.set, plan.replicas, running(live), &seen.stored.record, &seen.look);
+    let (pods, members) = (size.replicas, size.members.clone());
+    outcome.size = Some(size);
+    let before = job.ctx.memory.current_status(job.resource).unwrap_or_default();
+    let disruptions = disruptions(live.disruption_budget.as_ref(), &before, &seen.look, job.now);
+    let mounted = live.config_map.as_ref().map(File::read);
+    let config = next_file(seen, plan, mounted.as_ref(), outcome.config.as_ref());
+    let plan = Plan { config, ..plan.clone() };
+    let desired = desired(&plan, Stage { pods, disruptions });
+    Ok((Wanted { plan, desired }, members))
 }
 
 /// Size of the live `StatefulSet`.
@@ -68,11 +109,37 @@ pub(super) fn running(live: &Live) -> Option<i32> {
 /// The next step of a roll, if one is due.
 pub(super) async fn replace_outdated(
     job: &Job<'_>,
-    seen: &Seen,
+    seen: &mut Seen,
     plan: &Plan,
-    applied: &Applied,
+    rolled_out: &RolledOut,
 ) -> Result<Roll, StageError> {
-    let stateful_set = &applied.stateful_set;
+    let (client, set) = (&job.ctx.client, &plan.subject.set);
+    let next = next_step(seen, plan, &rolled_out.applied.stateful_set);
+    if !matches!(next, Roll::Replace { .. }) {
+        return Ok(next);
+    }
+    // A pod is not deleted by the word of a cache.
+    if !is_newest(job, seen).await? {
+        return Ok(Roll::Unknown);
+    }
+    let next = if rolled_out.is_fresh {
+        next
+    } else {
+        match apply::fetch_stateful_set(client, set).await? {
+            Some(stateful_set) => next_step(seen, plan, &stateful_set),
+            None => Roll::Unknown,
+        }
+    };
+    if let Roll::Replace { pod, uid, why } = &next {
+        act::delete_pod(client, job.subject, pod, uid, why).await?;
+    }
+    Ok(next)
+}
+
+fn next_step(seen: &Seen, plan: &Plan, stateful_set: &StatefulSet) -> Roll {
+    if seen.look.observed.pods.is_empty() {
+        return Roll::Done;
+    }
     let status = stateful_set.status.as_ref();
     let is_seen = status.and_then(|s| s.observed_generation) >= stateful_set.metadata.generation;
     let template = Template {
@@ -86,15 +153,7 @@ pub(super) async fn replace_outdated(
             .to_owned(),
         ephemeral: matches!(plan.storage, Storage::Ephemeral),
     };
-    let next = if seen.look.observed.pods.is_empty() {
-        Roll::Done
-    } else {
-        roll(&plan.subject.set, &template, &seen.stored.record, &seen.look)
-    };
-    if let Roll::Replace { pod, uid, why } = &next {
-        act::delete_pod(&job.ctx.client, job.subject, pod, uid, why).await?;
-    }
-    Ok(next)
+    roll(&plan.subject.set, &template, &seen.stored.record, &seen.look)
 }
 
 /// Moves the primary away from a pod that goes, or home.

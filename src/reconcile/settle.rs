@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::{
     look::{self, HANDOVER_PATIENCE, VOTE_AGE},
-    record::write,
+    record::{is_newest, write},
     stages::{Job, Seen},
 };
 use crate::{
@@ -72,6 +72,10 @@ async fn relabel(job: &Job<'_>, seen: &mut Seen, outcome: &mut Outcome) -> Resul
         outcome.again_in(roles::CUT_AGAIN);
     }
     let changes = ctx.memory.not_made_yet(&subject.set, due);
+    // Where the record is another one by now, its change brings the next reconcile.
+    if changes.is_empty() || !is_newest(job, seen).await? {
+        return Ok(());
+    }
     let made = act::role::relabel(&ctx.client, subject, &mut seen.connections, changes, now).await?;
     ctx.memory.made(&subject.set, made);
     Ok(())
@@ -101,6 +105,10 @@ async fn rounds(
             published: &published,
         };
         let step = next(&seen.stored.record, first_look.take().as_ref(), &seen.look, &goal);
+        if !is_told_only(job, seen, &step) && !is_newest(job, seen).await? {
+            look::again(job, seen).await;
+            continue;
+        }
         let decision = match step {
             Step::Leave => return Ok(()),
             Step::SwitchLater { target, wait } => {
@@ -155,6 +163,17 @@ async fn rounds(
     Ok(())
 }
 
+/// Whether nothing is done by the record as the watch shows it, and what is told of it is true: only the leader writes the record, so
+/// the version that this process wrote last stands.
+fn is_told_only(job: &Job<'_>, seen: &Seen, step: &Step) -> bool {
+    let Step::Do(decision) = step else { return *step == Step::Leave };
+    match **decision {
+        Decision::Rest => true,
+        Decision::Hold(_) => job.ctx.memory.knows_record(&job.subject.set, &seen.stored.resource_version),
+        _ => false,
+    }
+}
+
 /// Carries out a decision that is done when it is done.
 async fn carry_out(
     job: &Job<'_>,
@@ -187,6 +206,9 @@ async fn carry_out(
 async fn relink(job: &Job<'_>, seen: &mut Seen) -> Result<(), StageError> {
     let down = unlinked(&seen.stored.record, &seen.look);
     let stalled = job.ctx.memory.stalled(&job.subject.set, down, LINK_PATIENCE);
+    if stalled.is_empty() || !is_newest(job, seen).await? {
+        return Ok(());
+    }
     act::park(&mut seen.connections, &stalled).await?;
     follow(job, seen, &stalled).await
 }

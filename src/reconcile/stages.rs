@@ -1,6 +1,7 @@
 //! What the stages of a reconcile hand to each other.
 
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use crate::{
     api::RedisReplicaSet,
@@ -24,6 +25,8 @@ pub(super) struct Job<'a> {
     /// None while the spec cannot be carried out: what runs is looked after all the same.
     pub plan: Option<&'a Plan>,
     pub now: Timestamp,
+    /// Whether the set is there, once the API server was asked in this reconcile.
+    pub there: &'a OnceCell<bool>,
 }
 
 /// How a reconcile begins.
@@ -42,6 +45,8 @@ pub(super) struct Begun {
     pub live: Live,
     /// The role record.
     pub stored: Stored,
+    /// Both were read from the API server, and not from what the watches showed.
+    pub is_fresh: bool,
     /// `None` where the Secret or its key is missing.
     pub password: Option<Password>,
 }
@@ -49,6 +54,8 @@ pub(super) struct Begun {
 /// A set as its servers answered last, and what is needed to act on that.
 pub(super) struct Seen {
     pub stored: Stored,
+    /// The record was read from the API server in this reconcile, or written.
+    pub is_fresh: bool,
     pub password: Option<Password>,
     pub look: Look,
     /// Over which the look was taken.

@@ -1,7 +1,7 @@
 //! The volumes: they grow, and bear what a set that is begun again over them needs to know.
 
 use super::{
-    record::write,
+    record::{is_newest, write},
     stages::{Job, Seen},
 };
 use crate::{
@@ -41,7 +41,9 @@ pub(super) async fn look_after_volumes(
     if ctx.claims.claims(set, &job.subject.uid).is_none_or(|claims| claims == seen.stored.claims) {
         ctx.claims.stand_in_record(set);
     } else if ctx.memory.current_status(job.resource).is_some_and(|status| status.is_ready()) {
-        write(job, seen, record).await?;
+        if is_newest(job, seen).await? {
+            write(job, seen, record).await?;
+        }
     } else {
         // A client that waits for Ready need not wait for this; and the votes, which come soon after, are a write anyhow.
         outcome.again_in(claims::KEPT_WITHIN);

@@ -64,9 +64,6 @@ fn replicas(stage: &Stage<'_>, primary: &str) -> Result<[String; 2], Failure> {
 /// A replica copies everything anew and takes long to write it to its append-only file. It is asked to take over
 /// meanwhile, and the primary is killed: neither may bring back the file of before.
 pub async fn unsettled_file(stage: &Stage<'_>) -> Result<(), Failure> {
-    // The smallest that Redis takes, in bytes: what is written while the replica is away is more, however soon the operator
-    // points it back.
-    const SMALLEST_BACKLOG: &str = "16384";
     // Valkey keeps 10 MiB.
     const BEYOND_THE_BACKLOG: &str =
         "redis.call('SET', 'larger-than-the-backlog', string.rep('x', 12000000))";
@@ -75,19 +72,29 @@ pub async fn unsettled_file(stage: &Stage<'_>) -> Result<(), Failure> {
     // Later it has a child of the same name, which saves.
     let process = stage.process(&slow)?;
     stage.ask(&slow, &["CONFIG", "SET", "rdb-key-save-delay", "500"]).await?;
-    // It misses more than the primary's backlog holds, so that it needs a full copy.
-    stage.ask(&primary, &["CONFIG", "SET", "repl-backlog-size", SMALLEST_BACKLOG]).await?;
-    stage.ask(&slow, &["REPLICAOF", "127.0.0.1", "1"]).await?;
+    // It stands still while its link is cut and more is written than the primary's backlog holds, so that it needs a full copy,
+    // however soon the operator points it back.
+    let address = format!("addr={}:", stage.set.target(stage.lab, &slow).await?.address);
+    let links = stage.ask(&primary, &["CLIENT", "LIST", "TYPE", "replica"]).await?;
+    let link =
+        links.lines().find(|line| line.contains(&address)).ok_or("the primary lists no such replica")?;
+    let id =
+        link.split_whitespace().find_map(|word| word.strip_prefix("id=")).ok_or("a client without id")?;
+    process.signal("STOP")?;
     let disturbed = stage.disturb();
-    stage.ask(&primary, &["EVAL", BEYOND_THE_BACKLOG, "0"]).await?;
+    let cut = async {
+        stage.ask(&primary, &["CLIENT", "KILL", "ID", id]).await?;
+        stage.ask(&primary, &["EVAL", BEYOND_THE_BACKLOG, "0"]).await
+    };
+    let cut = cut.await;
+    process.signal("CONT")?;
+    cut?;
     let rewrites =
         async || Ok::<_, Failure>(info(stage, &slow, "persistence", "aof_rewrite_in_progress").await? == "1");
     until(LIMIT, "the replica rewrites its append-only file", async || {
         Ok(info(stage, &slow, "replication", "master_link_status").await? == "up" && rewrites().await?)
     })
     .await?;
-    // Valkey's default, which is larger than Redis'.
-    stage.ask(&primary, &["CONFIG", "SET", "repl-backlog-size", "10485760"]).await?;
     ask_for(stage, Some(&slow)).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     if !rewrites().await? {

@@ -1,0 +1,47 @@
+//! What the operator asks of the API server.
+
+use super::{storage::Lab, *};
+
+/// Watches list their kind once, or when they were away for too long.
+const LISTS: [&str; 6] = [
+    "list redisreplicasets ",
+    "list pods ",
+    "list statefulsets ",
+    "list services ",
+    "list configmaps ",
+    "list poddisruptionbudgets ",
+];
+
+/// Requests of the operator about objects of this namespace, but for its Lease and its watches: `verb resource`.
+fn requests(plane: &ControlPlane, user: &str, namespace: &str) -> Vec<String> {
+    plane
+        .audit()
+        .iter()
+        .filter(|entry| entry["user"]["username"] == user && entry["objectRef"]["namespace"] == namespace)
+        .map(|entry| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let subresource = text(&entry["objectRef"]["subresource"]);
+            format!("{} {} {subresource}", text(&entry["verb"]), text(&entry["objectRef"]["resource"]))
+        })
+        .filter(|request| !request.starts_with("watch ") && !request.contains(" leases "))
+        .filter(|request| !LISTS.contains(&request.as_str()))
+        .collect()
+}
+
+/// Regression: eight reads a reconcile, each minute of each set, and 130 requests of a start.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_rest_nothing_is_asked_of_the_api_server() {
+    let user = USERS[7];
+    let lab = Lab::new("requests", user).await;
+    lab.up("redis", json!({"replicas": 3})).await;
+    // Votes, the history on the volumes, the budget.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let begun = requests(lab.plane, user, "requests");
+    println!("a start: {} requests: {begun:#?}", begun.len());
+    assert!(begun.len() <= 40, "{begun:#?}");
+
+    // Longer than between two scheduled reconciles.
+    tokio::time::sleep(Duration::from_secs(65)).await;
+    let after = requests(lab.plane, user, "requests");
+    assert_eq!(after[begun.len()..].join("\n"), "");
+}
