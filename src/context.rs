@@ -77,6 +77,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(600);
 /// refuses the password does so as well ([`Memory::forget_password`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occasion {
+    /// UID of the set: a namesake has a Secret of its own.
+    pub uid: String,
     /// `metadata.generation` of the set.
     pub generation: Option<i64>,
     /// Labels and annotations of the set.
@@ -128,6 +130,8 @@ struct Remembered {
     password: Option<(Password, Occasion, Instant)>,
     /// Version of the record that this process wrote, or read from the API server, last.
     record_version: Option<String>,
+    /// UID of the pod that was deleted last, to be replaced.
+    deleted: Option<String>,
     /// Pods whose label was changed, with the version over which that was done.
     relabelled: HashMap<String, String>,
 }
@@ -229,6 +233,16 @@ impl Memory {
     pub fn made(&self, set: &SetName, changes: Vec<Change>) {
         let made = changes.into_iter().map(|change| (change.pod, change.version));
         self.with(set, |remembered| remembered.relabelled.extend(made));
+    }
+
+    /// Whether this pod was deleted already: the watch may be behind.
+    pub fn has_deleted(&self, set: &SetName, uid: &str) -> bool {
+        self.with(set, |remembered| remembered.deleted.as_deref() == Some(uid))
+    }
+
+    /// Remembers that this pod was deleted.
+    pub fn deleted(&self, set: &SetName, uid: &str) {
+        self.with(set, |remembered| remembered.deleted = Some(uid.to_owned()));
     }
 
     /// Whether this is the version of the record that this process wrote, or read from the API server, last.

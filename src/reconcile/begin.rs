@@ -158,6 +158,7 @@ async fn read_password(job: &Job<'_>) -> Result<Option<Password>, StageError> {
 fn occasion(job: &Job<'_>) -> Occasion {
     let metadata = &job.resource.metadata;
     Occasion {
+        uid: job.subject.uid.clone(),
         generation: metadata.generation,
         metadata: [metadata.labels.clone(), metadata.annotations.clone()],
     }

@@ -115,8 +115,12 @@ pub(super) async fn replace_outdated(
 ) -> Result<Roll, StageError> {
     let (client, set) = (&job.ctx.client, &plan.subject.set);
     let next = next_step(seen, plan, &rolled_out.applied.stateful_set);
-    if !matches!(next, Roll::Replace { .. }) {
-        return Ok(next);
+    match &next {
+        Roll::Replace { pod, uid, .. } if job.ctx.memory.has_deleted(set, uid) => {
+            return Ok(Roll::Wait(format!("{pod} is being deleted")));
+        }
+        Roll::Replace { .. } => {}
+        _ => return Ok(next),
     }
     // A pod is not deleted by the word of a cache.
     if !is_newest(job, seen).await? {
@@ -132,6 +136,7 @@ pub(super) async fn replace_outdated(
     };
     if let Roll::Replace { pod, uid, why } = &next {
         act::delete_pod(client, job.subject, pod, uid, why).await?;
+        job.ctx.memory.deleted(set, uid);
     }
     Ok(next)
 }
