@@ -14,13 +14,14 @@ use thiserror::Error;
 use tracing::{debug, info};
 
 use crate::{
-    decide::{left_unwritten, look::Look},
-    names::REDIS_PORT,
     observe::{Connections, PROBE_DEADLINE},
-    record::Record,
-    redis::{PARKED, connection::Connection, probe::ProbeFailure},
+    redis::connection::Connection,
+};
+use operator_core::{
+    decide::{left_unwritten, look::Look},
     subject::Subject,
 };
+use redis_node::{PARKED, answer::ProbeFailure, files::REDIS_PORT, record::Record};
 
 /// Longest pause of writes while a server is retired: longer than the deadlines of what is done meanwhile, so that no
 /// write slips in between.

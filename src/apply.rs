@@ -21,7 +21,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::{
+use operator_core::{
     api::Reason,
     desired::{Desired, labels::APPLIED_HASH},
     drift, hash,

@@ -21,17 +21,17 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::{
+use crate::store::StoreError;
+use operator_core::{
     decide::look::Look,
     desired::labels,
     immutable::template_size,
     names::{HISTORY, SetName},
     plan::{Plan, Storage},
-    record::Record,
-    store::StoreError,
     subject::Subject,
     volumes::{Claim, Growth, Need, claim_of, former::Claims, history::History, is_less, need, pod_of},
 };
+use redis_node::record::Record;
 
 /// A growth that is under way is looked at this often.
 pub const GROWTH_INTERVAL: Duration = Duration::from_secs(5);
@@ -350,10 +350,10 @@ fn cannot(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> StoreEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::fake_api::{FakeApi, Sent};
+    use operator_core::{
         api::RedisReplicaSet,
         desired::{Stage, desired},
-        fake_api::{FakeApi, Sent},
         observed::ObservedPod,
         plan::plan,
         settings::Settings,

@@ -4,7 +4,8 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{settings::Settings, telemetry::LogFormat};
+use crate::telemetry::LogFormat;
+use operator_core::settings::Settings;
 
 /// Kubernetes operator for replicated Redis that says, with evidence, whom every server follows.
 #[derive(Debug, Parser)]

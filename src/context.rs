@@ -17,21 +17,16 @@ use kube::{
 
 use tokio::time::Instant;
 
-use crate::{
+use crate::{claims, lease::Mandate, metrics::Metrics, monitor::Monitor, pods::Ends, stores::Stores};
+use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
-    claims,
     config::live::Told,
     decide::voters::Glimpse,
-    lease::Mandate,
-    metrics::Metrics,
-    monitor::Monitor,
     names::SetName,
-    pods::Ends,
-    redis::password::Password,
     roles::Change,
     settings::Settings,
-    stores::Stores,
 };
+use redis_node::password::Password;
 
 /// Clients, caches and settings of the process.
 pub struct Context {

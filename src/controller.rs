@@ -26,17 +26,19 @@ use serde::de::DeserializeOwned;
 use tracing::{Instrument, error, info_span, warn};
 
 use crate::{
-    api::{Reason, RedisReplicaSet},
     context::Context,
     error::chain,
     metrics::STATUS_WRITE,
     monitor,
-    names::SetName,
     pods::watched,
     reconcile::{PROGRESS_INTERVAL, PublishError, Reconciled, publish, reconcile, stand_in},
+    stores::{self, Writers},
+};
+use operator_core::{
+    api::{Reason, RedisReplicaSet},
+    names::SetName,
     requeue,
     status::outcome::Outcome,
-    stores::{self, Writers},
     subject::Subject,
 };
 
@@ -195,14 +197,14 @@ mod tests {
         metrics::Metrics,
         monitor::Monitor,
         pods,
-        record::Record,
-        settings::Settings,
         stores::Stores,
     };
     use kube::runtime::{
         events::{Recorder, Reporter},
         reflector,
     };
+    use operator_core::settings::Settings;
+    use redis_node::record::Record;
     use serde_json::{Value, json};
 
     #[expect(clippy::disallowed_methods, reason = "the one Recorder of a test")]

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::{api::Reason, apply::ApplyError, plan::InvalidSpec, store::StoreError};
+use crate::{apply::ApplyError, store::StoreError};
+use operator_core::{api::Reason, plan::InvalidSpec};
 
 /// The stage that failed, with its own error.
 #[derive(Debug, Error)]

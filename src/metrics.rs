@@ -11,13 +11,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{
+use operator_core::{
     api::{RedisReplicaSetStatus, status::InstanceState},
     decide::look::Look,
     names::SetName,
     observed::{NoAnswer, Observed},
-    redis::probe::ProbeFailure,
 };
+use redis_node::answer::ProbeFailure;
 
 /// Upper bounds of the duration buckets, in seconds: a pass takes milliseconds, and 30 s at most.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -270,16 +270,16 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use operator_core::{
         api::status::{InstanceStatus, Primary},
         observed::ObservedPod,
-        redis::{
-            info::{Flavour, Info, Persistence, Replication, Server},
-            probe::Answer,
-        },
         topology::Topology,
     };
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use redis_node::{
+        answer::Answer,
+        info::{Flavour, Info, Persistence, Replication, Server},
+    };
     use serde_json::json;
     use std::sync::Arc;
     use tower::{Service, ServiceExt};

@@ -17,15 +17,20 @@ use tokio::{io::AsyncReadExt, net::TcpStream, task::AbortHandle, time::timeout};
 use tracing::debug;
 
 use crate::{
-    api::RedisReplicaSet,
     observe::PROBE_DEADLINE,
     redis::{
         connection::Connection,
-        info::Replication,
         probe::{Target, probe},
-        writes::{Refusal, Write, try_write},
+        writes::try_write,
     },
+};
+use operator_core::{
+    api::RedisReplicaSet,
     topology::{MAX_ACK_LAG_SECONDS, MAX_LINK_SILENCE_SECONDS},
+};
+use redis_node::{
+    answer::{Refusal, Write},
+    info::Replication,
 };
 
 /// How often a held connection asks whom the server follows. With the probe's deadline twice (here and in the pass)

@@ -11,17 +11,23 @@ use kube::ResourceExt;
 
 use crate::{
     context::Context,
-    desired::labels,
     lease::Mandate,
-    names::{DEFAULT_GRACE_SECONDS, REDIS_CONTAINER, REDIS_PORT, SetName},
-    observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
     pods::{has_new_address, last_end},
     redis::{
         connection::Connection,
-        password::Password,
-        probe::{Answer, ProbeFailure, Target, probe},
+        probe::{Target, probe},
     },
+};
+use operator_core::{
+    desired::labels,
+    names::{REDIS_CONTAINER, SetName},
+    observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
     subject::Subject,
+};
+use redis_node::{
+    answer::{Answer, ProbeFailure},
+    files::{DEFAULT_GRACE_SECONDS, REDIS_PORT},
+    password::Password,
 };
 
 /// Time that one Redis has to answer everything: connection, password, INFO. A healthy one needs milliseconds; one

@@ -24,9 +24,8 @@ use kube::{
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::{
-    desired::labels::MANAGED_BY, error::chain, http::Phase, monitor::Trigger, names::REDIS_CONTAINER,
-};
+use crate::{error::chain, http::Phase, monitor::Trigger};
+use operator_core::{desired::labels::MANAGED_BY, names::REDIS_CONTAINER};
 
 /// Marks every object that the operator made.
 const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
@@ -154,7 +153,7 @@ pub async fn watch(
 }
 
 /// The set that a pod belongs to, by its label.
-fn set_of(pod: &Pod) -> Option<ObjectRef<crate::api::RedisReplicaSet>> {
+fn set_of(pod: &Pod) -> Option<ObjectRef<operator_core::api::RedisReplicaSet>> {
     Some(ObjectRef::new(pod.labels().get(INSTANCE_LABEL)?).within(&pod.namespace()?))
 }
 

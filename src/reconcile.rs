@@ -33,12 +33,14 @@ use self::{
     watch_servers::{try_to_write, watch_servers},
 };
 use crate::{
-    api::{RedisReplicaSet, RedisReplicaSetStatus, spec::RedisReplicaSetSpec},
     apply::{Applied, Live},
-    config::File,
     context::Context,
-    decide::roll::Roll,
     error::{StageError, chain},
+};
+use operator_core::{
+    api::{RedisReplicaSet, RedisReplicaSetStatus, spec::RedisReplicaSetSpec},
+    config::File,
+    decide::roll::Roll,
     events,
     plan::{Plan, plan},
     status::outcome::Outcome,

@@ -20,7 +20,6 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    api::RedisReplicaSet,
     claims,
     cli::Run,
     context::{Context, Memory},
@@ -35,6 +34,7 @@ use crate::{
     reconcile::DEADLINE,
     stores::Stores,
 };
+use operator_core::api::RedisReplicaSet;
 
 /// Between looks for our kind on the API server.
 const KIND_RETRY: Duration = Duration::from_secs(2);

@@ -12,16 +12,14 @@ use kube::{
 use serde_json::json;
 use thiserror::Error;
 
-use crate::{
-    api::RedisReplicaSet,
-    decide::former::NodeState,
-    desired::labels,
-    hash,
-    names::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY, SetName},
-    record::Record,
-    redis::password::Password,
-    subject::Subject,
+use operator_core::{
+    api::RedisReplicaSet, decide::former::NodeState, desired::labels, hash, names::SetName, subject::Subject,
     volumes::former::Claims,
+};
+use redis_node::{
+    files::{MEMBERS_KEY, PASSWORD_KEY, RECORD_KEY},
+    password::Password,
+    record::Record,
 };
 
 /// Kind of the objects that keep a record alive besides its set.
@@ -296,7 +294,8 @@ fn api_error(verb: &'static str, kind: &'static str, name: &str) -> impl FnOnce(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fake_api::FakeApi, settings::Settings};
+    use crate::fake_api::FakeApi;
+    use operator_core::settings::Settings;
     use serde_json::Value;
 
     fn a_subject() -> Subject {

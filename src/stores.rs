@@ -24,7 +24,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{apply::Live, names::SetName, pods::ours};
+use crate::{apply::Live, pods::ours};
+use operator_core::names::SetName;
 
 /// The caches of all children.
 #[derive(Clone)]

@@ -22,12 +22,12 @@ use std::{
 };
 
 use pods::{AGENT, Container, DOMAIN, Network, PASSWORD, Pod, fqdn, kill, mode, said, wait_until};
-use redis_operator::agent::{
+use redis_agent::{
     ask::Resolve,
     decide::{Own, Reason, Start},
     start::choose,
 };
-use redis_operator::redis::password::Password;
+use redis_node::password::Password;
 
 /// "At once": far below any wait, with room for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);

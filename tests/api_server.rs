@@ -33,18 +33,20 @@ use kube::{
     client::ClientBuilder,
     runtime::{conditions, wait},
 };
-use redis_operator::{
-    act,
+use operator_core::{
     api::{Reason, RedisReplicaSet, RedisReplicaSetStatus, directives},
-    apply::{Applied, ApplyError, Live, Why, apply, fetch},
     crd,
     desired::{Stage, desired},
     names::SetName,
-    observe::Connections,
     plan::{Plan, plan},
     roles::{Change, To},
     settings::Settings,
-    status::patch::patch,
+};
+use redis_operator::{
+    act,
+    apply::{Applied, ApplyError, Live, Why, apply, fetch},
+    kubernetes::status::patch,
+    observe::Connections,
     store::{Presence, presence},
 };
 use serde_json::{Value, json};
@@ -107,7 +109,7 @@ async fn an_empty_spec_shows_what_it_means() {
             "paused": false,
         })
     );
-    assert_eq!(set.spec, redis_operator::api::RedisReplicaSetSpec::default());
+    assert_eq!(set.spec, operator_core::api::RedisReplicaSetSpec::default());
     let retained =
         create(&sets, "partly", json!({"storage": {"size": "2Gi", "retention": {"whenScaled": "Delete"}}}));
     let retention = serde_json::to_value(retained.await.unwrap().spec.storage.retention).unwrap();
@@ -611,7 +613,7 @@ async fn what_kubernetes_would_refuse_is_not_sent() {
 
     // The API server does refuse it: the classifier is not over-careful.
     let body = serde_json::to_value(desired(&other, Stage { pods: 1, disruptions: 1 }).stateful_set).unwrap();
-    let params = PatchParams::apply(redis_operator::names::CHILDREN_MANAGER).force();
+    let params = PatchParams::apply(operator_core::names::CHILDREN_MANAGER).force();
     let stateful_sets = Api::<StatefulSet>::namespaced(client.clone(), "blocked");
     let refused = stateful_sets.patch("redis", &params, &Patch::Apply(&body)).await.unwrap_err();
     assert!(matches!(&refused, kube::Error::Api(status) if status.is_invalid()), "{refused}");

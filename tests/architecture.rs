@@ -13,11 +13,11 @@ mod rust_source;
 
 use std::collections::BTreeSet;
 
-use redis_operator::{
+use operator_core::{
     api::{ConditionType, Reason},
     events::EventReason,
-    metrics::STATUS_WRITE,
 };
+use redis_operator::metrics::STATUS_WRITE;
 use rust_source::{code_only, file, paths, rust_files, without_tests};
 use strum::VariantArray;
 

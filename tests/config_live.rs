@@ -20,8 +20,7 @@ use std::{
 };
 
 use answers::{pod, record};
-use redis_operator::{
-    act,
+use operator_core::{
     api::directives,
     config::{
         File,
@@ -29,8 +28,11 @@ use redis_operator::{
     },
     decide::look::Look,
     observed::Observed,
-    redis::{connection::Connection, probe::probe},
     topology::{Verdict, topology},
+};
+use redis_operator::{
+    act,
+    redis::{connection::Connection, probe::probe},
 };
 use redis_server::{PATIENCE, RedisServer};
 

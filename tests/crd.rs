@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use redis_operator::crd;
+use operator_core::crd;
 use serde_json::Value;
 
 const COMMITTED: &str = "crds/redisreplicasets.replication.redis.yaml";

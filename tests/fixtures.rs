@@ -13,14 +13,10 @@ mod answers;
 use std::{fs, path::Path};
 
 use answers::{answer, pod, primary, record, replica};
-use redis_operator::{
-    api::status::InstanceState,
-    observed::Observed,
-    redis::{
-        info::{self, Replication},
-        probe::Answer,
-    },
-    topology::topology,
+use operator_core::{api::status::InstanceState, observed::Observed, topology::topology};
+use redis_node::{
+    answer::Answer,
+    info::{self, Replication},
 };
 
 /// Files by what they hold. The numbers are those of the directory: a file that no rule takes fails the test.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redis_operator::{
+use operator_core::{
     api::{Reason, RedisReplicaSet},
     desired::{Desired, Stage, desired},
     plan::plan,
@@ -125,7 +125,7 @@ fn the_first_sample_bears_the_names_of_the_lab() {
 #[test]
 fn the_full_sample_shows_every_field() {
     let full = serde_json::to_value(&read(&root().join("config/samples/redis-full.yaml")).spec).unwrap();
-    let crd = serde_json::to_value(redis_operator::crd::definition()).unwrap();
+    let crd = serde_json::to_value(operator_core::crd::definition()).unwrap();
     let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
     for field in schema.as_object().unwrap().keys() {
         assert!(full.get(field).is_some(), "{field}");

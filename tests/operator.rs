@@ -56,8 +56,8 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use operator::{Kubelet, Operator, grant, until};
+use operator_core::{api::RedisReplicaSet, crd};
 use plane::{PATIENCE, assert_nothing_was_forbidden, controllers, plane, requests, wait_for, writes};
-use redis_operator::{api::RedisReplicaSet, crd};
 use serde_json::{Value, json};
 use sets::{apply, conditions_of, create_namespace, install_crd, rustls_provider};
 

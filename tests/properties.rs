@@ -8,18 +8,18 @@ mod answers;
 use std::{fmt::Write, time::Duration};
 
 use answers::{answer, pod, record};
-use proptest::{collection::vec, prelude::*, sample::select};
-use redis_operator::{
+use operator_core::{
     api::status::InstanceState,
-    names::REDIS_PORT,
     observed::{NoAnswer, Observed, ObservedPod},
-    record::Record,
-    redis::{
-        PARKED,
-        info::{self, Aof, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
-        probe::{Answer, ProbeFailure},
-    },
     topology::{MAX_ACK_LAG_SECONDS, MAX_LINK_SILENCE_SECONDS, topology},
+};
+use proptest::{collection::vec, prelude::*, sample::select};
+use redis_node::{
+    PARKED,
+    answer::{Answer, ProbeFailure},
+    files::REDIS_PORT,
+    info::{self, Aof, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
+    record::Record,
 };
 
 /// Pods of a made-up set.

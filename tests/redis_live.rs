@@ -23,21 +23,24 @@ use std::{
 use answers::{pod, record};
 use futures::StreamExt;
 use kube::runtime::reflector::ObjectRef;
-use redis_operator::{
+use operator_core::{
     api::status::InstanceState::{
         self, AuthFailed, Busy, Foreign, InSync, Lagging, LinkDown, Loading, Parked, Primary, Syncing,
         Unconfirmed, UnexpectedPrimary, Unreachable, WrongPrimary,
     },
-    monitor::{Monitor, Watched},
-    names::REDIS_PORT,
     observed::{NoAnswer, Observed},
-    redis::{
-        PARKED,
-        info::Aof,
-        password::Password,
-        probe::{Answer, ProbeFailure, Target, probe},
-    },
     topology::{Topology, topology},
+};
+use redis_node::{
+    PARKED,
+    answer::{Answer, ProbeFailure},
+    files::REDIS_PORT,
+    info::Aof,
+    password::Password,
+};
+use redis_operator::{
+    monitor::{Monitor, Watched},
+    redis::probe::{Target, probe},
 };
 use redis_server::{PATIENCE, RedisServer, free_address, listen};
 

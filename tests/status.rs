@@ -15,8 +15,7 @@ use std::time::Duration;
 use answers::{answer, pod};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
-use proptest::{collection::vec, option, prelude::*, sample::select};
-use redis_operator::{
+use operator_core::{
     api::{
         Reason, RedisReplicaSet, RedisReplicaSetStatus,
         status::{InstanceState, Primary},
@@ -33,18 +32,18 @@ use redis_operator::{
     names::SetName,
     observed::{NoAnswer, Observed, ObservedPod},
     plan::{Plan, Storage, plan},
-    record::{Record, Serving},
-    redis::{
-        PARKED,
-        info::Replication,
-        probe::ProbeFailure,
-        writes::{Refusal, Write},
-    },
     settings::Settings,
     status::{derive, is_mere_progress, outcome::Outcome},
     subject::Subject,
     topology::topology,
     volumes::Growth,
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use redis_node::{
+    PARKED,
+    answer::{ProbeFailure, Refusal, Write},
+    info::Replication,
+    record::{Record, Serving},
 };
 use serde_json::json;
 

@@ -9,13 +9,12 @@ mod answers;
 use std::time::Duration;
 
 use answers::{answer, pod, primary, record, replica};
-use redis_operator::{
+use operator_core::{
     api::status::InstanceState,
     observed::{NoAnswer, Observed, ObservedPod},
-    record::Record,
-    redis::{PARKED, info::Replication, probe::ProbeFailure},
     topology::{Topology, topology},
 };
+use redis_node::{PARKED, answer::ProbeFailure, info::Replication, record::Record};
 
 const REPLID: &str = "0123456789012345678901234567890123456789";
 

@@ -14,12 +14,10 @@ use std::{
 
 use futures::StreamExt;
 use kube::runtime::reflector::ObjectRef;
+use redis_node::answer::{Answer, Refusal, Write};
 use redis_operator::{
     monitor::{Monitor, Watched},
-    redis::{
-        probe::{Answer, probe},
-        writes::{Refusal, Write, try_write},
-    },
+    redis::{probe::probe, writes::try_write},
 };
 use redis_server::{PATIENCE, RedisServer};
 

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use tracing::info;
 
 use super::{ActError, connection, redis};
-use crate::{
-    config::live::{self, Refused, Report, Server, Setting, Told},
-    observe::Connections,
-    redis::{connection::Connection, probe::ProbeFailure},
-};
+use crate::{observe::Connections, redis::connection::Connection};
+use operator_core::config::live::{self, Refused, Report, Server, Setting, Told};
+use redis_node::answer::ProbeFailure;
 
 const WHAT: &str = "configure";
 

@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::ActError;
-use crate::{
+use crate::{error::chain, observe::Connections};
+use operator_core::{
     desired::labels,
-    error::chain,
     names::CHILDREN_MANAGER,
-    observe::Connections,
     observed::Role,
     roles::{Change, To},
     subject::Subject,

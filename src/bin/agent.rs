@@ -3,15 +3,13 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use redis_operator::{
-    agent::{
-        install::install,
-        prestop::{self, prestop},
-        probe::{Check, probe},
-        start::{self, start},
-    },
-    names::{AUTH_DIR, PASSWORD_KEY, REDIS_PORT},
+use redis_agent::{
+    install::install,
+    prestop::{self, prestop},
+    probe::{Check, probe},
+    start::{self, start},
 };
+use redis_node::files::{AUTH_DIR, PASSWORD_KEY, REDIS_PORT};
 
 /// Starts and probes the Redis of one pod.
 #[derive(Parser)]

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use operator_core::crd;
 use redis_operator::{
     cli::{Cli, Command},
-    crd,
     error::chain,
     run::run,
     telemetry,

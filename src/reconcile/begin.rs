@@ -6,23 +6,24 @@ use tracing::info;
 
 use super::stages::{Beginning, Begun, Job};
 use crate::{
-    api::Reason,
     apply::{self, Live},
     claims,
     context::Occasion,
-    decide::{Hold, former::with_ends},
     error::StageError,
     observe::belongs,
-    record::Record,
-    redis::password::Password,
-    status::outcome::Outcome,
     store::{self, Found, Presence, Stored},
+};
+use operator_core::{
+    api::Reason,
+    decide::{Hold, former::with_ends},
+    status::outcome::Outcome,
     subject::Subject,
     volumes::{
         former::{Claims, taken_over},
         history::{History, begin_again},
     },
 };
+use redis_node::{password::Password, record::Record};
 
 /// Reads what there is, and makes the record and the password of a new set.
 pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<Begun>, StageError> {

@@ -1,14 +1,12 @@
 //! The servers' configuration and image.
 
 use super::stages::{Job, Seen};
-use crate::{
-    act,
-    apply::Live,
+use crate::{act, apply::Live, error::StageError};
+use operator_core::{
     config::{
         self, File, Vetted,
         live::{Report, servers},
     },
-    error::StageError,
     image,
     names::REDIS_CONTAINER,
     plan::{InvalidSpec, Plan},

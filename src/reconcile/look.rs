@@ -7,21 +7,26 @@ use tracing::warn;
 
 use super::stages::{Begun, Job, Seen};
 use crate::{
-    api::status::InstanceState,
     apply::Live,
     claims,
+    error::chain,
+    observe::{Connections, belongs, observe},
+    store::{self, Stored},
+};
+use operator_core::{
+    api::status::InstanceState,
     decide::{
         former::{Former, NodeState, Traces, former, has_ended},
         look::Look,
         voters::glimpse,
     },
-    error::chain,
-    observe::{Connections, belongs, observe},
     observed::{NoAnswer, ObservedPod},
-    record::{Record, Serving},
-    redis::{password::Password, probe::ProbeFailure},
-    store::{self, Stored},
     topology::{Verdict, topology},
+};
+use redis_node::{
+    answer::ProbeFailure,
+    password::Password,
+    record::{Record, Serving},
 };
 
 /// Age of the earlier look that a vote needs: a replica that has just linked has to stay.

@@ -10,13 +10,16 @@ use tracing::{info, warn};
 
 use super::PROGRESS_INTERVAL;
 use crate::{
-    api::{RedisReplicaSet, RedisReplicaSetStatus},
     context::Context,
     error::chain,
+    kubernetes::status::patch,
+    store::{self, Presence},
+};
+use operator_core::{
+    api::{RedisReplicaSet, RedisReplicaSetStatus},
     events::{self, Notice},
     hash,
-    status::{derive, is_mere_progress, outcome::Outcome, patch::patch},
-    store::{self, Presence},
+    status::{derive, is_mere_progress, outcome::Outcome},
     subject::Subject,
 };
 

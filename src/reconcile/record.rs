@@ -5,9 +5,9 @@ use tracing::info;
 use super::stages::{Job, Seen};
 use crate::{
     error::StageError,
-    record::Record,
     store::{self, Found},
 };
+use redis_node::record::Record;
 
 /// Whether the record is the newest: asked before anything is done by it. Where it is not, the newest is taken in its place, and
 /// what was decided by the other is void.

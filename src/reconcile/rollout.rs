@@ -16,6 +16,10 @@ use super::{
 use crate::{
     act,
     apply::{self, Applied, Live},
+    error::StageError,
+    observe::image_of,
+};
+use operator_core::{
     config::File,
     decide::{
         roll::{Roll, Template, roll},
@@ -23,12 +27,10 @@ use crate::{
         switchover::{Wish, wish},
     },
     desired::{Desired, Stage, desired, disruptions},
-    error::StageError,
-    observe::image_of,
     plan::{Plan, Storage},
-    record::Record,
     status::outcome::Outcome,
 };
+use redis_node::record::Record;
 
 /// Between looks at a primary that is to move and cannot yet.
 const MOVE_RETRY: Duration = Duration::from_secs(5);

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{
     act,
+    error::{StageError, chain},
+};
+use operator_core::{
     decide::{
         Decision,
         divergence::Divergence,
@@ -21,12 +24,10 @@ use crate::{
         size::size,
         unlinked,
     },
-    error::{StageError, chain},
-    events,
-    record::Record,
-    roles,
+    events, roles,
     status::outcome::Outcome,
 };
+use redis_node::record::Record;
 
 /// Looks and acts of one reconcile, those of a switchover under way apart. An election needs five: look, park, look, look
 /// again, see the winner serve.

@@ -3,17 +3,14 @@
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use crate::{
+use crate::{apply::Live, context::Context, observe::Connections, store::Stored};
+use operator_core::{
     api::RedisReplicaSet,
-    apply::Live,
-    context::Context,
     decide::{Hold, look::Look},
-    observe::Connections,
     plan::Plan,
-    redis::password::Password,
-    store::Stored,
     subject::Subject,
 };
+use redis_node::password::Password;
 
 /// What each stage works on.
 #[derive(Clone, Copy)]

@@ -4,10 +4,8 @@ use super::{
     record::{is_newest, write},
     stages::{Job, Seen},
 };
-use crate::{
-    apply::Applied, claims, decide::roll::Roll, error::StageError, events, plan::Plan,
-    status::outcome::Outcome, volumes::is_at_rest,
-};
+use crate::{apply::Applied, claims, error::StageError};
+use operator_core::{decide::roll::Roll, events, plan::Plan, status::outcome::Outcome, volumes::is_at_rest};
 
 /// Grows the volumes, leaves the history on them, and lets the record live as long as they do.
 pub(super) async fn look_after_volumes(

@@ -9,8 +9,9 @@ use super::stages::{Job, Seen};
 use crate::{
     monitor::Watched,
     observe::{belongs, target},
-    redis::writes::{Write, try_write},
+    redis::writes::try_write,
 };
+use redis_node::answer::Write;
 
 /// Tries a write on the primary of record, if it serves and hands its role to nobody. Over the connection of the last
 /// look, and as the last thing that this reconcile asks: a write that has to wait blocks what comes after it.

@@ -14,9 +14,12 @@ use tokio::{net::TcpStream, task::AbortHandle};
 
 use crate::redis::{
     bounded::{Allowance, Bounded},
+    probe::Target,
+};
+use redis_node::{
+    answer::ProbeFailure,
     info::{self, Info, Replication},
     password::Password,
-    probe::{ProbeFailure, Target},
 };
 
 /// Name of the connections over which an operator acts, as `CLIENT LIST` shows it.

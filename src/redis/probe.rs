@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use thiserror::Error;
-
-use crate::redis::{
-    connection::{Connection, within},
-    info::Info,
+use crate::redis::connection::{Connection, within};
+use redis_node::{
+    answer::{Answer, ProbeFailure},
     password::Password,
 };
 
@@ -21,44 +19,6 @@ pub struct Target {
     pub port: u16,
     /// Password of the default user.
     pub password: Password,
-}
-
-/// What one Redis answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// INFO.
-    pub info: Info,
-    /// `replica-announce-ip` as configured: the name that this server believes to have. Proves whose server it is.
-    pub announced: String,
-}
-
-/// Why a Redis could not be asked, or gave no usable answer.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ProbeFailure {
-    /// Nobody listens there.
-    #[error("connection refused")]
-    Refused,
-    /// No answer within the deadline.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    /// Unreachable network, reset connection, and the like.
-    #[error("connection failed: {0}")]
-    Connection(String),
-    /// The password was refused, or none was accepted.
-    #[error("password refused: {0}")]
-    Auth(String),
-    /// The server loads its dataset and answers INFO with `-LOADING`, or asks to come back.
-    #[error("loading its dataset")]
-    Loading,
-    /// A script blocks the server.
-    #[error("busy with a script")]
-    Busy,
-    /// Another error reply.
-    #[error("answered with an error: {0}")]
-    Reply(String),
-    /// The answer was not what a Redis says.
-    #[error("not an answer of a Redis server: {0}")]
-    Malformed(String),
 }
 
 /// Asks one Redis over a fresh connection, all within `deadline`. Fresh, because that also proves that the server

@@ -7,40 +7,15 @@ use redis::{ErrorKind, cmd};
 
 use crate::redis::{
     connection::{Connection, classify, words},
-    probe::{ProbeFailure, Target},
+    probe::Target,
 };
+use redis_node::answer::{ProbeFailure, Refusal, Write};
 
 /// A healthy server answers in a millisecond; half of the time that a probe has.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Nobody needs to have this key: nothing is written to it.
 const KEY: &str = "redis-operator:write-test";
-
-/// What became of a write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// The server took it.
-    Taken,
-    /// The server takes no writes; why, and its own words.
-    Refused(Refusal, String),
-    /// The server kept it waiting while it answered another client: `CLIENT PAUSE`.
-    Paused,
-    /// Neither is known.
-    Unknown(ProbeFailure),
-}
-
-/// Why a server refuses writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The last save of an RDB file failed (`stop-writes-on-bgsave-error`).
-    SavingFails,
-    /// It cannot write to its append-only file, or not sync it.
-    AppendingFails,
-    /// Fewer replicas follow than `min-replicas-to-write` demands.
-    TooFewReplicas,
-    /// `maxmemory` is reached and its policy evicts nothing, or nothing more.
-    MemoryFull,
-}
 
 /// Tries a write. It may leave the connection with a command that was not answered, so nothing else goes over it after.
 pub async fn try_write(connection: &mut Connection, target: &Target) -> Write {

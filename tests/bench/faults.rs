@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use redis_operator::api::{RedisReplicaSet, status::InstanceState};
+use operator_core::api::{RedisReplicaSet, status::InstanceState};
 
 use crate::{
     Failure,

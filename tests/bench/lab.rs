@@ -15,7 +15,8 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use redis_operator::{api::RedisReplicaSet, lease::LEASE_NAME};
+use operator_core::api::RedisReplicaSet;
+use redis_operator::lease::LEASE_NAME;
 use serde_json::json;
 
 use crate::{Failure, black_hole, machine, machine::Process};

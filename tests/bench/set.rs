@@ -12,10 +12,11 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
     runtime::watcher,
 };
-use redis_operator::{
+use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
-    names::{PASSWORD_KEY, SetName},
+    names::SetName,
 };
+use redis_node::files::PASSWORD_KEY;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;

@@ -1,6 +1,6 @@
 //! Other servers than Redis 7.0: Redis 8 and Valkey 8, made from Debian's packages.
 
-use redis_operator::api::status::InstanceState::Primary;
+use operator_core::api::status::InstanceState::Primary;
 use serde_json::json;
 
 use crate::support::{Namespace, Set, cluster_tool, kill_redis};

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Once, time::Instant};
 
-use redis_operator::api::status::InstanceState;
+use operator_core::api::status::InstanceState;
 use serde_json::{Value, json};
 
 use crate::support::{

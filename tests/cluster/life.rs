@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redis_operator::api::status::InstanceState;
+use operator_core::api::status::InstanceState;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use redis_operator::api::{
+use operator_core::api::{
     RedisReplicaSet, RedisReplicaSetStatus,
     status::InstanceState::{
         self, AuthFailed, Busy, Foreign, InSync, LinkDown, UnexpectedPrimary, Unreachable, WrongPrimary,

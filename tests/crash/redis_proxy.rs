@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use redis_operator::names::REDIS_PORT;
+use redis_node::files::REDIS_PORT;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

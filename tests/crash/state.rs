@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use kube::Client;
-use redis_operator::{
-    names::{HISTORY, RECORD_KEY},
+use operator_core::{names::HISTORY, volumes::history::History};
+use redis_node::{
+    files::RECORD_KEY,
+    info::{self, Info},
     record::Record,
-    redis::info::{self, Info},
-    volumes::history::History,
 };
 use serde_json::{Map, Value, json};
 

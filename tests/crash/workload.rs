@@ -7,12 +7,8 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use redis_operator::{
-    api::RedisReplicaSet,
-    names::{RECORD_KEY, SWITCHOVER_TO},
-    record::Record,
-    redis::info,
-};
+use operator_core::{api::RedisReplicaSet, names::SWITCHOVER_TO};
+use redis_node::{files::RECORD_KEY, info, record::Record};
 use serde_json::{Value, json};
 
 use crate::{

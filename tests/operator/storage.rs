@@ -9,7 +9,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, PersistentVolumeClaim},
     storage::v1::StorageClass,
 };
-use redis_operator::names::HISTORY;
+use operator_core::names::HISTORY;
 
 use super::*;
 

@@ -9,7 +9,8 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{ResourceExt, api::ListParams};
-use redis_operator::{api::RedisReplicaSet, names::RECORD_KEY, record::Record};
+use operator_core::api::RedisReplicaSet;
+use redis_node::{files::RECORD_KEY, record::Record};
 use serde_json::Value;
 
 use crate::{

@@ -2,14 +2,12 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use redis_operator::{
-    names::REDIS_PORT,
-    observed::{NoAnswer, ObservedPod, RoleLabel},
+use operator_core::observed::{NoAnswer, ObservedPod, RoleLabel};
+use redis_node::{
+    answer::Answer,
+    files::REDIS_PORT,
+    info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
     record::Record,
-    redis::{
-        info::{ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
-        probe::Answer,
-    },
 };
 
 /// A record that names this primary.

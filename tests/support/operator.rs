@@ -29,9 +29,9 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::{WatchStreamExt, reflector, watcher},
 };
-use redis_operator::{
-    names::{PASSWORD_KEY, REDIS_PORT},
-    redis::PARKED,
+use redis_node::{
+    PARKED,
+    files::{PASSWORD_KEY, REDIS_PORT},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -12,7 +12,7 @@
 use std::{sync::OnceLock, time::Duration};
 
 use kube::{Api, Client};
-use redis_operator::api::RedisReplicaSet;
+use operator_core::api::RedisReplicaSet;
 
 use crate::{
     control_plane::{ControlPlane, Controllers},

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis_operator::agent::config::quote;
+use redis_agent::config::quote;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it.

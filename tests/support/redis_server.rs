@@ -22,10 +22,8 @@ use std::{
 };
 
 use redis::{ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo};
-use redis_operator::{
-    names::REDIS_PORT,
-    redis::{password::Password, probe::Target},
-};
+use redis_node::{files::REDIS_PORT, password::Password};
+use redis_operator::redis::probe::Target;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it.

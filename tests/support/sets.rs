@@ -19,7 +19,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     runtime::{conditions, wait},
 };
-use redis_operator::{api::RedisReplicaSet, crd};
+use operator_core::{api::RedisReplicaSet, crd};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redis_operator::api::{RedisReplicaSet, RedisReplicaSetStatus, status::InstanceStatus};
+use operator_core::api::{RedisReplicaSet, RedisReplicaSetStatus, status::InstanceStatus};
 use serde_json::{Value, json};
 
 use super::{

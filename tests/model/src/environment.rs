@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use redis_operator::agent::decide::{Own, PeerAnswer, Says, Silence, Start};
+use redis_agent::decide::{Own, PeerAnswer, Says, Silence, Start};
 
 use crate::{
     operator::Mind,
@@ -176,7 +176,7 @@ impl World {
                 replid: translate::history(redis.replid),
                 took_over: (redis.second > 0).then(|| translate::point(redis.replid2, redis.second - 1)),
             },
-            (Failover::No, Role::Parked) => Says::Follows(redis_operator::redis::PARKED.0.to_owned()),
+            (Failover::No, Role::Parked) => Says::Follows(redis_node::PARKED.0.to_owned()),
             (Failover::No, Role::ReplicaOf(of)) => Says::Follows(translate::host(usize::from(of))),
         };
         let silent = Says::Silent(Silence::NoAddress(String::new()));

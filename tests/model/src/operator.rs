@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use redis_operator::{
+use operator_core::{
     api::Reason,
     decide::{
         Decision,

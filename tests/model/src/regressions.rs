@@ -5,13 +5,12 @@
 
 use std::time::Instant;
 
-use redis_operator::{
-    agent::decide::{Reason, Says, Start, decide as start},
+use operator_core::{
     decide::{Decision, decide, elect, look::Look, voters::Glimpse},
     observed::ObservedPod,
-    record::Record,
-    redis::{PARKED, info},
 };
+use redis_agent::decide::{Reason, Says, Start, decide as start};
+use redis_node::{PARKED, info, record::Record};
 
 use crate::{
     environment::Faults,

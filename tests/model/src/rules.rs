@@ -1,11 +1,9 @@
 //! The shipped functions, and the ways to take one rule out of them for a regression: each alters what goes in or what
 //! comes out, so that the product needs no switch.
 
-use redis_operator::{
-    agent::decide::{Own, PeerAnswer, Start, decide as start},
-    decide::{Decision, decide, elect, look::Look},
-    record::Record,
-};
+use operator_core::decide::{Decision, decide, elect, look::Look};
+use redis_agent::decide::{Own, PeerAnswer, Start, decide as start};
+use redis_node::record::Record;
 
 /// What decides. Every field is the shipped function unless a regression says otherwise.
 #[derive(Clone, Copy)]

@@ -5,18 +5,18 @@ use std::{
     time::Duration,
 };
 
-use redis_operator::{
-    agent::decide::Point,
+use operator_core::{
     decide::{former::Former, look::Look, voters},
-    names::REDIS_PORT,
     observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
-    record::{Record, Serving, SwitchTo},
-    redis::{
-        PARKED,
-        info::{Aof, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
-        probe::{Answer, ProbeFailure},
-    },
     topology::topology,
+};
+use redis_agent::decide::Point;
+use redis_node::{
+    PARKED,
+    answer::{Answer, ProbeFailure},
+    files::REDIS_PORT,
+    info::{Aof, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
+    record::{Record, Serving, SwitchTo},
 };
 
 use crate::{

@@ -8,7 +8,7 @@ use kube::{
     ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use redis_operator::api::RedisReplicaSet;
+use operator_core::api::RedisReplicaSet;
 use serde_json::{Value, json};
 
 use crate::{

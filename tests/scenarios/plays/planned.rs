@@ -5,7 +5,7 @@ use kube::{
     ResourceExt,
     api::{DeleteParams, EvictParams, ListParams},
 };
-use redis_operator::api::RedisReplicaSet;
+use operator_core::api::RedisReplicaSet;
 use serde_json::{Value, json};
 
 use crate::{

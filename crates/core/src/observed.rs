@@ -1,0 +1,116 @@
+//! What one pass saw: the pods as the API server lists them, and each Redis' answer. Data only.
+
+use jiff::Timestamp;
+
+use redis_node::answer::{Answer, ProbeFailure};
+
+/// The pods of a set, by ordinal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// One entry a pod that exists.
+    pub pods: Vec<ObservedPod>,
+}
+
+/// One pod and what its Redis answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedPod {
+    /// Name of the pod.
+    pub name: String,
+    /// Its ordinal in the `StatefulSet`.
+    pub ordinal: i32,
+    /// UID: a namesake that comes later is another pod.
+    pub uid: String,
+    /// Node that it was scheduled to; empty before that.
+    pub node: String,
+    /// The pod's Ready condition, as the kubelet sees it.
+    pub ready: bool,
+    /// It has had its address for so short a time that other servers may still look for it elsewhere, or nowhere.
+    pub new_address: bool,
+    /// The latest end of a Redis container of this pod that the kubelet reports, in seconds since 1970 by the node's clock.
+    pub last_end: Option<i64>,
+    /// `terminationGracePeriodSeconds` of its spec.
+    pub grace_seconds: i64,
+    /// `deletionTimestamp` is set.
+    pub terminating: bool,
+    /// Label `controller-revision-hash`: the template it was made from.
+    pub revision: Option<String>,
+    /// The image of its Redis, as its spec has it; empty where it has none.
+    pub image: String,
+    /// Why the pod cannot start, in the words of the kubelet or scheduler (`ImagePullBackOff: …`); `None` where
+    /// nothing is wrong.
+    pub stuck: Option<String>,
+    /// What it is labelled as.
+    pub label: RoleLabel,
+    /// The Redis' answer, or why there is none.
+    pub answer: Result<Answer, NoAnswer>,
+}
+
+/// What a pod's label and annotation say of its role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleLabel {
+    /// Label `replication.redis/role`; `None` where it is missing or says something else.
+    pub role: Option<Role>,
+    /// Annotation `replication.redis/demoted-at`: since when it is no longer the primary, until its clients were cut
+    /// a second time.
+    pub demoted_at: Option<Timestamp>,
+    /// `metadata.resourceVersion` of the pod that says so: the watch may not have shown yet what was written since.
+    pub version: String,
+}
+
+/// Value of the label `replication.redis/role`: which Service leads to the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Service `<name>`.
+    Primary,
+    /// Service `<name>-replicas`.
+    Replica,
+}
+
+impl Role {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+
+    /// The role of a label's value.
+    pub fn of(value: &str) -> Option<Self> {
+        [Self::Primary, Self::Replica].into_iter().find(|role| role.as_str() == value)
+    }
+}
+
+/// Why there is no answer of a pod's Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// It was not asked: the pod has no address or no running container yet.
+    NotStarted,
+    /// It was not asked: the operator has no password (the Secret is missing).
+    NoPassword,
+    /// It was asked and failed.
+    Failed(ProbeFailure),
+}
+
+#[cfg(any(test, feature = "fixtures"))]
+impl ObservedPod {
+    /// The running pod `redis-<ordinal>` of a set, whose Redis was not asked; each test changes what it is about.
+    pub fn running(ordinal: i32) -> Self {
+        Self {
+            name: format!("redis-{ordinal}"),
+            ordinal,
+            uid: format!("uid-{ordinal}"),
+            node: String::new(),
+            ready: true,
+            new_address: false,
+            last_end: None,
+            grace_seconds: redis_node::files::DEFAULT_GRACE_SECONDS,
+            terminating: false,
+            revision: None,
+            image: String::new(),
+            stuck: None,
+            label: RoleLabel::default(),
+            answer: Err(NoAnswer::NotStarted),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What came of asking one Redis, and of trying to write to it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::info::Info;
+
+/// What one Redis answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// INFO.
+    pub info: Info,
+    /// `replica-announce-ip` as configured: the name that this server believes to have. Proves whose server it is.
+    pub announced: String,
+}
+
+/// Why a Redis could not be asked, or gave no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProbeFailure {
+    /// Nobody listens there.
+    #[error("connection refused")]
+    Refused,
+    /// No answer within the deadline.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// Unreachable network, reset connection, and the like.
+    #[error("connection failed: {0}")]
+    Connection(String),
+    /// The password was refused, or none was accepted.
+    #[error("password refused: {0}")]
+    Auth(String),
+    /// The server loads its dataset and answers INFO with `-LOADING`, or asks to come back.
+    #[error("loading its dataset")]
+    Loading,
+    /// A script blocks the server.
+    #[error("busy with a script")]
+    Busy,
+    /// Another error reply.
+    #[error("answered with an error: {0}")]
+    Reply(String),
+    /// The answer was not what a Redis says.
+    #[error("not an answer of a Redis server: {0}")]
+    Malformed(String),
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The server took it.
+    Taken,
+    /// The server takes no writes; why, and its own words.
+    Refused(Refusal, String),
+    /// The server kept it waiting while it answered another client: `CLIENT PAUSE`.
+    Paused,
+    /// Neither is known.
+    Unknown(ProbeFailure),
+}
+
+/// Why a server refuses writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The last save of an RDB file failed (`stop-writes-on-bgsave-error`).
+    SavingFails,
+    /// It cannot write to its append-only file, or not sync it.
+    AppendingFails,
+    /// Fewer replicas follow than `min-replicas-to-write` demands.
+    TooFewReplicas,
+    /// `maxmemory` is reached and its policy evicts nothing, or nothing more.
+    MemoryFull,
+}

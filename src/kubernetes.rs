@@ -1,0 +1,3 @@
+//! Every call to the API server, one file a kind.
+
+pub mod status;
