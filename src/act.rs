@@ -5,11 +5,6 @@ pub mod role;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{DeleteParams, Preconditions},
-};
 use thiserror::Error;
 use tracing::{debug, info};
 
@@ -17,10 +12,7 @@ use crate::{
     observe::{Connections, PROBE_DEADLINE},
     redis::connection::Connection,
 };
-use operator_core::{
-    decide::{left_unwritten, look::Look},
-    subject::Subject,
-};
+use operator_core::election::{left_unwritten, snapshot::Look};
 use redis_node::{PARKED, answer::ProbeFailure, files::REDIS_PORT, record::Record};
 
 /// Longest pause of writes while a server is retired: longer than the deadlines of what is done meanwhile, so that no
@@ -53,22 +45,6 @@ pub enum ActError {
     OtherData {
         /// The pod that was to be promoted.
         pod: String,
-    },
-    /// The API server refused to delete a pod.
-    #[error("cannot delete pod {pod}")]
-    Delete {
-        /// The pod.
-        pod: String,
-        /// Answer of the API server.
-        source: kube::Error,
-    },
-    /// The API server refused to change a pod's label.
-    #[error("cannot change the role label of pod {pod}")]
-    Label {
-        /// The pod.
-        pod: String,
-        /// Answer of the API server.
-        source: kube::Error,
     },
 }
 
@@ -237,28 +213,6 @@ async fn replicaof(
         outcome = outcome.and(told);
     }
     outcome
-}
-
-/// Deletes exactly this pod; a namesake that came later is left alone.
-pub async fn delete_pod(
-    client: &Client,
-    subject: &Subject,
-    pod: &str,
-    uid: &str,
-    why: &str,
-) -> Result<(), ActError> {
-    info!(pod, why, "replacing the pod");
-    let api: Api<Pod> = Api::namespaced(client.clone(), &subject.set.namespace);
-    let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    match api.delete(pod, &params).await {
-        Ok(_) => Ok(()),
-        // Gone, or another one already: what was wanted has happened.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => Err(ActError::Delete { pod: pod.to_owned(), source }),
-    }
 }
 
 /// The connection of the look, and no other of an operator beside it (rule 1): what a former leader sent, or this one

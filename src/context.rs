@@ -17,13 +17,18 @@ use kube::{
 
 use tokio::time::Instant;
 
-use crate::{claims, lease::Mandate, metrics::Metrics, monitor::Monitor, pods::Ends, stores::Stores};
+use crate::{
+    kubernetes::{claims, stores::Stores},
+    leadership::Mandate,
+    metrics::Metrics,
+    watch::{pods::Ends, servers::Monitor},
+};
 use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
-    config::live::Told,
-    decide::voters::Glimpse,
+    election::votes::Glimpse,
+    live_config::Told,
     names::SetName,
-    roles::Change,
+    role_labels::Change,
     settings::Settings,
 };
 use redis_node::password::Password;

@@ -27,12 +27,11 @@ use tracing::{Instrument, error, info_span, warn};
 
 use crate::{
     context::Context,
-    error::chain,
+    error_chain::chain,
+    kubernetes::stores::{self, Writers},
     metrics::STATUS_WRITE,
-    monitor,
-    pods::watched,
     reconcile::{PROGRESS_INTERVAL, PublishError, Reconciled, publish, reconcile, stand_in},
-    stores::{self, Writers},
+    watch::{Trigger, pods::watched},
 };
 use operator_core::{
     api::{Reason, RedisReplicaSet},
@@ -184,7 +183,7 @@ fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
 }
 
 /// The channel by which changes of pods and held connections ask for a pass.
-pub fn triggers() -> (monitor::Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>) {
+pub fn triggers() -> (Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>) {
     mpsc::unbounded()
 }
 
@@ -193,11 +192,12 @@ mod tests {
     use super::*;
     use crate::{
         context::Memory,
-        fake_api::{FakeApi, Fate},
+        kubernetes::{
+            fake_api::{FakeApi, Fate},
+            stores::Stores,
+        },
         metrics::Metrics,
-        monitor::Monitor,
-        pods,
-        stores::Stores,
+        watch::{pods, servers::Monitor},
     };
     use kube::runtime::{
         events::{Recorder, Reporter},
@@ -214,7 +214,7 @@ mod tests {
             settings: Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() },
             pods: reflector::store().0,
             stores: Stores::new().0,
-            mandate: crate::lease::Mandate::default(),
+            mandate: crate::leadership::Mandate::default(),
             deadline: Duration::from_millis(200),
             ends: Arc::new(pods::Ends::default()),
             dns_stale: Duration::ZERO,
@@ -225,7 +225,7 @@ mod tests {
             metrics: Arc::new(Metrics::default()),
             monitor: Monitor::new(triggers().0),
             memory: Memory::default(),
-            claims: crate::claims::Memory::default(),
+            claims: crate::kubernetes::claims::Memory::default(),
         })
     }
 

@@ -1,3 +1,14 @@
-//! Every call to the API server, one file a kind.
+//! The calls to the API server, one file a kind, and what the watches show of the children.
 
+pub mod children;
+pub mod claims;
+pub mod error;
+#[cfg(test)]
+pub mod fake_api;
+pub mod node;
+pub mod password;
+pub mod pods;
+pub mod record;
+pub mod set;
 pub mod status;
+pub mod stores;

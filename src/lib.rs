@@ -1,38 +1,41 @@
-//! An operator for replicated Redis.
+//! An operator for replicated Redis: everything with a client, a clock or a connection. What it decides is in
+//! `operator_core`, which has none of these.
 //!
-//! The flow of one pass over one `RedisReplicaSet`; the names are the modules:
+//! One reconcile of one `RedisReplicaSet`, stage by stage. Each stage is a file in `reconcile`; beside it stand the modules of the
+//! core that decide in it:
 //!
 //! ```text
-//!  RedisReplicaSet ──plan──▶ Plan ──desired──▶ Desired ──apply──▶ Applied ─┐
-//!     (api)          pure           pure                 IO, SSA           ├─▶ decide ──▶ act
-//!  pods, Secret ──observe──▶ Observed ──topology──▶ Topology ──────────────┤    pure       IO
-//!     record        IO, redis            pure                              └─▶ status ──▶ patch
-//!                                                                               pure      IO, SSA
+//! begin      the children, the record, the password    labels volumes
+//!   |  Begun
+//! look       every server, asked anew                  observed topology
+//!   |  Seen
+//! settle     who is primary: decide, act, look again   election role_labels
+//!   |  Seen
+//! configure  redis.conf: told to running servers       redis_conf live_config
+//!   |
+//! rollout    size, children, next pod, placement       plan desired diff rollout
+//!   |
+//! volumes    they grow, and bear the history           volumes
+//!   |  Outcome
+//! publish    status, Events, figures                   status events
 //! ```
 //!
-//! `reconcile` is that picture as code. Pure modules know no client, no clock and no connection;
-//! `tests/architecture.rs` holds them to it.
+//! What looks, elects, labels and reports needs a `Subject`, never a valid spec. A stage that fails is a line in the `Outcome`,
+//! and what does not need it goes on. `tests/architecture.rs` holds the code to this page.
 
 pub mod act;
-pub mod apply;
-pub mod claims;
 pub mod cli;
 pub mod context;
 pub mod controller;
-pub mod error;
-#[cfg(test)]
-mod fake_api;
+pub mod error_chain;
 pub mod http;
 pub mod kubernetes;
-pub mod lease;
+pub mod leadership;
 pub mod limits;
 pub mod metrics;
-pub mod monitor;
 pub mod observe;
-pub mod pods;
 pub mod reconcile;
 pub mod redis;
 pub mod run;
-pub mod store;
-pub mod stores;
 pub mod telemetry;
+pub mod watch;

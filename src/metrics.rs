@@ -13,7 +13,7 @@ use prometheus_client::{
 
 use operator_core::{
     api::{RedisReplicaSetStatus, status::InstanceState},
-    decide::look::Look,
+    election::snapshot::Look,
     names::SetName,
     observed::{NoAnswer, Observed},
 };

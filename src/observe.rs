@@ -5,29 +5,25 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
-use kube::ResourceExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt, runtime::reflector::Store};
+use operator_core::{
+    names::SetName,
+    observed::{
+        NoAnswer, Observed,
+        pod::{has_new_address, not_started, observed_pod},
+    },
+    subject::Subject,
+};
+use redis_node::{files::REDIS_PORT, password::Password};
 
 use crate::{
-    context::Context,
-    lease::Mandate,
-    pods::{has_new_address, last_end},
+    leadership::Mandate,
     redis::{
         connection::Connection,
         probe::{Target, probe},
     },
-};
-use operator_core::{
-    desired::labels,
-    names::{REDIS_CONTAINER, SetName},
-    observed::{NoAnswer, Observed, ObservedPod, Role, RoleLabel},
-    subject::Subject,
-};
-use redis_node::{
-    answer::{Answer, ProbeFailure},
-    files::{DEFAULT_GRACE_SECONDS, REDIS_PORT},
-    password::Password,
 };
 
 /// Time that one Redis has to answer everything: connection, password, INFO. A healthy one needs milliseconds; one
@@ -57,15 +53,16 @@ impl Connections {
     }
 }
 
-/// Looks at all pods of a set.
+/// Looks at all pods of a set. A DNS answer for a pod may be out of date for `dns_stale`; acts over the connections are allowed for
+/// as long as the mandate holds.
 pub async fn observe(
-    ctx: &Context,
+    (pods, dns_stale): (&Store<Pod>, Duration),
+    mandate: &Mandate,
     subject: &Subject,
     password: Option<&Password>,
     now: Timestamp,
 ) -> (Observed, Connections) {
-    let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = ctx
-        .pods
+    let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = pods
         .state()
         .into_iter()
         .filter(|pod| belongs(pod, &subject.set))
@@ -91,13 +88,13 @@ pub async fn observe(
     .await;
 
     let mut observed = Observed::default();
-    let mut connections = Connections { open: BTreeMap::new(), mandate: ctx.mandate.clone() };
+    let mut connections = Connections { open: BTreeMap::new(), mandate: mandate.clone() };
     for (ordinal, pod, answer) in asked {
         let answer = answer.map(|(answer, connection)| {
             connections.open.insert(pod.name_any(), connection);
             answer
         });
-        let new_address = has_new_address(&pod, now, ctx.dns_stale);
+        let new_address = has_new_address(&pod, now, dns_stale);
         observed.pods.push(observed_pod(ordinal, &pod, new_address, answer, now));
     }
     (observed, connections)
@@ -124,106 +121,4 @@ pub fn target(
         port: REDIS_PORT,
         password: password.clone(),
     })
-}
-
-/// The kubelet's word for it, where nobody answers because no Redis runs. A container runs some time before its Redis
-/// listens: the startup probe says since when it does.
-fn not_started(pod: &Pod, failure: &ProbeFailure) -> Option<NoAnswer> {
-    let status = redis_status(pod);
-    let running = status.and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some());
-    let listened = status.is_some_and(|s| s.started == Some(true));
-    (!running || !listened && *failure == ProbeFailure::Refused).then_some(NoAnswer::NotStarted)
-}
-
-fn observed_pod(
-    ordinal: i32,
-    pod: &Pod,
-    new_address: bool,
-    answer: Result<Answer, NoAnswer>,
-    now: Timestamp,
-) -> ObservedPod {
-    let status = pod.status.as_ref();
-    ObservedPod {
-        name: pod.name_any(),
-        ordinal,
-        uid: pod.uid().unwrap_or_default(),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
-        ready: status
-            .and_then(|s| s.conditions.as_ref())
-            .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
-        new_address,
-        last_end: last_end(pod),
-        grace_seconds: pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.termination_grace_period_seconds)
-            .unwrap_or(DEFAULT_GRACE_SECONDS),
-        terminating: pod.metadata.deletion_timestamp.is_some(),
-        revision: pod.labels().get("controller-revision-hash").cloned(),
-        image: pod.spec.as_ref().and_then(image_of).unwrap_or_default().to_owned(),
-        stuck: stuck(pod, now),
-        label: RoleLabel {
-            role: pod.labels().get(labels::ROLE).and_then(|value| Role::of(value)),
-            demoted_at: pod.annotations().get(labels::DEMOTED_AT).and_then(|at| at.parse().ok()),
-            version: pod.resource_version().unwrap_or_default(),
-        },
-        answer,
-    }
-}
-
-/// The image of the Redis in a pod's spec, or a template's.
-pub fn image_of(spec: &PodSpec) -> Option<&str> {
-    spec.containers.iter().find(|container| container.name == REDIS_CONTAINER)?.image.as_deref()
-}
-
-/// Waiting reasons that the kubelet leaves by itself, in the course of an ordinary start.
-const ORDINARY_WAITS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
-
-/// A new pod is often unschedulable for a moment: its volume claim is made at the same time as it is.
-const ORDINARY_SCHEDULING: SignedDuration = SignedDuration::from_secs(10);
-
-/// Why a pod cannot start, or keeps failing.
-fn stuck(pod: &Pod, now: Timestamp) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let unschedulable = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|c| c.type_ == "PodScheduled" && c.status == "False")
-        .filter(|c| {
-            c.last_transition_time
-                .as_ref()
-                .is_some_and(|since| now.duration_since(since.0) > ORDINARY_SCHEDULING)
-        })
-        .map(|c| (c.reason.clone(), c.message.clone()));
-    let containers = || {
-        status
-            .init_container_statuses
-            .iter()
-            .chain(&status.container_statuses)
-            .flatten()
-            .filter_map(|c| c.state.as_ref())
-    };
-    let waiting = containers()
-        .filter_map(|state| state.waiting.as_ref())
-        .map(|w| (w.reason.clone(), w.message.clone()))
-        .find(|(reason, _)| reason.as_deref().is_some_and(|r| !ORDINARY_WAITS.contains(&r)));
-    // A Redis that ended is restarted at once, and counts as stuck only when the kubelet waits with that.
-    let failed = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .filter_map(|c| c.state.as_ref()?.terminated.as_ref())
-        .find(|t| t.exit_code != 0)
-        .map(|t| (t.reason.clone(), Some(format!("exit code {}", t.exit_code))));
-    let (reason, message) = waiting.or(failed).or(unschedulable)?;
-    let reason = reason.unwrap_or_else(|| "Waiting".to_owned());
-    Some(match message {
-        Some(message) => format!("{reason}: {message}"),
-        None => reason,
-    })
-}
-
-fn redis_status(pod: &Pod) -> Option<&ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|c| c.name == REDIS_CONTAINER)
 }

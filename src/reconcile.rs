@@ -2,6 +2,7 @@
 
 mod begin;
 mod configure;
+pub mod error;
 mod look;
 mod publish;
 mod record;
@@ -33,16 +34,17 @@ use self::{
     watch_servers::{try_to_write, watch_servers},
 };
 use crate::{
-    apply::{Applied, Live},
     context::Context,
-    error::{StageError, chain},
+    error_chain::chain,
+    kubernetes::children::{Applied, Live},
+    reconcile::error::StageError,
 };
 use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus, spec::RedisReplicaSetSpec},
-    config::File,
-    decide::roll::Roll,
     events,
     plan::{Plan, plan},
+    redis_conf::File,
+    rollout::next_pod::Roll,
     status::outcome::Outcome,
     subject::Subject,
 };

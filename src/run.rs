@@ -20,19 +20,20 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    claims,
     cli::Run,
     context::{Context, Memory},
     controller::{self, Wiring},
-    error::chain,
+    error_chain::chain,
     http::{self, Phase},
-    lease::{LeaderElection, Lost},
+    kubernetes::{claims, stores::Stores},
+    leadership::{LeaderElection, Lost},
     limits::raise_open_files,
     metrics::Metrics,
-    monitor::Monitor,
-    pods::{self, Ends},
     reconcile::DEADLINE,
-    stores::Stores,
+    watch::{
+        pods::{self, Ends},
+        servers::Monitor,
+    },
 };
 use operator_core::api::RedisReplicaSet;
 

@@ -39,15 +39,17 @@ use operator_core::{
     desired::{Stage, desired},
     names::SetName,
     plan::{Plan, plan},
-    roles::{Change, To},
+    role_labels::{Change, To},
     settings::Settings,
 };
 use redis_operator::{
     act,
-    apply::{Applied, ApplyError, Live, Why, apply, fetch},
-    kubernetes::status::patch,
+    kubernetes::{
+        children::{Applied, ApplyError, Live, Why, apply, fetch},
+        set::{Presence, presence},
+        status::patch,
+    },
     observe::Connections,
-    store::{Presence, presence},
 };
 use serde_json::{Value, json};
 use tower::{Layer, Service as TowerService};

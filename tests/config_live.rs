@@ -22,12 +22,10 @@ use std::{
 use answers::{pod, record};
 use operator_core::{
     api::directives,
-    config::{
-        File,
-        live::{Report, Told, servers},
-    },
-    decide::look::Look,
+    election::snapshot::Look,
+    live_config::{Report, Told, servers},
     observed::Observed,
+    redis_conf::File,
     topology::{Verdict, topology},
 };
 use redis_operator::{

@@ -39,8 +39,8 @@ use redis_node::{
     password::Password,
 };
 use redis_operator::{
-    monitor::{Monitor, Watched},
     redis::probe::{Target, probe},
+    watch::servers::{Monitor, Watched},
 };
 use redis_server::{PATIENCE, RedisServer, free_address, listen};
 

@@ -16,8 +16,8 @@ use futures::StreamExt;
 use kube::runtime::reflector::ObjectRef;
 use redis_node::answer::{Answer, Refusal, Write};
 use redis_operator::{
-    monitor::{Monitor, Watched},
     redis::{probe::probe, writes::try_write},
+    watch::servers::{Monitor, Watched},
 };
 use redis_server::{PATIENCE, RedisServer};
 

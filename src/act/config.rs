@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::{ActError, connection, redis};
 use crate::{observe::Connections, redis::connection::Connection};
-use operator_core::config::live::{self, Refused, Report, Server, Setting, Told};
+use operator_core::live_config::{self, Refused, Report, Server, Setting, Told};
 use redis_node::answer::ProbeFailure;
 
 const WHAT: &str = "configure";
@@ -49,7 +49,7 @@ pub async fn tell(
     let mut settings: BTreeMap<String, Setting> = known.cloned().unwrap_or_default();
     settings.retain(|name, _| wanted.contains_key(name));
     let mut taken = Vec::new();
-    for name in live::due(wanted, known, &before) {
+    for name in live_config::due(wanted, known, &before) {
         if report.declines(&name) {
             continue;
         }
@@ -59,9 +59,9 @@ pub async fn tell(
             settings.insert(name, Setting { value: value.clone(), reading: Some(value.clone()) });
             continue;
         }
-        match connection.set_config(&name, &live::argument(value)).await? {
+        match connection.set_config(&name, &live_config::argument(value)).await? {
             Ok(()) => taken.push((name, value)),
-            Err(words) if live::is_start_only(&words, before.contains_key(&name)) => {
+            Err(words) if live_config::is_start_only(&words, before.contains_key(&name)) => {
                 report.start_only.insert(name);
             }
             Err(words) => report.refused.push(Refused { pod: pod.clone(), name, words }),
@@ -79,7 +79,7 @@ pub async fn tell(
         }
         settings.insert(name, Setting { value: value.clone(), reading });
     }
-    report.repaired.extend(live::repaired(pod, known, &before, &settings));
+    report.repaired.extend(live_config::repaired(pod, known, &before, &settings));
     told.insert(server.run_id.clone(), settings);
     Ok(())
 }

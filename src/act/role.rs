@@ -6,21 +6,16 @@
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-    core::Status,
-};
-use serde_json::{Value, json};
+use kube::{Api, Client};
 use tracing::{info, warn};
 
-use super::ActError;
-use crate::{error::chain, observe::Connections};
+use crate::{
+    error_chain::chain,
+    kubernetes::{error::StoreError, pods::label},
+    observe::Connections,
+};
 use operator_core::{
-    desired::labels,
-    names::CHILDREN_MANAGER,
-    observed::Role,
-    roles::{Change, To},
+    role_labels::{Change, To},
     subject::Subject,
 };
 
@@ -32,7 +27,7 @@ pub async fn relabel(
     connections: &mut Connections,
     changes: Vec<Change>,
     now: Timestamp,
-) -> Result<Vec<Change>, ActError> {
+) -> Result<Vec<Change>, StoreError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &subject.set.namespace);
     let (settled, mut made): (Vec<Change>, Vec<Change>) =
         changes.into_iter().partition(|change| change.to == To::Settled);
@@ -40,7 +35,7 @@ pub async fn relabel(
     for change in made.iter().filter(|change| change.to == To::Demoted) {
         cut(connections, &change.pod).await;
     }
-    labelled.into_iter().collect::<Result<(), ActError>>()?;
+    labelled.into_iter().collect::<Result<(), StoreError>>()?;
     for change in settled {
         // The mark goes after the last cut: an operator that ends in between leaves it to the next one.
         if cut(connections, &change.pod).await {
@@ -49,38 +44,6 @@ pub async fn relabel(
         }
     }
     Ok(made)
-}
-
-async fn label(api: &Api<Pod>, change: &Change, now: Timestamp) -> Result<(), ActError> {
-    let Change { pod, to, .. } = change;
-    info!(pod, ?to, "labelling the pod");
-    let params = PatchParams { field_manager: Some(CHILDREN_MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_metadata(pod, &params, &Patch::Merge(patch(change, now))).await {
-        Ok(_) => Ok(()),
-        // Gone, or another one already: the next look finds what that one needs.
-        Err(kube::Error::Api(status)) if status.is_not_found() || is_of_another(&status) => Ok(()),
-        Err(source) => Err(ActError::Label { pod: pod.clone(), source }),
-    }
-}
-
-/// A patch that names another UID is refused as an attempt to change the UID.
-fn is_of_another(status: &Status) -> bool {
-    let causes = status.details.as_ref().map(|details| &details.causes);
-    status.is_invalid() && causes.into_iter().flatten().any(|cause| cause.field == "metadata.uid")
-}
-
-fn patch(change: &Change, now: Timestamp) -> Value {
-    let (role, demoted_at) = match change.to {
-        To::Primary => (Some(Role::Primary), None),
-        To::Demoted => (Some(Role::Replica), Some(now.to_string())),
-        To::Settled | To::Readable => (Some(Role::Replica), None),
-        To::Withdrawn => (None, None),
-    };
-    json!({"metadata": {
-        "uid": change.uid,
-        "labels": { labels::ROLE: role.map(Role::as_str) },
-        "annotations": { labels::DEMOTED_AT: demoted_at },
-    }})
 }
 
 /// Whether it was done. Of a server that does not answer nobody can be cut, and nobody is served.

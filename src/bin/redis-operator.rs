@@ -6,7 +6,7 @@ use clap::Parser;
 use operator_core::crd;
 use redis_operator::{
     cli::{Cli, Command},
-    error::chain,
+    error_chain::chain,
     run::run,
     telemetry,
 };

@@ -6,33 +6,36 @@ use tracing::info;
 
 use super::stages::{Beginning, Begun, Job};
 use crate::{
-    apply::{self, Live},
-    claims,
     context::Occasion,
-    error::StageError,
+    kubernetes::{
+        children::{self, Live},
+        claims, password,
+        record::{self, Found, Stored},
+        set::{self, Presence},
+    },
     observe::belongs,
-    store::{self, Found, Presence, Stored},
+    reconcile::error::StageError,
 };
 use operator_core::{
     api::Reason,
-    decide::{Hold, former::with_ends},
+    election::{Hold, process_end::with_ends},
     status::outcome::Outcome,
     subject::Subject,
     volumes::{
-        former::{Claims, taken_over},
         history::{History, begin_again},
+        takeover::{Claims, taken_over},
     },
 };
 use redis_node::{password::Password, record::Record};
 
 /// Reads what there is, and makes the record and the password of a new set.
 pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<Begun>, StageError> {
-    let shown = job.ctx.stores.record(&job.subject.set).and_then(|map| store::own_record(map, job.subject));
+    let shown = job.ctx.stores.record(&job.subject.set).and_then(|map| record::own_record(map, job.subject));
     let is_fresh = shown.is_none();
     let (live, stored) = if let Some(stored) = shown {
         (job.ctx.stores.children(&job.subject.set), stored)
     } else {
-        let live = apply::fetch(&job.ctx.client, &job.subject.set).await?;
+        let live = children::fetch(&job.ctx.client, &job.subject.set).await?;
         match record(job, &live, outcome).await? {
             Beginning::On(found) => (live, found),
             Beginning::Wait => return Ok(Beginning::Wait),
@@ -56,7 +59,7 @@ pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginn
 /// The record, made first where there is none yet.
 async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beginning<Stored>, StageError> {
     let (ctx, subject) = (job.ctx, job.subject);
-    let former = match store::read_record(&ctx.client, subject).await? {
+    let former = match record::read_record(&ctx.client, subject).await? {
         Some(Found::Own(stored)) => return Ok(Beginning::On(stored)),
         Some(Found::Former(stored)) => Some(stored),
         None => None,
@@ -86,7 +89,7 @@ async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beg
         let record = with_ends(&record, |uid| ctx.ends.latest(uid)).unwrap_or(record);
         info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
         ctx.claims.adopts(&subject.set);
-        let taken = store::write_record(&ctx.client, subject, former, &record, &former.claims).await?;
+        let taken = record::write_record(&ctx.client, subject, former, &record, &former.claims).await?;
         return Ok(Beginning::On(taken));
     }
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
@@ -109,8 +112,8 @@ async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beg
     };
     info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
     let begun = match &former {
-        Some(former) => store::write_record(&ctx.client, subject, former, &first, &Claims::new()).await?,
-        None => store::create_record(&ctx.client, subject, &first).await?,
+        Some(former) => record::write_record(&ctx.client, subject, former, &first, &Claims::new()).await?,
+        None => record::create_record(&ctx.client, subject, &first).await?,
     };
     Ok(Beginning::On(begun))
 }
@@ -119,7 +122,7 @@ async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beg
 /// set that is gone stands in the way of its successor until it is collected too.
 pub(super) async fn is_there(job: &Job<'_>) -> Result<bool, StageError> {
     let ask = || async {
-        let presence = store::presence(&job.ctx.client, &job.subject.set, Some(&job.subject.uid)).await?;
+        let presence = set::presence(&job.ctx.client, &job.subject.set, Some(&job.subject.uid)).await?;
         Ok(presence == Presence::There)
     };
     job.there.get_or_try_init(ask).await.copied()
@@ -146,12 +149,12 @@ async fn password(job: &Job<'_>, live: &Live) -> Result<Beginning<Option<Passwor
     if !is_there(job).await? {
         return Ok(Beginning::Gone);
     }
-    store::create_password(&ctx.client, subject).await?;
+    password::create_password(&ctx.client, subject).await?;
     Ok(Beginning::On(read_password(job).await?))
 }
 
 async fn read_password(job: &Job<'_>) -> Result<Option<Password>, StageError> {
-    let password = store::read_password(&job.ctx.client, job.subject).await?;
+    let password = password::read_password(&job.ctx.client, job.subject).await?;
     job.ctx.memory.remember_password(&job.subject.set, password.clone(), occasion(job));
     Ok(password)
 }

@@ -1,15 +1,13 @@
 //! The servers' configuration and image.
 
 use super::stages::{Job, Seen};
-use crate::{act, apply::Live, error::StageError};
+use crate::{act, kubernetes::children::Live, reconcile::error::StageError};
 use operator_core::{
-    config::{
-        self, File, Vetted,
-        live::{Report, servers},
-    },
-    image,
+    live_config::{Report, servers},
     names::REDIS_CONTAINER,
     plan::{InvalidSpec, Plan},
+    redis_conf::{self, File, Vetted},
+    rollout::compatibility,
 };
 
 /// Tells the verified servers the directives that can be changed while they run, over the connections of the last look.
@@ -45,7 +43,7 @@ pub(super) fn next_file(seen: &Seen, plan: &Plan, mounted: Option<&File>, report
         None if never_served || is_stuck => Vetted::Nobody,
         None => Vetted::NotTold,
     };
-    config::next(&plan.config, mounted, vetted, plan.subject.generation.unwrap_or_default())
+    redis_conf::next(&plan.config, mounted, vetted, plan.subject.generation.unwrap_or_default())
 }
 
 /// Refuses an image that would not take over the data; an image that did not change is none.
@@ -53,7 +51,7 @@ pub(super) fn check_image(seen: &Seen, plan: &Plan, live: &Live) -> Result<(), I
     let template = live.stateful_set.as_ref().and_then(|set| set.spec.as_ref()?.template.spec.as_ref());
     let redis = template.and_then(|pod| pod.containers.iter().find(|c| c.name == REDIS_CONTAINER));
     match redis.and_then(|container| container.image.as_deref()) {
-        Some(running) => image::check(running, &plan.image, &seen.look),
+        Some(running) => compatibility::check(running, &plan.image, &seen.look),
         None => Ok(()),
     }
 }

@@ -7,18 +7,16 @@ use tracing::warn;
 
 use super::stages::{Begun, Job, Seen};
 use crate::{
-    apply::Live,
-    claims,
-    error::chain,
+    error_chain::chain,
+    kubernetes::{children::Live, claims, node, pods, record::Stored},
     observe::{Connections, belongs, observe},
-    store::{self, Stored},
 };
 use operator_core::{
     api::status::InstanceState,
-    decide::{
-        former::{Former, NodeState, Traces, former, has_ended},
-        look::Look,
-        voters::glimpse,
+    election::{
+        process_end::{Former, NodeState, Traces, former, has_ended},
+        snapshot::Look,
+        votes::glimpse,
     },
     observed::{NoAnswer, ObservedPod},
     topology::{Verdict, topology},
@@ -63,7 +61,8 @@ pub(super) fn lacks_votes(record: &Record, look: &Look) -> bool {
 async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (Look, Connections) {
     let (ctx, subject) = (job.ctx, job.subject);
     let record = &stored.record;
-    let (observed, connections) = observe(ctx, subject, password, job.now).await;
+    let (observed, connections) =
+        observe((&ctx.pods, ctx.dns_stale), &ctx.mandate, subject, password, job.now).await;
     ctx.metrics.count_probes(&observed);
     let is_refused = |pod: &ObservedPod| matches!(pod.answer, Err(NoAnswer::Failed(ProbeFailure::Auth(_))));
     if observed.pods.iter().any(is_refused) {
@@ -147,9 +146,9 @@ async fn ended(job: &Job<'_>, serving: &Serving, name: &str) -> Former {
     let (pod_exists, node) = if is_cached || serving.ended || has_ended(serving, last_end) {
         (is_cached, not_asked())
     } else {
-        match store::pod_exists(&ctx.client, &subject.set, name, &serving.pod_uid).await {
+        match pods::pod_exists(&ctx.client, &subject.set, name, &serving.pod_uid).await {
             Ok(true) => (true, not_asked()),
-            Ok(false) => (false, store::node_state(&ctx.client, &serving.node).await),
+            Ok(false) => (false, node::node_state(&ctx.client, &serving.node).await),
             Err(error) => (false, NodeState::Unknown(format!("nor could the pod: {}", chain(&error)))),
         }
     };

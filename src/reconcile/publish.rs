@@ -11,9 +11,11 @@ use tracing::{info, warn};
 use super::PROGRESS_INTERVAL;
 use crate::{
     context::Context,
-    error::chain,
-    kubernetes::status::patch,
-    store::{self, Presence},
+    error_chain::chain,
+    kubernetes::{
+        set::{self, Presence},
+        status::patch,
+    },
 };
 use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
@@ -57,7 +59,7 @@ pub async fn publish(
         // What was learned of a set is not true of a successor of its name, and a patch of a status cannot name the UID
         // that it is for: the API server takes all metadata from the stored object. A failed pass says so in any case.
         let is_learned = outcome.failures.is_empty() && before.as_ref() != Some(&status);
-        let presence = store::presence(&ctx.client, &subject.set, Some(&subject.uid));
+        let presence = set::presence(&ctx.client, &subject.set, Some(&subject.uid));
         if is_learned && presence.await.is_ok_and(|presence| presence == Presence::Gone) {
             return Ok(false);
         }

@@ -4,8 +4,8 @@ use tracing::info;
 
 use super::stages::{Job, Seen};
 use crate::{
-    error::StageError,
-    store::{self, Found},
+    kubernetes::record::{self, Found},
+    reconcile::error::StageError,
 };
 use redis_node::record::Record;
 
@@ -15,7 +15,7 @@ pub(super) async fn is_newest(job: &Job<'_>, seen: &mut Seen) -> Result<bool, St
     if seen.is_fresh {
         return Ok(true);
     }
-    let Some(Found::Own(newest)) = store::read_record(&job.ctx.client, job.subject).await? else {
+    let Some(Found::Own(newest)) = record::read_record(&job.ctx.client, job.subject).await? else {
         return Err(StageError::RecordGone);
     };
     let is_same = newest.resource_version == seen.stored.resource_version;
@@ -36,7 +36,7 @@ pub(super) async fn write(job: &Job<'_>, seen: &mut Seen, record: Record) -> Res
     let listed = if subject.has_volumes { ctx.claims.claims(&subject.set, &subject.uid) } else { None };
     let is_listed = listed.is_some();
     let claims = listed.unwrap_or_else(|| seen.stored.claims.clone());
-    seen.stored = store::write_record(&ctx.client, subject, &seen.stored, &record, &claims).await?;
+    seen.stored = record::write_record(&ctx.client, subject, &seen.stored, &record, &claims).await?;
     took(job, seen);
     if is_listed {
         ctx.claims.stand_in_record(&subject.set);

@@ -14,20 +14,22 @@ use super::{
     stages::{Job, Seen},
 };
 use crate::{
-    act,
-    apply::{self, Applied, Live},
-    error::StageError,
-    observe::image_of,
+    kubernetes::{
+        children::{self, Applied, Live},
+        pods,
+    },
+    reconcile::error::StageError,
 };
 use operator_core::{
-    config::File,
-    decide::{
-        roll::{Roll, Template, roll},
-        size::size,
-        switchover::{Wish, wish},
-    },
     desired::{Desired, Stage, desired, disruptions},
+    observed::pod::image_of,
     plan::{Plan, Storage},
+    redis_conf::File,
+    rollout::{
+        next_pod::{Roll, Template, roll},
+        placement::{Wish, wish},
+        size::size,
+    },
     status::outcome::Outcome,
 };
 use redis_node::record::Record;
@@ -51,13 +53,13 @@ pub(super) async fn apply_children(
     outcome: &mut Outcome,
 ) -> Result<Option<RolledOut>, StageError> {
     let (wanted, members) = wanted(job, seen, plan, &live, outcome)?;
-    let is_done =
-        members == seen.stored.record.members && apply::is_as_desired(&wanted.plan, &wanted.desired, &live);
+    let is_done = members == seen.stored.record.members
+        && children::is_as_desired(&wanted.plan, &wanted.desired, &live);
     if let (true, Some(stateful_set)) = (is_done, live.stateful_set.clone()) {
         return Ok(Some(RolledOut { applied: Applied { stateful_set, writes: Vec::new() }, is_fresh }));
     }
     // The caches show that something is to be written: over what there is by the API server's own word.
-    let live = if is_fresh { live } else { apply::fetch(&job.ctx.client, &plan.subject.set).await? };
+    let live = if is_fresh { live } else { children::fetch(&job.ctx.client, &plan.subject.set).await? };
     if !is_newest(job, seen).await? {
         return Ok(None);
     }
@@ -69,7 +71,7 @@ pub(super) async fn apply_children(
     if live.lacks(&wanted.desired) && !is_there(job).await? {
         return Ok(None);
     }
-    let applied = Box::pin(apply::apply(&job.ctx.client, &wanted.plan, wanted.desired, live)).await?;
+    let applied = Box::pin(children::apply(&job.ctx.client, &wanted.plan, wanted.desired, live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
@@ -131,13 +133,13 @@ pub(super) async fn replace_outdated(
     let next = if rolled_out.is_fresh {
         next
     } else {
-        match apply::fetch_stateful_set(client, set).await? {
+        match children::fetch_stateful_set(client, set).await? {
             Some(stateful_set) => next_step(seen, plan, &stateful_set),
             None => Roll::Unknown,
         }
     };
     if let Roll::Replace { pod, uid, why } = &next {
-        act::delete_pod(client, job.subject, pod, uid, why).await?;
+        pods::delete_pod(client, job.subject, pod, uid, why).await?;
         job.ctx.memory.deleted(set, uid);
     }
     Ok(next)

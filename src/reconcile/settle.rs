@@ -10,21 +10,18 @@ use super::{
     record::{is_newest, write},
     stages::{Job, Seen},
 };
-use crate::{
-    act,
-    error::{StageError, chain},
-};
+use crate::{act, error_chain::chain, reconcile::error::StageError};
 use operator_core::{
-    decide::{
+    election::{
         Decision,
         divergence::Divergence,
-        former::with_ends,
-        look::Look,
         next::{Goal, Step, next},
-        size::size,
+        process_end::with_ends,
+        snapshot::Look,
         unlinked,
     },
-    events, roles,
+    events, role_labels,
+    rollout::size::size,
     status::outcome::Outcome,
 };
 use redis_node::record::Record;
@@ -67,10 +64,10 @@ pub(super) async fn settle(
 async fn relabel(job: &Job<'_>, seen: &mut Seen, outcome: &mut Outcome) -> Result<(), StageError> {
     let (ctx, subject, now) = (job.ctx, job.subject, job.now);
     let (record, look) = (&seen.stored.record, &seen.look);
-    let unsynced_for = ctx.memory.unsynced_for(&subject.set, roles::unsynced(record, look));
-    let due = roles::changes(record, look, &unsynced_for, now);
-    if roles::cut_is_due(look, &due) {
-        outcome.again_in(roles::CUT_AGAIN);
+    let unsynced_for = ctx.memory.unsynced_for(&subject.set, role_labels::unsynced(record, look));
+    let due = role_labels::changes(record, look, &unsynced_for, now);
+    if role_labels::cut_is_due(look, &due) {
+        outcome.again_in(role_labels::CUT_AGAIN);
     }
     let changes = ctx.memory.not_made_yet(&subject.set, due);
     // Where the record is another one by now, its change brings the next reconcile.

@@ -3,10 +3,14 @@
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use crate::{apply::Live, context::Context, observe::Connections, store::Stored};
+use crate::{
+    context::Context,
+    kubernetes::{children::Live, record::Stored},
+    observe::Connections,
+};
 use operator_core::{
     api::RedisReplicaSet,
-    decide::{Hold, look::Look},
+    election::{Hold, snapshot::Look},
     plan::Plan,
     subject::Subject,
 };

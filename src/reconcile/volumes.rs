@@ -4,8 +4,16 @@ use super::{
     record::{is_newest, write},
     stages::{Job, Seen},
 };
-use crate::{apply::Applied, claims, error::StageError};
-use operator_core::{decide::roll::Roll, events, plan::Plan, status::outcome::Outcome, volumes::is_at_rest};
+use crate::{
+    kubernetes::{children::Applied, claims},
+    reconcile::error::StageError,
+};
+use operator_core::{
+    events,
+    plan::Plan,
+    rollout::{at_rest::is_at_rest, next_pod::Roll},
+    status::outcome::Outcome,
+};
 
 /// Grows the volumes, leaves the history on them, and lets the record live as long as they do.
 pub(super) async fn look_after_volumes(

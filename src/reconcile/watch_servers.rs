@@ -7,9 +7,9 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::stages::{Job, Seen};
 use crate::{
-    monitor::Watched,
     observe::{belongs, target},
     redis::writes::try_write,
+    watch::servers::Watched,
 };
 use redis_node::answer::Write;
 

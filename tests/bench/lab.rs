@@ -16,7 +16,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use operator_core::api::RedisReplicaSet;
-use redis_operator::lease::LEASE_NAME;
+use redis_operator::leadership::LEASE_NAME;
 use serde_json::json;
 
 use crate::{Failure, black_hole, machine, machine::Process};

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::DeleteParams};
-use redis_operator::pods::has_new_address;
+use operator_core::observed::pod::has_new_address;
 
 use crate::{
     Failure,

@@ -1,5 +1,6 @@
 //! The resource: what a user writes (`spec`) and what the operator answers (`status`).
 
+pub mod annotations;
 pub mod condition;
 pub mod directives;
 pub mod spec;

@@ -3,8 +3,6 @@
 //! Pure and infallible: whatever could be wrong with a spec, `plan` has refused. The Secret with the password and
 //! the record are not here: their content is not made from the spec.
 
-pub mod labels;
-
 mod config_map;
 mod disruption_budget;
 mod pod;
@@ -68,7 +66,7 @@ fn metadata(plan: &Plan, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         namespace: Some(plan.subject.set.namespace.clone()),
-        labels: Some(labels::labels(&plan.subject.set)),
+        labels: Some(crate::labels::labels(&plan.subject.set)),
         owner_references: Some(vec![plan.subject.owner.clone()]),
         ..ObjectMeta::default()
     }
@@ -130,7 +128,7 @@ mod tests {
         let desired = of(&json!({}), 3);
         let selector = |service: &Service| {
             let mut selector = service.spec.clone().unwrap().selector.unwrap();
-            let role = selector.remove(labels::ROLE).unwrap();
+            let role = selector.remove(crate::labels::ROLE).unwrap();
             assert_eq!(Some(selector), desired.headless.spec.clone().unwrap().selector);
             role
         };
@@ -141,7 +139,7 @@ mod tests {
         // It moves from pod to pod: nothing that never changes may be made of it.
         let fixed = serde_json::to_value(&desired.stateful_set).unwrap()["spec"]["selector"].to_string()
             + &serde_json::to_value(&desired.disruption_budget).unwrap()["spec"]["selector"].to_string();
-        assert!(!fixed.contains(labels::ROLE), "{fixed}");
+        assert!(!fixed.contains(crate::labels::ROLE), "{fixed}");
     }
 
     #[test]

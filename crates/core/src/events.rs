@@ -7,7 +7,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::{
     api::{ConditionStatus, ConditionType, Reason, RedisReplicaSetStatus},
-    config::live::Repaired,
+    live_config::Repaired,
 };
 
 /// Reasons of Events that tell of something that happened. The others repeat a condition.

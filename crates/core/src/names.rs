@@ -108,6 +108,17 @@ impl fmt::Display for SetName {
     }
 }
 
+/// The name of a pod's claim, by which the `StatefulSet` finds it.
+pub fn claim_of(pod: &str) -> String {
+    format!("{DATA_VOLUME}-{pod}")
+}
+
+/// The pod of this set that a claim of this name belongs to.
+pub fn pod_of<'a>(set: &SetName, claim: &'a str) -> Option<&'a str> {
+    let pod = claim.strip_prefix(DATA_VOLUME)?.strip_prefix('-')?;
+    set.ordinal(pod).map(|_| pod)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

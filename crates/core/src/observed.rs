@@ -2,7 +2,11 @@
 
 use jiff::Timestamp;
 
+pub mod pod;
+
 use redis_node::answer::{Answer, ProbeFailure};
+
+use crate::labels::Role;
 
 /// The pods of a set, by ordinal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,30 +59,6 @@ pub struct RoleLabel {
     pub demoted_at: Option<Timestamp>,
     /// `metadata.resourceVersion` of the pod that says so: the watch may not have shown yet what was written since.
     pub version: String,
-}
-
-/// Value of the label `replication.redis/role`: which Service leads to the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Service `<name>`.
-    Primary,
-    /// Service `<name>-replicas`.
-    Replica,
-}
-
-impl Role {
-    /// The label's value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Replica => "replica",
-        }
-    }
-
-    /// The role of a label's value.
-    pub fn of(value: &str) -> Option<Self> {
-        [Self::Primary, Self::Replica].into_iter().find(|role| role.as_str() == value)
-    }
 }
 
 /// Why there is no answer of a pod's Redis.

@@ -4,6 +4,7 @@
 //! here already at `kubectl apply`; this holds for what a schema cannot say, and where an older CRD is installed.
 
 mod check;
+pub mod memory;
 
 use std::collections::BTreeMap;
 
@@ -16,11 +17,11 @@ use thiserror::Error;
 use crate::{
     api::{
         RedisReplicaSet,
+        annotations::Home,
         spec::{ImagePullPolicy, Resources, Retention},
     },
-    config::File,
-    decide::switchover::Home,
     names::{SWITCHOVER_TO, SetName},
+    redis_conf::File,
     settings::Settings,
     subject::Subject,
 };

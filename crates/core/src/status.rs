@@ -17,7 +17,7 @@ use crate::{
         Reason,
         status::{InstanceState, Primary, RedisReplicaSetStatus, Summary},
     },
-    desired::labels,
+    labels,
     status::outcome::Outcome,
     subject::Subject,
 };

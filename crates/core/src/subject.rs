@@ -8,10 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_core::Resource;
 
 use crate::{
-    api::{RedisReplicaSet, spec::Storage},
-    config::File,
-    decide::look::Consent,
+    api::{RedisReplicaSet, annotations::Consent, spec::Storage},
     names::{ACCEPT_DATA_LOSS, SetName},
+    redis_conf::File,
     settings::Settings,
 };
 

@@ -2,19 +2,15 @@
 //!
 //! Pure. [`redis_operator::claims`] reads and writes the claims.
 
-pub mod former;
 pub mod history;
+pub mod takeover;
 
 use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::api::resource::Quantity};
 
 use crate::{
-    api::status::InstanceState,
-    decide::{look::Look, roll::Roll},
-    names::{DATA_VOLUME, HISTORY, SetName},
+    names::{HISTORY, SetName, pod_of},
     quantity,
-    topology::Verdict,
 };
-use redis_node::record::Record;
 
 /// The `PersistentVolumeClaim` of one pod, as far as it matters here.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,17 +67,6 @@ impl Claim {
     }
 }
 
-/// The name of a pod's claim, by which the `StatefulSet` finds it.
-pub fn claim_of(pod: &str) -> String {
-    format!("{DATA_VOLUME}-{pod}")
-}
-
-/// The pod of this set that a claim of this name belongs to.
-pub fn pod_of<'a>(set: &SetName, claim: &'a str) -> Option<&'a str> {
-    let pod = claim.strip_prefix(DATA_VOLUME)?.strip_prefix('-')?;
-    set.ordinal(pod).map(|_| pod)
-}
-
 /// What a claim needs to become of the wanted size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -120,19 +105,6 @@ pub struct Growth {
     pub running: Vec<String>,
     /// Claims that the API server does not let grow, each with its words.
     pub refused: Vec<String>,
-}
-
-/// Whether the set has come to rest after whatever happened, so that nothing waits behind a write of ours: a primary
-/// serves, no switchover is open, and every server that answers is verified. A server that is silent may stay so.
-pub fn is_at_rest(record: &Record, look: &Look, roll: Option<&Roll>) -> bool {
-    let is_silent = |verdict: &Verdict| {
-        matches!(verdict.state, InstanceState::Unreachable | InstanceState::Pending | InstanceState::Busy)
-    };
-    look.primary_serves(record)
-        && record.sure
-        && record.switch_to.is_none()
-        && matches!(roll, None | Some(Roll::Done | Roll::Wait(_)))
-        && look.topology.instances.iter().all(|verdict| verdict.is_verified() || is_silent(verdict))
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 
 use operator_core::{
     api::Reason,
-    decide::{
+    election::{
         Decision,
         next::{Goal, Step, towards},
-        voters,
+        votes,
     },
 };
 
@@ -94,7 +94,7 @@ impl Mind {
         let goal = Goal { target: target.as_deref(), ..Goal::default() };
         let step = towards(&goal, decision, &record, &now);
         let remembered =
-            voters::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
+            votes::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
         (outcome(step, seen), remembered)
     }
 }

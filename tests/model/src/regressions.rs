@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use operator_core::{
-    decide::{Decision, decide, elect, look::Look, voters::Glimpse},
+    election::{Decision, decide, elect, snapshot::Look, votes::Glimpse},
     observed::ObservedPod,
 };
 use redis_agent::decide::{Reason, Says, Start, decide as start};

@@ -1,7 +1,7 @@
 //! The shipped functions, and the ways to take one rule out of them for a regression: each alters what goes in or what
 //! comes out, so that the product needs no switch.
 
-use operator_core::decide::{Decision, decide, elect, look::Look};
+use operator_core::election::{Decision, decide, elect, snapshot::Look};
 use redis_agent::decide::{Own, PeerAnswer, Start, decide as start};
 use redis_node::record::Record;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use operator_core::{
-    decide::{former::Former, look::Look, voters},
+    election::{process_end::Former, snapshot::Look, votes},
     observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
     topology::topology,
 };
@@ -123,13 +123,13 @@ fn ids(runs: &BTreeSet<String>) -> [Id; 3] {
 }
 
 /// What the operator remembers of a look at the serving primary.
-pub fn earlier(glimpse: &voters::Glimpse) -> Earlier {
+pub fn earlier(glimpse: &votes::Glimpse) -> Earlier {
     Earlier { primary: id(&glimpse.primary), offset: small(glimpse.offset), alive: ids(&glimpse.alive) }
 }
 
-fn glimpse(earlier: Earlier) -> voters::Glimpse {
+fn glimpse(earlier: Earlier) -> votes::Glimpse {
     let alive = earlier.alive.iter().filter(|run| **run != 0).map(|run| format!("r{run}"));
-    voters::Glimpse {
+    votes::Glimpse {
         primary: format!("r{}", earlier.primary),
         offset: i64::from(earlier.offset),
         alive: alive.collect(),

@@ -9,13 +9,14 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
 
-use super::{labels, metadata};
+use super::metadata;
+use crate::labels;
 use crate::{
     api::{
         ConditionType, RedisReplicaSetStatus,
         status::InstanceState::{self, InSync, Loading, Pending, Primary, Terminating, Unreachable},
     },
-    decide::look::Look,
+    election::snapshot::Look,
     plan::Plan,
 };
 

@@ -14,11 +14,12 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::{labels, probes};
+use super::probes;
+use crate::labels;
 use crate::{
     api::spec::ImagePullPolicy,
+    labels::Role,
     names::{AGENT_CONTAINER, DATA_VOLUME, REDIS_CONTAINER, REDIS_PORT_NAME},
-    observed::Role,
     plan::{Plan, Storage},
 };
 use redis_node::files::{

@@ -7,8 +7,9 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{labels, metadata};
-use crate::{names::REDIS_PORT_NAME, observed::Role, plan::Plan};
+use super::metadata;
+use crate::labels;
+use crate::{labels::Role, names::REDIS_PORT_NAME, plan::Plan};
 use redis_node::files::REDIS_PORT;
 
 /// Gives each pod a DNS name that follows it to a new address.

@@ -11,7 +11,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{Stage, labels, metadata, pod};
+use super::{Stage, metadata, pod};
+use crate::labels;
 use crate::{
     hash,
     names::DATA_VOLUME,

@@ -9,11 +9,9 @@ use crate::{
         ConditionStatus, ConditionType, Reason,
         status::{InstanceState, InstanceStatus, Primary},
     },
-    config::{
-        live::{Refused, Report},
-        memory,
-    },
-    decide::roll::Roll,
+    live_config::{Refused, Report},
+    plan::memory,
+    rollout::next_pod::Roll,
     status::{
         available::available,
         finding::{Finding, in_state, is_silent, not_probed},

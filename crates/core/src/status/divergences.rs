@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::status::DivergenceStatus,
-    decide::divergence::{Divergence, is_published},
+    election::divergence::{Divergence, is_published},
 };
 
 /// Those of before, and in place of each pod's former one what was found in this pass.

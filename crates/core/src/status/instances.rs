@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::status::{InstanceRole, InstanceState, InstanceStatus},
-    decide::look::Look,
+    election::snapshot::Look,
     observed::ObservedPod,
     topology::Verdict,
 };

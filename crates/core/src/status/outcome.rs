@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::{
     api::Reason,
-    config::live::Report,
-    decide::{Hold, divergence::Divergence, look::Look, roll::Roll, size::Size},
+    election::{Hold, divergence::Divergence, snapshot::Look},
     events::Notice,
+    live_config::Report,
     plan::Plan,
+    rollout::{next_pod::Roll, size::Size},
     volumes::Growth,
 };
 use redis_node::{answer::Write, record::Record};

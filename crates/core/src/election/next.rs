@@ -1,0 +1,113 @@
+//! The next step towards a goal: what the rules decide on a look, and what of it may be done now.
+//!
+//! Pure. Three rules stand here: a role is handed over on request only while nothing else is to be done; no handover
+//! follows at once on one that was in vain; data that is given up stands in the status before it is lost.
+
+use std::time::Duration;
+
+use super::{
+    Decision, decide,
+    divergence::{Divergence, divergences, is_published},
+    elect,
+    snapshot::Look,
+    switchover,
+};
+use crate::api::status::DivergenceStatus;
+use redis_node::record::Record;
+
+/// What a reconcile is after, beside a set whose servers are in order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Goal<'a> {
+    /// The set is paused: nothing is begun. A switchover that is open keeps writes waiting, so it still ends.
+    pub paused: bool,
+    /// A pod to hand the role to where nothing else is to be done.
+    pub target: Option<&'a str>,
+    /// For how long no switchover may begin, because the last one was in vain.
+    pub no_switchover_for: Option<Duration>,
+    /// What the status says already of data that is given up.
+    pub published: &'a [DivergenceStatus],
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Carry the decision out.
+    Do(Box<Decision>),
+    /// The set is paused: leave it as it is.
+    Leave,
+    /// A switchover is wanted, and too early.
+    SwitchLater {
+        /// Pod that is to become the primary.
+        target: String,
+        /// Time until it may begin.
+        wait: Duration,
+    },
+    /// Servers are to follow the primary that have data which it does not have. That is first to stand in the status; the
+    /// next reconcile tells them.
+    Publish {
+        /// What they lose.
+        losses: Vec<Divergence>,
+        /// Pods that lose nothing, or nothing new: point them at the primary of record.
+        follow: Vec<String>,
+    },
+}
+
+/// The next step. `first` is the first look of an election of which `look` is the second.
+pub fn next(record: &Record, first: Option<&Look>, look: &Look, goal: &Goal<'_>) -> Step {
+    let decision = match first {
+        Some(first) => elect(record, first, look),
+        None => decide(record, look),
+    };
+    towards(goal, decision, record, look)
+}
+
+/// What of a decision is to be done now.
+pub fn towards(goal: &Goal<'_>, decision: Decision, record: &Record, look: &Look) -> Step {
+    if goal.paused && !(record.switch_to.is_some() && ends_switchover(&decision)) {
+        return Step::Leave;
+    }
+    let decision = match (decision, goal.target) {
+        (Decision::Rest, Some(target)) => hand_over(target, record, look),
+        (decision, _) => decision,
+    };
+    match (decision, goal.no_switchover_for) {
+        (Decision::Switch { target, .. }, Some(wait)) => Step::SwitchLater { target, wait },
+        (Decision::Follow(pods), _) => follow(pods, goal.published, record, look),
+        (decision, _) => Step::Do(Box::new(decision)),
+    }
+}
+
+/// Whether this brings a switchover that has begun to its end, one way or the other.
+fn ends_switchover(decision: &Decision) -> bool {
+    matches!(
+        decision,
+        Decision::Await
+            | Decision::Note(_)
+            | Decision::Abort { .. }
+            | Decision::TakeBack { .. }
+            | Decision::Hold(_)
+    )
+}
+
+/// Begins the switchover that was asked for, if the target is still fit for it.
+fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
+    let primary = record.primary.as_deref().and_then(|pod| look.member(pod));
+    let pod = look.observed.pods.iter().find(|pod| pod.name == target);
+    match (primary, pod) {
+        (Some(primary), Some(pod)) if switchover::can_take_over(look, pod) => {
+            look.member(target).map_or(Decision::Rest, |target| switchover::begin(&primary, &target, record))
+        }
+        _ => Decision::Rest,
+    }
+}
+
+/// The pods that can be told to follow now, and of the others what they lose.
+fn follow(pods: Vec<String>, published: &[DivergenceStatus], record: &Record, look: &Look) -> Step {
+    let is_news = |d: &Divergence| !published.iter().any(|known| is_published(known, d));
+    let losses: Vec<Divergence> = divergences(record, look, &pods).into_iter().filter(is_news).collect();
+    if losses.is_empty() {
+        return Step::Do(Box::new(Decision::Follow(pods)));
+    }
+    let follow = pods.into_iter().filter(|pod| losses.iter().all(|d| d.pod != *pod)).collect();
+    Step::Publish { losses, follow }
+}

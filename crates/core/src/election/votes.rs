@@ -1,0 +1,63 @@
+//! Which replicas may decide without a primary that stays silent (`docs/protocol.md`, rule 4b).
+//!
+//! A link that is up is no vote: right after a restart it is up before the backlog has arrived. A *voter* was alive
+//! before the serving primary's offset was read, and had reached that offset after.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    api::status::InstanceState,
+    election::{rank::Candidate, snapshot::Look},
+};
+use redis_node::record::Record;
+
+/// What an earlier look has shown of the serving primary and of who was alive then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glimpse {
+    /// `run_id` of the primary.
+    pub primary: String,
+    /// Its offset.
+    pub offset: i64,
+    /// `run_id`s that were seen before that offset was read.
+    pub alive: BTreeSet<String>,
+}
+
+/// What this look shows, with all who answered in it; `None` where the primary of record does not serve.
+pub fn glimpse(record: &Record, look: &Look) -> Option<Glimpse> {
+    let primary = record.primary.as_deref()?;
+    look.topology.get(primary).filter(|verdict| verdict.serves)?;
+    let own = look.process(primary)?;
+    let alive = look.members().iter().map(|c| c.answer.info.server.run_id.clone()).collect();
+    Some(Glimpse {
+        primary: own.answer.info.server.run_id.clone(),
+        offset: own.answer.info.replication.offset,
+        alive,
+    })
+}
+
+/// The voters to write into the record now: all other members, once each of them is one. Rule 4b needs them all, so fewer
+/// are not worth a write.
+pub(super) fn noted(record: &Record, look: &Look) -> Option<BTreeSet<String>> {
+    let others = record.members.iter().filter(|pod| record.primary.as_ref() != Some(pod));
+    let mut voters = BTreeSet::new();
+    for pod in others {
+        let replica = look.member(pod)?;
+        let run_id = &replica.answer.info.server.run_id;
+        if !record.voters.contains(run_id) && !votes(&replica, record, look) {
+            return None;
+        }
+        voters.insert(run_id.clone());
+    }
+    // Processes that are gone never come back under their run_id; they leave with the next write.
+    (!voters.is_subset(&record.voters)).then_some(voters)
+}
+
+fn votes(replica: &Candidate<'_>, record: &Record, look: &Look) -> bool {
+    let now = glimpse(record, look);
+    let (Some(before), Some(now)) = (&look.before, now) else { return false };
+    let info = &replica.answer.info;
+    before.primary == now.primary
+        && before.alive.contains(&info.server.run_id)
+        && info.replication.offset >= before.offset
+        && look.topology.get(replica.pod).is_some_and(|v| v.state == InstanceState::InSync)
+}

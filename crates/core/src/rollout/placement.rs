@@ -1,0 +1,97 @@
+//! Where the primary belongs, and when it may go there.
+
+use redis_node::record::Record;
+
+use super::next_pod::Roll;
+use crate::{
+    api::{annotations::Home, status::InstanceState},
+    election::{
+        snapshot::Look,
+        switchover::{best_target, can_take_over, rewrites_aof},
+    },
+    names::SetName,
+    observed::ObservedPod,
+    topology::Verdict,
+};
+
+/// Whether the primary is to move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// It is where it belongs.
+    Stay,
+    /// To this pod.
+    Move {
+        /// The pod.
+        target: String,
+        /// Why, in plain words.
+        why: &'static str,
+    },
+    /// It should, and cannot yet; what is waited for.
+    Wait(String),
+    /// Home, in this many seconds at the earliest.
+    Later(u64),
+}
+
+/// A replica that has just come up may go again: the primary returns to one that has stayed up for this long.
+const SETTLED_SECONDS: i64 = 30;
+
+/// Whether the primary is to move now: away from a pod that is to be removed or replaced, or home.
+pub fn wish(
+    set: &SetName,
+    wanted: i32,
+    home: Option<&Home>,
+    record: &Record,
+    look: &Look,
+    roll: &Roll,
+) -> Wish {
+    let primary = record.primary.as_deref().and_then(|pod| Some((pod, set.ordinal(pod)?)));
+    let Some((primary, ordinal)) = primary else { return Wish::Stay };
+    if look.topology.get(primary).is_none_or(|v| v.state != InstanceState::Primary) {
+        return Wish::Stay;
+    }
+    let away = |why: &'static str, fits: &dyn Fn(&ObservedPod) -> bool| match best_target(look, fits) {
+        Some(target) => Wish::Move { target: target.to_owned(), why },
+        None => Wish::Wait(format!(
+            "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync, \
+             known by its present address everywhere (DNS caches), and done with rewriting its append-only file"
+        )),
+    };
+    if ordinal >= wanted {
+        return away("its pod is to be removed", &|pod| pod.ordinal < wanted);
+    }
+    if let Roll::MovePrimary { revision } = roll {
+        return away("its pod is to be replaced", &|pod| {
+            pod.ordinal < wanted && pod.revision.as_ref() == Some(revision)
+        });
+    }
+    // A pod was just told to go; this look does not show it yet.
+    if matches!(roll, Roll::Replace { .. }) {
+        return Wish::Stay;
+    }
+    let Some(home) = home.filter(|home| home.pod != primary) else { return Wish::Stay };
+    let target = home.pod.clone();
+    let Some(pod) = look.observed.pods.iter().find(|pod| pod.name == target && pod.ordinal < wanted) else {
+        let no_pod =
+            || Wish::Wait(format!("{target} is to become the primary, but it is no pod of this set"));
+        return if home.asked { no_pod() } else { Wish::Stay };
+    };
+    if home.asked {
+        return if can_take_over(look, pod) {
+            Wish::Move { target, why: "a person asked for it" }
+        } else {
+            Wish::Wait(format!(
+                "{target} is to become the primary once it is in sync, known by its present address everywhere (DNS \
+                 caches), and done with rewriting its append-only file"
+            ))
+        };
+    }
+    let is_verified = |ordinal| look.topology.get(&set.pod(ordinal)).is_some_and(Verdict::is_verified);
+    if *roll != Roll::Done || !(0..wanted).all(is_verified) || rewrites_aof(pod) {
+        return Wish::Stay;
+    }
+    let uptime = pod.answer.as_ref().map_or(0, |answer| answer.info.server.uptime_seconds);
+    match u64::try_from(SETTLED_SECONDS - uptime) {
+        Ok(left @ 1..) => Wish::Later(left),
+        _ => Wish::Move { target, why: "it is where the primary belongs" },
+    }
+}

@@ -1,0 +1,396 @@
+//! IO: makes the live objects say what is desired, by server-side apply.
+//!
+//! What already says it is not sent.
+
+use std::fmt::{self, Debug};
+
+use futures::{future::BoxFuture, try_join};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use operator_core::{
+    api::Reason,
+    desired::Desired,
+    diff::{
+        fields,
+        stateful_set::{self, Blocked, Change},
+    },
+    hash,
+    labels::APPLIED_HASH,
+    names::{CHILDREN_MANAGER, SetName},
+    plan::Plan,
+};
+
+/// The children of a set as the API server has them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Live {
+    /// `<name>-headless`.
+    pub headless: Option<Service>,
+    /// `<name>`.
+    pub primary: Option<Service>,
+    /// `<name>-replicas`.
+    pub replicas: Option<Service>,
+    /// `<name>-config`.
+    pub config_map: Option<ConfigMap>,
+    /// `<name>`.
+    pub stateful_set: Option<StatefulSet>,
+    /// `<name>`.
+    pub disruption_budget: Option<PodDisruptionBudget>,
+}
+
+impl Live {
+    /// Whether something that is desired is not there.
+    pub fn lacks(&self, desired: &Desired) -> bool {
+        self.headless.is_none()
+            || self.primary.is_none()
+            || self.replicas.is_none()
+            || self.config_map.is_none()
+            || self.stateful_set.is_none()
+            || self.disruption_budget.is_none() && desired.disruption_budget.is_some()
+    }
+}
+
+/// The children after an apply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The `StatefulSet` with its status, as it was read or as the apply answered.
+    pub stateful_set: StatefulSet,
+    /// What was written, for the log: nothing at rest.
+    pub writes: Vec<Write>,
+}
+
+/// One write to the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// `Service lab/redis-headless`.
+    pub object: ObjectName,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a child was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It did not exist.
+    Missing,
+    /// What is desired changed, or somebody changed this field.
+    Differs(String),
+    /// A field that was applied earlier is no longer desired.
+    NoLongerDesired,
+    /// The object is no longer desired.
+    Deleted,
+}
+
+/// An object in words: `Service lab/redis-headless`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName {
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectName {
+    fn new<K: Child>(namespace: &str, name: &str) -> Self {
+        Self { kind: K::kind(&()).into_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    fn of<K: Child>(object: &K) -> Self {
+        Self::new::<K>(object.namespace().as_deref().unwrap_or_default(), &object.name_any())
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// Why the children are not as desired.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// An object of a child's name is not ours.
+    #[error("{object} exists already, and the operator does not take over what it did not make. {remedy}")]
+    Foreign {
+        /// The object.
+        object: ObjectName,
+        /// Whose it is, and what a person can do.
+        remedy: String,
+    },
+    /// The spec asks for a change that Kubernetes refuses.
+    #[error("{object} cannot be changed in {}", join(fields))]
+    Immutable {
+        /// The `StatefulSet`.
+        object: ObjectName,
+        /// Every field that cannot change, with its remedy.
+        fields: Vec<Blocked>,
+    },
+    /// The API server refused or did not answer.
+    #[error("cannot {verb} {object}")]
+    Api {
+        /// `get`, `apply` or `delete`.
+        verb: &'static str,
+        /// The object.
+        object: ObjectName,
+        /// What it said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl ApplyError {
+    /// The reason in one word, for conditions, events and metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Foreign { .. } => Reason::NameTaken,
+            Self::Immutable { .. } => Reason::ImmutableFieldChanged,
+            Self::Api { .. } => Reason::ApiError,
+        }
+    }
+}
+
+fn join(fields: &[Blocked]) -> String {
+    fields.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A kind of child.
+trait Child:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+impl<K> Child for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+{
+}
+
+/// Reads the children from the API server.
+pub async fn fetch(client: &Client, set: &SetName) -> Result<Live, ApplyError> {
+    let (headless, primary, replicas, config_map, stateful_set, disruption_budget) = try_join!(
+        get(client, set, set.headless_service()),
+        get(client, set, set.primary_service()),
+        get(client, set, set.replicas_service()),
+        get(client, set, set.config_map()),
+        get(client, set, set.stateful_set()),
+        get(client, set, set.disruption_budget()),
+    )?;
+    Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget })
+}
+
+/// Reads the `StatefulSet` from the API server.
+pub async fn fetch_stateful_set(client: &Client, set: &SetName) -> Result<Option<StatefulSet>, ApplyError> {
+    get(client, set, set.stateful_set()).await
+}
+
+async fn get<K: Child>(client: &Client, set: &SetName, name: String) -> Result<Option<K>, ApplyError> {
+    let result = Api::<K>::namespaced(client.clone(), &set.namespace).get_opt(&name).await;
+    result.map_err(|source| {
+        let object = ObjectName::new::<K>(&set.namespace, &name);
+        ApplyError::Api { verb: "get", object, source: Box::new(source) }
+    })
+}
+
+/// Whether the live objects say all that is desired, so that [`apply`] has nothing to write or to refuse.
+pub fn is_as_desired(plan: &Plan, desired: &Desired, live: &Live) -> bool {
+    let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } = desired;
+    let budget = match (disruption_budget, &live.disruption_budget) {
+        (Some(budget), live) => says_all(plan, budget, live.as_ref()),
+        (None, live) => live.as_ref().is_none_or(|live| !is_owned(plan, live.meta())),
+    };
+    let stateful_set = settle(stateful_set.clone(), live.stateful_set.as_ref());
+    budget
+        && says_all(plan, headless, live.headless.as_ref())
+        && says_all(plan, primary, live.primary.as_ref())
+        && says_all(plan, replicas, live.replicas.as_ref())
+        && says_all(plan, config_map, live.config_map.as_ref())
+        && stateful_set.is_ok_and(|wanted| says_all(plan, &wanted, live.stateful_set.as_ref()))
+}
+
+fn says_all<K: Child>(plan: &Plan, desired: &K, live: Option<&K>) -> bool {
+    live.is_some_and(|live| is_owned(plan, live.meta()))
+        && to_write(desired, live).is_ok_and(|(why, _)| why.is_none())
+}
+
+/// Why a child is to be written, if it is, and the hash of what is desired.
+fn to_write<K: Child>(desired: &K, live: Option<&K>) -> Result<(Option<Why>, String), serde_json::Error> {
+    let wanted = serde_json::to_value(desired)?;
+    let hash = hash::sha256(wanted.to_string().as_bytes());
+    let why = match live {
+        None => Some(Why::Missing),
+        Some(live) => match fields::difference(&wanted, &serde_json::to_value(live)?) {
+            Some(field) => Some(Why::Differs(field)),
+            None if live.annotations().get(APPLIED_HASH) != Some(&hash) => Some(Why::NoLongerDesired),
+            None => None,
+        },
+    };
+    Ok((why, hash))
+}
+
+/// Makes the children as desired.
+///
+/// Nothing is written where any of them is not ours, or where the `StatefulSet` cannot be changed. The
+/// `StatefulSet` comes last, so that what its pods mount exists.
+///
+/// Boxed: whole pod templates travel through this future, and its caller's has to stay small.
+pub fn apply<'a>(
+    client: &'a Client,
+    plan: &'a Plan,
+    desired: Desired,
+    live: Live,
+) -> BoxFuture<'a, Result<Applied, ApplyError>> {
+    Box::pin(async move {
+        let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } = desired;
+        for service in [&live.headless, &live.primary, &live.replicas] {
+            refuse_foreign(plan, service.as_ref())?;
+        }
+        refuse_foreign(plan, live.config_map.as_ref())?;
+        refuse_foreign(plan, live.stateful_set.as_ref())?;
+        if disruption_budget.is_some() {
+            refuse_foreign(plan, live.disruption_budget.as_ref())?;
+        }
+        let stateful_set = settle(stateful_set, live.stateful_set.as_ref())?;
+
+        let mut writes = Vec::new();
+        ensure(client, headless, live.headless, &mut writes).await?;
+        ensure(client, primary, live.primary, &mut writes).await?;
+        ensure(client, replicas, live.replicas, &mut writes).await?;
+        ensure(client, config_map, live.config_map, &mut writes).await?;
+        match disruption_budget {
+            Some(budget) => {
+                ensure(client, budget, live.disruption_budget, &mut writes).await?;
+            }
+            None => remove(client, plan, live.disruption_budget, &mut writes).await?,
+        }
+        let stateful_set = ensure(client, stateful_set, live.stateful_set, &mut writes).await?;
+        Ok(Applied { stateful_set, writes })
+    })
+}
+
+/// What of the desired `StatefulSet` can be applied over the live one.
+fn settle(desired: StatefulSet, live: Option<&StatefulSet>) -> Result<StatefulSet, ApplyError> {
+    let Some(live) = live else { return Ok(desired) };
+    let object = ObjectName::of(&desired);
+    let encoding = |error| ApplyError::Api {
+        verb: "compare",
+        object: object.clone(),
+        source: Box::new(kube::Error::SerdeError(error)),
+    };
+    let desired = stateful_set::keep_agent(desired, live).map_err(encoding)?;
+    let desired = stateful_set::keep_size(desired, live);
+    match stateful_set::classify(&desired, live).map_err(encoding)? {
+        Change::Blocked { fields } => Err(ApplyError::Immutable { object, fields }),
+        Change::None | Change::Apply { .. } => Ok(desired),
+    }
+}
+
+/// Applies a child, unless the live one says all of it already.
+async fn ensure<K: Child>(
+    client: &Client,
+    mut desired: K,
+    live: Option<K>,
+    writes: &mut Vec<Write>,
+) -> Result<K, ApplyError> {
+    let object = ObjectName::of(&desired);
+    let failed = |source| ApplyError::Api { verb: "apply", object: object.clone(), source: Box::new(source) };
+    let encoding = |error| failed(kube::Error::SerdeError(error));
+
+    let (why, hash) = to_write(&desired, live.as_ref()).map_err(encoding)?;
+    let why = match (why, live) {
+        (None, Some(live)) => return Ok(live),
+        (why, live) => {
+            // Should a namesake have come since it was read, the API server refuses.
+            desired.meta_mut().uid = live.and_then(|live| live.uid());
+            why.unwrap_or(Why::Missing)
+        }
+    };
+    desired.annotations_mut().insert(APPLIED_HASH.to_owned(), hash);
+
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace);
+    let params = PatchParams::apply(CHILDREN_MANAGER).force();
+    let applied = match api.patch(&object.name, &params, &Patch::Apply(&desired)).await {
+        // Server-side apply joins a Service's ports by number: one whose number somebody changed stays beside ours
+        // under the same name, which is invalid. A merge puts our list in place of theirs.
+        Err(kube::Error::Api(status)) if status.is_invalid() && K::kind(&()) == Service::kind(&()) => {
+            api.patch(&object.name, &PatchParams::default(), &Patch::Merge(&desired)).await
+        }
+        applied => applied,
+    }
+    .map_err(failed)?;
+    writes.push(Write { object, why });
+    Ok(applied)
+}
+
+/// Deletes a child that is no longer desired. One of the same name that is not ours is in nobody's way.
+async fn remove<K: Child>(
+    client: &Client,
+    plan: &Plan,
+    live: Option<K>,
+    writes: &mut Vec<Write>,
+) -> Result<(), ApplyError> {
+    let Some(live) =
+        live.filter(|live| is_owned(plan, live.meta()) && live.meta().deletion_timestamp.is_none())
+    else {
+        return Ok(());
+    };
+    let object = ObjectName::of(&live);
+    let params =
+        DeleteParams::default().preconditions(Preconditions { uid: live.uid(), resource_version: None });
+    match Api::<K>::namespaced(client.clone(), &object.namespace).delete(&object.name, &params).await {
+        Ok(_) => writes.push(Write { object, why: Why::Deleted }),
+        Err(kube::Error::Api(status)) if status.is_not_found() => {}
+        Err(source) => return Err(ApplyError::Api { verb: "delete", object, source: Box::new(source) }),
+    }
+    Ok(())
+}
+
+fn refuse_foreign<K: Child>(plan: &Plan, live: Option<&K>) -> Result<(), ApplyError> {
+    match live {
+        Some(live) if !is_owned(plan, live.meta()) => {
+            Err(ApplyError::Foreign { object: ObjectName::of(live), remedy: remedy(plan, live.meta()) })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_owned(plan: &Plan, metadata: &ObjectMeta) -> bool {
+    controller_of(metadata).is_some_and(|owner| owner.uid == plan.subject.uid)
+}
+
+fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    metadata.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))
+}
+
+/// Whose it is, and what a person can do.
+fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
+    const REMEDY: &str =
+        "If nobody needs it, delete it; otherwise create this RedisReplicaSet under another name";
+    match controller_of(metadata) {
+        Some(owner) if owner.kind == plan.subject.owner.kind && owner.name == plan.subject.set.name => {
+            format!(
+                "It is left over from an earlier RedisReplicaSet of this name (UID {}); Kubernetes' garbage collector \
+             removes it, and the operator then goes on. If it stays, delete it",
+                owner.uid
+            )
+        }
+        Some(owner) => format!("It belongs to {} {}. {REMEDY}", owner.kind, owner.name),
+        None => format!("It has no owner, so somebody else made it. {REMEDY}"),
+    }
+}

@@ -1,0 +1,152 @@
+//! Watching the pods of all sets: a cache for the looks, a pass for the set whose pod changed, and a memory of when
+//! their Redis was seen to end.
+//!
+//! Runs in standby too. The end of a pod is shown once; an operator that takes over a moment later must know of it,
+//! or it could not tell a pod that ended from one that was deleted by force and serves on.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, store::Writer},
+        watcher,
+    },
+};
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::{error_chain::chain, http::Phase, watch::Trigger};
+use operator_core::{labels::MANAGED_BY, observed::pod::last_end};
+
+/// Marks every object that the operator made.
+const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Names the set that a pod belongs to.
+const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+
+/// How many ends are remembered; one is asked for within seconds, or never.
+const REMEMBERED: usize = 10_000;
+
+/// The API server ends each watch after this time, in seconds, and the operator one that was not ended a few seconds
+/// later (`watcher::Config::timeout`): nothing else shows that a connection is dead. What went missing is noticed within
+/// a minute.
+const WATCH_SECONDS: u32 = 50;
+
+/// A watch of objects.
+pub fn watched() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Watches objects that the operator made.
+pub fn ours() -> watcher::Config {
+    watched().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
+}
+
+/// The latest end of a Redis container that the kubelet reported, by the UID of its pod: a pod that is gone shows it no
+/// more.
+#[derive(Debug, Default)]
+pub struct Ends(Mutex<VecDeque<(String, i64)>>);
+
+impl Ends {
+    /// In seconds since 1970, by the clock of the pod's node.
+    pub fn latest(&self, uid: &str) -> Option<i64> {
+        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.iter().find(|(pod, _)| pod == uid).map(|(_, end)| *end)
+    }
+
+    fn see(&self, pod: &Pod) {
+        let (Some(uid), Some(end)) = (pod.uid(), last_end(pod)) else { return };
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = ends.iter_mut().find(|(pod, _)| *pod == uid) {
+            *known = end.max(*known);
+            return;
+        }
+        if ends.len() == REMEMBERED {
+            ends.pop_front();
+        }
+        ends.push_back((uid, end));
+    }
+}
+
+/// Runs for as long as the process.
+pub async fn watch(
+    api: Api<Pod>,
+    cache: Writer<Pod>,
+    ends: Arc<Ends>,
+    phase: watch::Receiver<Phase>,
+    trigger: Trigger,
+) {
+    let changes = watcher(api, ours())
+        .default_backoff()
+        .modify(|pod| {
+            // A third of a pod's size, and nobody reads it.
+            pod.managed_fields_mut().clear();
+        })
+        .reflect(cache)
+        .touched_objects();
+    changes
+        .for_each(|change| {
+            match change {
+                Ok(pod) => {
+                    ends.see(&pod);
+                    if let (Phase::Leading, Some(set)) = (*phase.borrow(), set_of(&pod)) {
+                        // Fails only at shutdown, when nobody listens any more.
+                        let _ = trigger.unbounded_send(set);
+                    }
+                }
+                Err(error) => warn!(error = chain(&error), "the watch of pods failed; it is tried again"),
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+/// The set that a pod belongs to, by its label.
+fn set_of(pod: &Pod) -> Option<ObjectRef<operator_core::api::RedisReplicaSet>> {
+    Some(ObjectRef::new(pod.labels().get(INSTANCE_LABEL)?).within(&pod.namespace()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(state: &Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"uid": "u"},
+            "status": {"phase": "Running", "containerStatuses": [{
+                "name": "redis", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+            }]},
+        }))
+        .unwrap()
+    }
+
+    /// Regression "the end of a container that the kubelet had already started again, shown with the pod's deletion, taken
+    /// for the end of the process that served": which process ended is told by when.
+    #[test]
+    fn the_latest_reported_end_is_remembered() {
+        let at = |time: &str| pod(&json!({"terminated": {"exitCode": 0, "finishedAt": time}}));
+        let [earlier, later] = ["1970-01-01T00:01:00Z", "1970-01-01T00:02:00Z"];
+        let ends = Ends::default();
+        ends.see(&pod(&json!({"running": {}})));
+        assert_eq!(ends.latest("u"), None);
+        ends.see(&pod(&json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}})));
+        assert_eq!(ends.latest("u"), None, "the kubelet does not know");
+        for (time, latest) in [(earlier, 60), (later, 120), (earlier, 120)] {
+            ends.see(&at(time));
+            assert_eq!(ends.latest("u"), Some(latest));
+        }
+        let mut again = pod(&json!({"running": {}}));
+        again.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].last_state =
+            at("1970-01-01T00:03:00Z").status.unwrap().container_statuses.unwrap()[0].state.clone();
+        ends.see(&again);
+        assert_eq!(ends.latest("u"), Some(180), "it was started again");
+        assert_eq!(ends.latest("another"), None);
+    }
+}

@@ -1,0 +1,231 @@
+//! Watching the servers between passes: a held connection to each, so that a dead process, a broken link or a
+//! repointed replica starts a pass at once instead of at the next scheduled one.
+//!
+//! The monitor decides nothing and reports nothing: it only says "look now". What is true is found by the pass,
+//! with fresh connections.
+
+use std::{
+    collections::HashMap,
+    mem::{Discriminant, discriminant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::{io::AsyncReadExt, net::TcpStream, task::AbortHandle, time::timeout};
+use tracing::debug;
+
+use crate::{
+    observe::PROBE_DEADLINE,
+    redis::{
+        connection::Connection,
+        probe::{Target, probe},
+        writes::try_write,
+    },
+    watch::Trigger,
+};
+use operator_core::{
+    api::RedisReplicaSet,
+    topology::{MAX_ACK_LAG_SECONDS, MAX_LINK_SILENCE_SECONDS},
+};
+use redis_node::{
+    answer::{Refusal, Write},
+    info::Replication,
+};
+
+/// How often a held connection asks whom the server follows. With the probe's deadline twice (here and in the pass)
+/// a change is in the status within 6 s at the latest.
+const POLL_INTERVAL: Duration = Duration::from_millis(1500);
+
+/// How long to wait before connecting again to a server that does not answer.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One process to watch, and what the last pass knew of it.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// UID of the pod: another pod is another watch.
+    pub uid: String,
+    /// Where it answers.
+    pub target: Target,
+    /// What it said in the last look; `None` where it did not answer.
+    pub known: Option<Replication>,
+    /// What became of a write in the last look; `None` where none was tried.
+    pub write: Option<Write>,
+}
+
+/// The held connections of all sets.
+#[derive(Debug)]
+pub struct Monitor {
+    trigger: Trigger,
+    sets: Mutex<HashMap<ObjectRef<RedisReplicaSet>, HashMap<String, Held>>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    task: AbortHandle,
+    target: Target,
+    known: Arc<Mutex<Option<Meaning>>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The part of an answer whose change is worth a pass; numbers that move by themselves are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Meaning {
+    upstream: Option<(String, u16, bool, bool, bool)>,
+    replicas: Vec<(String, String, bool)>,
+    replid: String,
+    failover_state: String,
+    /// What became of a write; the same cause in other words is no news.
+    write: Option<Discriminant<Write>>,
+    refusal: Option<Refusal>,
+}
+
+impl Meaning {
+    fn of(replication: &Replication, write: Option<&Write>) -> Self {
+        let mut replicas: Vec<_> = replication
+            .replicas
+            .iter()
+            .map(|r| (r.host.clone(), r.state.clone(), r.lag_seconds > MAX_ACK_LAG_SECONDS))
+            .collect();
+        replicas.sort();
+        Self {
+            upstream: replication.upstream.as_ref().map(|u| {
+                let silent = u.last_io_seconds > MAX_LINK_SILENCE_SECONDS;
+                (u.host.clone(), u.port, u.link_up, u.sync_in_progress, silent)
+            }),
+            replicas,
+            replid: replication.replid.clone(),
+            failover_state: replication.failover_state.clone(),
+            write: write.map(discriminant),
+            refusal: match write {
+                Some(Write::Refused(why, _)) => Some(*why),
+                _ => None,
+            },
+        }
+    }
+
+    /// With what was known of a write, where none was tried.
+    fn or_write_of(self, before: Option<&Self>) -> Self {
+        match before {
+            Some(before) if self.write.is_none() && self.upstream.is_none() => {
+                Self { write: before.write, refusal: before.refusal, ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
+impl Monitor {
+    /// A monitor that asks for passes through `trigger`.
+    pub fn new(trigger: Trigger) -> Self {
+        Self { trigger, sets: Mutex::default() }
+    }
+
+    /// Watches exactly these processes of a set from now on.
+    pub fn watch(&self, set: &ObjectRef<RedisReplicaSet>, watched: Vec<Watched>) {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = sets.remove(set).unwrap_or_default();
+        let mut held = before;
+        // Another pod, address or password is another watch.
+        // A task ends only by a fault of its own: another one begins.
+        held.retain(|uid, held| {
+            !held.task.is_finished() && watched.iter().any(|w| w.uid == *uid && w.target == held.target)
+        });
+        for one in watched {
+            let meaning = one.known.as_ref().map(|known| Meaning::of(known, one.write.as_ref()));
+            if let Some(existing) = held.get(&one.uid) {
+                // The pass knows more than the task: what it saw is no news.
+                *existing.known.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
+                continue;
+            }
+            let known = Arc::new(Mutex::new(meaning));
+            let task =
+                tokio::spawn(hold(set.clone(), one.target.clone(), Arc::clone(&known), self.trigger.clone()));
+            held.insert(one.uid, Held { task: task.abort_handle(), target: one.target, known });
+        }
+        if !held.is_empty() {
+            sets.insert(set.clone(), held);
+        }
+    }
+
+    /// Ends all watches of a set that is gone.
+    pub fn forget(&self, set: &ObjectRef<RedisReplicaSet>) {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner).remove(set);
+    }
+}
+
+/// Holds one server for as long as the task lives.
+async fn hold(
+    set: ObjectRef<RedisReplicaSet>,
+    target: Target,
+    known: Arc<Mutex<Option<Meaning>>>,
+    trigger: Trigger,
+) {
+    let news = |now: Option<Meaning>| {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now.map(|now| now.or_write_of(known.as_ref()));
+        if *known != now {
+            debug!(set = %set, host = target.host, "changed, asking for a pass");
+            *known = now;
+            // Fails only at shutdown, when nobody listens any more.
+            let _ = trigger.unbounded_send(set.clone());
+        }
+    };
+    // Only a pass knows whether this is the primary of record: it tries first.
+    let tries = || {
+        let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().is_some_and(|known| known.write.is_some())
+    };
+    loop {
+        if let Ok((answer, connection)) = probe(&target, PROBE_DEADLINE).await {
+            news(Some(Meaning::of(&answer.info.replication, None)));
+            follow(&target, connection, tries, |replication, write| {
+                news(Some(Meaning::of(replication, write)));
+            })
+            .await;
+        }
+        news(None);
+        tokio::time::sleep(RECONNECT_INTERVAL).await;
+    }
+}
+
+/// Polls over one connection until it breaks. A second, silent connection tells of the process' end at once: the
+/// client library notices a closed connection only when it sends the next command.
+async fn follow(
+    target: &Target,
+    mut connection: Connection,
+    tries: impl Fn() -> bool,
+    changed: impl Fn(&Replication, Option<&Write>),
+) {
+    let dial = || timeout(PROBE_DEADLINE, TcpStream::connect((target.address, target.port)));
+    let Ok(Ok(mut silent)) = dial().await else { return };
+    let mut unexpected = [0_u8; 64];
+    loop {
+        let closed = tokio::select! {
+            // Whatever it is: nobody asked for bytes, either.
+            _ = silent.read(&mut unexpected) => true,
+            () = tokio::time::sleep(POLL_INTERVAL) => false,
+        };
+        let Ok(replication) = connection.info_replication().await else { return };
+        let serves = replication.upstream.is_none() && !replication.failover_runs();
+        let write = if serves && tries() { Some(try_write(&mut connection, target).await) } else { None };
+        changed(&replication, write.as_ref());
+        if matches!(write, Some(Write::Paused | Write::Unknown(_))) {
+            // A write that waits blocks what comes after it.
+            let Ok((_, anew)) = probe(target, PROBE_DEADLINE).await else { return };
+            connection = anew;
+        }
+        if closed {
+            // The process lives: it closed an idle client (directive `timeout`), or takes no more of them. Not at once:
+            // one that closes each connection, or never stops sending, would be dialled a thousand times a second.
+            tokio::time::sleep(RECONNECT_INTERVAL).await;
+            let Ok(Ok(again)) = dial().await else { return };
+            silent = again;
+        }
+    }
+}
