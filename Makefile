@@ -26,9 +26,10 @@ demo-down: cluster-tool ## Remove all that `make demo` made.
 test: lint test-local test-cluster ## All tests, with all set-up done by itself.
 
 .PHONY: lint
-lint: packages ## Formatting, clippy, shellcheck, and what the dependencies are allowed to be.
+lint: packages ## Formatting, clippy, rustdoc, shellcheck, and what the dependencies are allowed to be.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features redis-operator/cluster-tests -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --quiet --workspace --no-deps
 	shellcheck .ci/run $$(git ls-files '*.sh')
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
 	cargo deny --workspace check bans licenses sources

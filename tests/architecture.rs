@@ -215,6 +215,23 @@ fn the_picture_is_what_the_code_does() {
     }
 }
 
+/// Pages that name a source name one that is there.
+#[test]
+fn sources_that_pages_name_are_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages: Vec<_> =
+        std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut named = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md")) {
+        let text = std::fs::read_to_string(page).unwrap();
+        for word in text.split('`').filter(|word| word.ends_with(".rs") && word.contains('/')) {
+            assert!(root.join(word).exists(), "{} names {word}, which is not there", page.display());
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
 /// Lines that are neither empty nor comments, tests left out.
 fn code_lines(source: &str) -> usize {
     code_only(without_tests(source)).lines().filter(|line| !line.trim().is_empty()).count()

@@ -46,7 +46,7 @@ pub struct Options {
     /// Name of this pod
     #[arg(long)]
     pub pod: String,
-    /// DNS domain of the set's pods: <headless service>.<namespace>.svc.<cluster domain>
+    /// DNS domain of the pods, for example redis-headless.lab.svc.cluster.local
     #[arg(long)]
     pub domain: String,
     /// The user's redis.conf directives, one `name value` a line

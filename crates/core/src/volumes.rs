@@ -1,6 +1,6 @@
 //! The pods' volumes: which of their claims are to grow, and when the record's history is to be left on them.
 //!
-//! Pure. [`redis_operator::claims`] reads and writes the claims.
+//! The operator's `kubernetes::claims` reads and writes the claims.
 
 pub mod history;
 pub mod takeover;

@@ -1,6 +1,6 @@
 //! The role record: who is primary, and since which decision (`docs/protocol.md`, "The record").
 //!
-//! Pure: reading and writing the `ConfigMap` that holds it is the work of `store`.
+//! Pure: reading and writing the `ConfigMap` that holds it is the work of the operator's `kubernetes::record`.
 
 use std::{
     cmp::Reverse,

@@ -38,7 +38,7 @@ pub(super) fn disruption_budget(plan: &Plan, disruptions: i32) -> PodDisruptionB
 }
 
 /// How many pods a drain may take: none while a pod that the kubelet calls ready is no verified copy for longer than
-/// [`PATIENCE`], otherwise one. A pod that is not ready, or is being deleted, uses the budget up by itself; a set that
+/// ten seconds, otherwise one. A pod that is not ready, or is being deleted, uses the budget up by itself; a set that
 /// never had a primary has nothing to lose.
 ///
 /// `before` is the status of the pass before this one, `live` the budget as it stands. Once it is 0 it stays so until
