@@ -4,7 +4,7 @@ pub mod children;
 pub mod claims;
 pub mod error;
 #[cfg(test)]
-pub mod fake_api;
+pub(crate) mod fake_api;
 pub mod node;
 pub mod password;
 pub mod pods;

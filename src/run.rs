@@ -2,15 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
     api::ListParams,
     client::ClientBuilder,
     runtime::{
         events::{Recorder, Reporter},
-        reflector,
+        reflector::{self, Store},
     },
 };
+use operator_core::api::RedisReplicaSet;
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -26,16 +28,16 @@ use crate::{
     error_chain::chain,
     http::{self, Phase},
     kubernetes::{claims, stores::Stores},
-    leadership::{LeaderElection, Lost},
+    leadership::{LeaderElection, Lost, Mandate},
     limits::raise_open_files,
     metrics::Metrics,
     reconcile::DEADLINE,
     watch::{
+        Trigger,
         pods::{self, Ends},
         servers::Monitor,
     },
 };
-use operator_core::api::RedisReplicaSet;
 
 /// Between looks for our kind on the API server.
 const KIND_RETRY: Duration = Duration::from_secs(2);
@@ -116,21 +118,8 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     metrics.set_leader(true);
 
     let (stores, writers) = Stores::new();
-    let context = Arc::new(Context {
-        client: client.clone(),
-        settings: settings.settings(),
-        pods,
-        stores,
-        mandate: election.mandate(),
-        deadline: DEADLINE,
-        ends,
-        dns_stale: settings.dns_stale(),
-        recorder: recorder(client.clone(), settings.identity.clone()),
-        metrics: Arc::clone(&metrics),
-        monitor: Monitor::new(trigger),
-        memory: Memory::default(),
-        claims: claims::Memory::default(),
-    });
+    let watched = (pods, stores, ends);
+    let context = Arc::new(context(&settings, &client, watched, election.mandate(), &metrics, trigger));
     info!(settings = ?context.settings, namespace = settings.namespace().unwrap_or("(all)"), "running");
     let wiring = Wiring {
         client: client.clone(),
@@ -157,6 +146,32 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
     }
     election.release().await;
     Ok(())
+}
+
+/// What every reconcile shares.
+fn context(
+    settings: &Run,
+    client: &Client,
+    (pods, stores, ends): (Store<Pod>, Stores, Arc<Ends>),
+    mandate: Mandate,
+    metrics: &Arc<Metrics>,
+    trigger: Trigger,
+) -> Context {
+    Context {
+        client: client.clone(),
+        settings: settings.settings(),
+        pods,
+        stores,
+        mandate,
+        deadline: DEADLINE,
+        ends,
+        dns_stale: settings.dns_stale(),
+        recorder: recorder(client.clone(), settings.identity.clone()),
+        metrics: Arc::clone(metrics),
+        monitor: Monitor::new(trigger),
+        memory: Memory::default(),
+        claims: claims::Memory::default(),
+    }
 }
 
 async fn client(metrics: Arc<Metrics>) -> Result<Client, RunError> {

@@ -173,6 +173,7 @@ fn server(announced: &str, state: &str, replication: Replication) -> Answer {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_state_is_told_apart() {
     let mut judged = 0;
     for (name, text) in fixtures() {

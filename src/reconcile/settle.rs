@@ -107,23 +107,7 @@ async fn rounds(
             look::again(job, seen).await;
             continue;
         }
-        let decision = match step {
-            Step::Leave => return Ok(()),
-            Step::SwitchLater { target, wait } => {
-                outcome.switchover_pending =
-                    Some(format!("{target} is to become the primary; the last try was in vain"));
-                outcome.again_in(wait);
-                return Ok(());
-            }
-            Step::Publish { losses, follow } => {
-                publish_first(losses, outcome);
-                if follow.is_empty() {
-                    return Ok(());
-                }
-                Decision::Follow(follow)
-            }
-            Step::Do(decision) => *decision,
-        };
+        let Some(decision) = to_carry_out(step, outcome) else { return Ok(()) };
         match decision {
             Decision::Rest => return relink(job, seen).await,
             Decision::Hold(hold) => {
@@ -169,6 +153,24 @@ fn is_told_only(job: &Job<'_>, seen: &Seen, step: &Step) -> bool {
         Decision::Rest => true,
         Decision::Hold(_) => job.ctx.memory.knows_record(&job.subject.set, &seen.stored.resource_version),
         _ => false,
+    }
+}
+
+/// What of a step is to be carried out; the outcome says what is not.
+fn to_carry_out(step: Step, outcome: &mut Outcome) -> Option<Decision> {
+    match step {
+        Step::Do(decision) => Some(*decision),
+        Step::Leave => None,
+        Step::SwitchLater { target, wait } => {
+            outcome.switchover_pending =
+                Some(format!("{target} is to become the primary; the last try was in vain"));
+            outcome.again_in(wait);
+            None
+        }
+        Step::Publish { losses, follow } => {
+            publish_first(losses, outcome);
+            (!follow.is_empty()).then_some(Decision::Follow(follow))
+        }
     }
 }
 

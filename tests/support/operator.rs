@@ -467,6 +467,7 @@ impl Machines {
 
     /// Starts what is missing and ends what is not wanted; returns the pods whose status changed, and those that have
     /// ended, with their UIDs.
+    #[expect(clippy::too_many_lines, reason = "one step of a kubelet, in its order")]
     fn sync(&mut self, pods: &[Arc<Pod>]) -> (Vec<Changed>, Vec<Gone>) {
         let (mut changed, mut ended) = (Vec::new(), Vec::new());
         if self.ended {

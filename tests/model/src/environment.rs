@@ -228,6 +228,7 @@ impl World {
     }
 
     /// Every fault that may happen to one member now.
+    #[expect(clippy::too_many_lines, reason = "one fault after the other")]
     pub fn faults(&self, storage: Storage, faults: &Faults, member: usize) -> Vec<(Step, Self)> {
         let mut found = Vec::new();
         if self.budget.faults == 0 || self.members[member].uid == 0 {

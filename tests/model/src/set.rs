@@ -132,6 +132,7 @@ impl Set {
         Ends { serving: count(End::Serves), held: count(End::Held) }
     }
 
+    #[expect(clippy::too_many_lines, reason = "the first state, field by field")]
     fn begin(&self) -> World {
         let Bounds { members: count, storage, begin, budget, .. } = self.bounds;
         let nobody =
@@ -300,6 +301,7 @@ impl Model for Set {
         vec![self.begin().canonical()]
     }
 
+    #[expect(clippy::too_many_lines, reason = "one kind of step after the other")]
     fn next(&self, world: &World) -> Vec<(Step, World)> {
         let mut found = Vec::new();
         let mut add = |step: Step, next: Option<World>| found.extend(next.map(|next| (step, next)));

@@ -76,23 +76,7 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
     }
     let stuck = outdated.iter().copied().find(|p| cannot_start(p)).or_else(|| altered(template, look));
     if let Some(stuck) = stuck {
-        // Where nobody serves, any of them may have what nobody else has; unless nobody ever served.
-        let has_served = record.primary.is_some() || !record.sure;
-        if template.ephemeral && has_served && !look.primary_serves(record) && !is_primary(&stuck) {
-            return Roll::Wait(format!(
-                "{} cannot start, and nobody serves: its pod may hold the only copy of the data. Delete the pod yourself \
-                 to accept its loss",
-                stuck.name
-            ));
-        }
-        if template.ephemeral && is_primary(&stuck) {
-            return Roll::Wait(format!(
-                "{} cannot start, and was the primary with its data in the pod: replacing it would lose what nobody \
-                 else has. Delete the pod yourself to accept that",
-                stuck.name
-            ));
-        }
-        return free(stuck);
+        return replace_stuck(stuck, template, record, look);
     }
     // Verified by its servers' answers, and by the kubelet too: the disruption budget counts what the kubelet says.
     let is_verified = |pod: &str| {
@@ -130,6 +114,28 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
         uid: next.uid.clone(),
         why: "its template was changed".to_owned(),
     }
+}
+
+/// Replaces a pod that cannot start, unless it may hold the only copy of the data.
+fn replace_stuck(stuck: &ObservedPod, template: &Template, record: &Record, look: &Look) -> Roll {
+    let is_primary = record.primary.as_deref() == Some(stuck.name.as_str());
+    // Where nobody serves, any of them may have what nobody else has; unless nobody ever served.
+    let has_served = record.primary.is_some() || !record.sure;
+    if template.ephemeral && has_served && !look.primary_serves(record) && !is_primary {
+        return Roll::Wait(format!(
+            "{} cannot start, and nobody serves: its pod may hold the only copy of the data. Delete the pod yourself \
+             to accept its loss",
+            stuck.name
+        ));
+    }
+    if template.ephemeral && is_primary {
+        return Roll::Wait(format!(
+            "{} cannot start, and was the primary with its data in the pod: replacing it would lose what nobody \
+             else has. Delete the pod yourself to accept that",
+            stuck.name
+        ));
+    }
+    free(stuck)
 }
 
 fn free(stuck: &ObservedPod) -> Roll {
