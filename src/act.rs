@@ -12,7 +12,7 @@ use crate::{
     observe::{Connections, PROBE_DEADLINE},
     redis::connection::Connection,
 };
-use operator_core::election::{left_unwritten, snapshot::Look};
+use operator_core::election::{left_unwritten, snapshot::Snapshot};
 use redis_node::{PARKED, answer::ProbeFailure, files::REDIS_PORT, record::Record};
 
 /// Longest pause of writes while a server is retired: longer than the deadlines of what is done meanwhile, so that no
@@ -52,13 +52,13 @@ pub enum ActError {
 pub async fn promote(
     connections: &mut Connections,
     pod: &str,
-    look: &Look,
+    look: &Snapshot,
     why: &str,
 ) -> Result<(), ActError> {
     info!(pod, why, "promoting");
     // A promotion that a former leader sent to another member must not arrive beside this one.
     for other in connections.pods() {
-        let connection = alone(connections, &other, "promote").await?;
+        let connection = fenced(connections, &other, "promote").await?;
         let Some(seen) = look.process(&other) else { continue };
         // It may have arrived since the look.
         let replication = connection
@@ -99,7 +99,7 @@ pub async fn park(connections: &mut Connections, pods: &[String]) -> Result<(), 
 /// asked once more and parked. One that was written to meanwhile goes on as it is; the next look holds it.
 pub async fn retire(connections: &mut Connections, pods: &[String], record: &Record) -> Result<(), ActError> {
     for pod in pods {
-        let connection = alone(connections, pod, "retire").await?;
+        let connection = fenced(connections, pod, "retire").await?;
         let failed = |source| redis("retire", pod, source);
         connection.pause_writes(WRITES_WAIT).await.map_err(failed)?;
         if left_unwritten(&connection.info_replication().await.map_err(failed)?, record) {
@@ -128,7 +128,7 @@ pub async fn hand_over(
     info!(from, target, "handing the role over");
     let heir = connection(connections, target, "hand over to")?;
     heir.info_replication().await.map_err(|source| redis("hand over to", target, source))?;
-    let connection = alone(connections, from, "hand over from").await?;
+    let connection = fenced(connections, from, "hand over from").await?;
     // As a replica it would never reach its successor with another password, and nobody could write.
     connection.set_masterauth().await.map_err(|source| redis("hand over from", from, source))?;
     let told = connection.failover(host, REDIS_PORT, HAND_OVER_WITHIN).await;
@@ -137,7 +137,7 @@ pub async fn hand_over(
 
 /// Makes the target of a switchover tell the primary how far it is. By itself it does so once a second, and writes wait
 /// for that long. Nothing depends on it.
-pub async fn hasten(connections: &mut Connections, target: &str) {
+pub async fn request_ack(connections: &mut Connections, target: &str) {
     if let Some(connection) = connections.get_mut(target)
         && let Err(error) = connection.acknowledge_now().await
     {
@@ -156,7 +156,7 @@ pub struct Aborted {
 
 /// `FAILOVER ABORT`.
 pub async fn abort(connections: &mut Connections, pod: &str) -> Result<Aborted, ActError> {
-    let connection = alone(connections, pod, "abort the switchover of").await?;
+    let connection = fenced(connections, pod, "abort the switchover of").await?;
     let failed = |source| redis("abort the switchover of", pod, source);
     let was_open = connection.abort_failover().await.map_err(failed)?;
     info!(pod, was_open, "the switchover did not happen; the primary stays");
@@ -173,13 +173,13 @@ pub async fn take_back(connections: &mut Connections, pod: &str, target: &str) -
     const WHAT: &str = "take the role back to";
     let at_heir = |source| redis(WHAT, target, source);
     let at_primary = |source| redis(WHAT, pod, source);
-    let heir = alone(connections, target, WHAT).await?;
+    let heir = fenced(connections, target, WHAT).await?;
     let has_taken =
         async |heir: &mut Connection| Ok(heir.info_replication().await.map_err(at_heir)?.upstream.is_none());
     if has_taken(heir).await? {
         return Ok(false);
     }
-    let primary = alone(connections, pod, WHAT).await?;
+    let primary = fenced(connections, pod, WHAT).await?;
     primary.abort_failover_without_writes(WRITES_WAIT).await.map_err(at_primary)?;
     let heir = connection(connections, target, WHAT)?;
     heir.cut_clients().await.map_err(at_heir)?;
@@ -204,7 +204,7 @@ async fn replicaof(
     let mut outcome = Ok(());
     for pod in pods {
         info!(pod, host, what, "telling whom to follow");
-        let told = match alone(connections, pod, what).await {
+        let told = match fenced(connections, pod, what).await {
             Ok(connection) => {
                 connection.replicaof(host, port).await.map_err(|source| redis(what, pod, source))
             }
@@ -217,13 +217,13 @@ async fn replicaof(
 
 /// The connection of the look, and no other of an operator beside it (rule 1): what a former leader sent, or this one
 /// over a connection that it gave up, may still be on its way, and must not arrive after what is sent now.
-async fn alone<'a>(
+async fn fenced<'a>(
     connections: &'a mut Connections,
     pod: &str,
     what: &'static str,
 ) -> Result<&'a mut Connection, ActError> {
     let connection = connection(connections, pod, what)?;
-    connection.act_alone().await.map_err(|source| redis(what, pod, source))?;
+    connection.fence_other_operators().await.map_err(|source| redis(what, pod, source))?;
     Ok(connection)
 }
 

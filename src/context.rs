@@ -19,14 +19,14 @@ use tokio::time::Instant;
 
 use crate::{
     kubernetes::{claims, stores::Stores},
-    leadership::Mandate,
+    leadership::Leadership,
     metrics::Metrics,
-    watch::{pods::Ends, servers::Monitor},
+    watch::{pods::Terminations, servers::Monitor},
 };
 use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
-    election::votes::Glimpse,
-    live_config::Told,
+    election::votes::PrimarySample,
+    live_config::AppliedConfig,
     names::SetName,
     role_labels::Change,
     settings::Settings,
@@ -44,11 +44,11 @@ pub struct Context {
     /// Their other objects, as the watches show them.
     pub stores: Stores,
     /// Until when this process may act.
-    pub mandate: Mandate,
+    pub mandate: Leadership,
     /// A pass that takes longer is given up.
     pub deadline: Duration,
     /// The ends of Redis containers that the watch has shown.
-    pub ends: Arc<Ends>,
+    pub ends: Arc<Terminations>,
     /// For how long a DNS answer may be out of date.
     pub dns_stale: Duration,
     /// The one publisher of Events.
@@ -117,13 +117,13 @@ struct Remembered {
     /// Since when the primary of record hands its role over.
     hands_over: Option<Instant>,
     /// A look at the serving primary, and when it was taken.
-    glimpse: Option<(Glimpse, Instant)>,
+    glimpse: Option<(PrimarySample, Instant)>,
     /// `run_id`s of the last look.
     alive: BTreeSet<String>,
     /// Replicas whose link is down, since when, or since they were told anew.
     unlinked: HashMap<String, Instant>,
     /// What each process was told of its configuration.
-    told: Told,
+    told: AppliedConfig,
     /// UIDs of pods that do not truly follow, since when.
     unsynced: HashMap<String, Instant>,
     /// The password as it was read, on which occasion, and when.
@@ -201,12 +201,12 @@ impl Memory {
     }
 
     /// What the processes of a set were told of their configuration.
-    pub fn told(&self, set: &SetName) -> Told {
+    pub fn told(&self, set: &SetName) -> AppliedConfig {
         self.with(set, |remembered| remembered.told.clone())
     }
 
     /// Remembers it.
-    pub fn remember_told(&self, set: &SetName, told: Told) {
+    pub fn remember_told(&self, set: &SetName, told: AppliedConfig) {
         self.with(set, |remembered| remembered.told = told);
     }
 
@@ -332,7 +332,12 @@ impl Memory {
     /// Takes what a look shows of the serving primary; returns an earlier one of at least this age.
     ///
     /// Who was alive is taken from the look before: its processes were seen before this one read the offset.
-    pub fn glimpse(&self, set: &SetName, seen: Option<Glimpse>, age: Duration) -> Option<Glimpse> {
+    pub fn glimpse(
+        &self,
+        set: &SetName,
+        seen: Option<PrimarySample>,
+        age: Duration,
+    ) -> Option<PrimarySample> {
         self.with(set, |remembered| {
             let Some(mut seen) = seen else {
                 (remembered.glimpse, remembered.alive) = (None, BTreeSet::new());

@@ -214,9 +214,9 @@ mod tests {
             settings: Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() },
             pods: reflector::store().0,
             stores: Stores::new().0,
-            mandate: crate::leadership::Mandate::default(),
+            mandate: crate::leadership::Leadership::default(),
             deadline: Duration::from_millis(200),
-            ends: Arc::new(pods::Ends::default()),
+            ends: Arc::new(pods::Terminations::default()),
             dns_stale: Duration::ZERO,
             recorder: Recorder::new(
                 api.client(),

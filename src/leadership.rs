@@ -43,9 +43,9 @@ pub struct Lost {
 /// Until when this process may act. Asked at the moment of an act: a process that was frozen goes on where it stood, and
 /// another leads by then.
 #[derive(Clone, Debug, Default)]
-pub struct Mandate(Arc<Mutex<Option<Instant>>>);
+pub struct Leadership(Arc<Mutex<Option<Instant>>>);
 
-impl Mandate {
+impl Leadership {
     /// Whether the last success is recent enough.
     pub fn holds(&self) -> bool {
         !self.left().is_zero()
@@ -76,7 +76,7 @@ pub struct LeaderElection {
     now: fn() -> jiff::Timestamp,
     /// The foreign claim seen last, and since when it has been unchanged.
     seen: Option<(String, Instant)>,
-    mandate: Mandate,
+    mandate: Leadership,
 }
 
 impl LeaderElection {
@@ -87,12 +87,12 @@ impl LeaderElection {
             identity,
             now,
             seen: None,
-            mandate: Mandate::default(),
+            mandate: Leadership::default(),
         }
     }
 
     /// What acts ask whether they may.
-    pub fn mandate(&self) -> Mandate {
+    pub fn mandate(&self) -> Leadership {
         self.mandate.clone()
     }
 

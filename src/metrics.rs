@@ -13,7 +13,7 @@ use prometheus_client::{
 
 use operator_core::{
     api::{RedisReplicaSetStatus, status::InstanceState},
-    election::snapshot::Look,
+    election::snapshot::Snapshot,
     names::SetName,
     observed::{NoAnswer, Observed},
 };
@@ -159,7 +159,7 @@ impl Metrics {
         &self,
         set: &SetName,
         status: &RedisReplicaSetStatus,
-        look: Option<&Look>,
+        look: Option<&Snapshot>,
         now: jiff::Timestamp,
     ) {
         let labels = SetLabels { namespace: set.namespace.clone(), name: set.name.clone() };
@@ -310,12 +310,16 @@ mod tests {
         Answer { info: Info { server, replication, persistence, keys: None }, announced: String::new() }
     }
 
-    fn look(answers: Vec<Result<Answer, NoAnswer>>) -> Look {
+    fn look(answers: Vec<Result<Answer, NoAnswer>>) -> Snapshot {
         let pods = answers
             .into_iter()
             .zip(0..)
             .map(|(answer, ordinal)| ObservedPod { answer, ..ObservedPod::running(ordinal) });
-        Look { observed: Observed { pods: pods.collect() }, topology: Topology::default(), ..Look::default() }
+        Snapshot {
+            observed: Observed { pods: pods.collect() },
+            topology: Topology::default(),
+            ..Snapshot::default()
+        }
     }
 
     fn status(states: &[InstanceState]) -> RedisReplicaSetStatus {

@@ -19,7 +19,7 @@ use operator_core::{
 use redis_node::{files::REDIS_PORT, password::Password};
 
 use crate::{
-    leadership::Mandate,
+    leadership::Leadership,
     redis::{
         connection::Connection,
         probe::{Target, probe},
@@ -38,7 +38,7 @@ const PROBES_AT_ONCE: usize = 9;
 #[derive(Debug, Default)]
 pub struct Connections {
     open: BTreeMap<String, Connection>,
-    mandate: Mandate,
+    mandate: Leadership,
 }
 
 impl Connections {
@@ -57,7 +57,7 @@ impl Connections {
 /// as long as the mandate holds.
 pub async fn observe(
     (pods, dns_stale): (&Store<Pod>, Duration),
-    mandate: &Mandate,
+    mandate: &Leadership,
     subject: &Subject,
     password: Option<&Password>,
     now: Timestamp,

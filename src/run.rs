@@ -28,13 +28,13 @@ use crate::{
     error_chain::chain,
     http::{self, Phase},
     kubernetes::{claims, stores::Stores},
-    leadership::{LeaderElection, Lost, Mandate},
+    leadership::{LeaderElection, Leadership, Lost},
     limits::raise_open_files,
     metrics::Metrics,
     reconcile::DEADLINE,
     watch::{
         Trigger,
-        pods::{self, Ends},
+        pods::{self, Terminations},
         servers::Monitor,
     },
 };
@@ -89,7 +89,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 
     let (trigger, triggers) = controller::triggers();
     let (pods, cache) = reflector::store();
-    let ends = Arc::new(Ends::default());
+    let ends = Arc::new(Terminations::default());
     let pods_api = controller::scoped(&client, settings.namespace());
     let watching = pods::watch(pods_api, cache, Arc::clone(&ends), phase.subscribe(), trigger.clone());
     let mut watching = tokio::spawn(watching);
@@ -152,8 +152,8 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 fn context(
     settings: &Run,
     client: &Client,
-    (pods, stores, ends): (Store<Pod>, Stores, Arc<Ends>),
-    mandate: Mandate,
+    (pods, stores, ends): (Store<Pod>, Stores, Arc<Terminations>),
+    mandate: Leadership,
     metrics: &Arc<Metrics>,
     trigger: Trigger,
 ) -> Context {

@@ -22,8 +22,8 @@ use std::{
 use answers::{pod, record};
 use operator_core::{
     api::directives,
-    election::snapshot::Look,
-    live_config::{Report, Told, servers},
+    election::snapshot::Snapshot,
+    live_config::{AppliedConfig, Report, servers},
     observed::Observed,
     redis_conf::File,
     topology::{Verdict, topology},
@@ -41,7 +41,7 @@ fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 /// Looks until all of these servers are verified; the first is the primary of record.
-async fn look(set: &[&RedisServer]) -> (Look, BTreeMap<String, Connection>) {
+async fn look(set: &[&RedisServer]) -> (Snapshot, BTreeMap<String, Connection>) {
     let start = Instant::now();
     loop {
         let (mut pods, mut connections) = (Vec::new(), BTreeMap::new());
@@ -57,7 +57,7 @@ async fn look(set: &[&RedisServer]) -> (Look, BTreeMap<String, Connection>) {
         };
         let topology = topology(host_of, &record("redis-0"), &observed);
         if topology.instances.iter().all(Verdict::is_verified) {
-            return (Look { observed, topology, ..Look::default() }, connections);
+            return (Snapshot { observed, topology, ..Snapshot::default() }, connections);
         }
         assert!(start.elapsed() < PATIENCE, "{topology:#?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -65,7 +65,7 @@ async fn look(set: &[&RedisServer]) -> (Look, BTreeMap<String, Connection>) {
 }
 
 /// One pass over the servers.
-async fn tell(set: &[&RedisServer], wanted: &BTreeMap<String, String>, told: &mut Told) -> Report {
+async fn tell(set: &[&RedisServer], wanted: &BTreeMap<String, String>, told: &mut AppliedConfig) -> Report {
     let (look, mut connections) = look(set).await;
     let mut report = Report::default();
     for server in servers(&look) {
@@ -105,7 +105,7 @@ async fn a_change_reaches_all_and_is_set_once() {
         ("slave-priority", "7"),
         ("proc-title-template", r#""{title} {listen-addr}""#),
     ]);
-    let mut told = Told::new();
+    let mut told = AppliedConfig::new();
     let report = tell(&set, &wanted, &mut told).await;
     assert_eq!(report, Report::default());
     for server in set {
@@ -121,7 +121,7 @@ async fn a_change_reaches_all_and_is_set_once() {
 
     // An operator that has just started knows of nobody: it tells each once more what it cannot recognise, which changes
     // nothing.
-    let report = tell(&set, &wanted, &mut Told::new()).await;
+    let report = tell(&set, &wanted, &mut AppliedConfig::new()).await;
     assert_eq!(report, Report::default());
     assert!(set.iter().all(|server| sets(server) == 11));
 }
@@ -133,7 +133,7 @@ async fn what_one_refuses_no_other_is_told_and_the_rest_is_done() {
     let set = [&primary, &replica];
     let wanted =
         map(&[("hz", "20"), ("maxmemory", "1gx"), ("nonsense", "1"), ("databases", "32"), ("timeout", "7")]);
-    let mut told = Told::new();
+    let mut told = AppliedConfig::new();
     let report = tell(&set, &wanted, &mut told).await;
     let refused: Vec<(&str, &str)> =
         report.refused.iter().map(|refused| (refused.name.as_str(), refused.pod.as_str())).collect();
@@ -167,7 +167,7 @@ async fn what_somebody_changed_is_set_back_and_told_of() {
     let set = [&primary, &replica];
     let wanted =
         map(&[("client-output-buffer-limit", "replica 256mb 64mb 60"), ("maxmemory", "1gb"), ("save", "")]);
-    let mut told = Told::new();
+    let mut told = AppliedConfig::new();
     tell(&set, &wanted, &mut told).await;
     let () = primary.command(&["CONFIG", "SET", "maxmemory", "5mb"]);
     // Not what the spec speaks of: another class of clients.
@@ -192,7 +192,7 @@ async fn a_restart_keeps_it() {
     let user =
         map(&[("maxmemory", "1gb"), ("save", ""), ("databases", "32"), ("maxmemory-policy", "allkeys-lru")]);
     let file = File::first(&user);
-    let mut told = Told::new();
+    let mut told = AppliedConfig::new();
     tell(&[&primary], &file.live(), &mut told).await;
     assert_eq!(reading(&primary, "databases"), "16", "only a start changes that");
 

@@ -48,12 +48,12 @@ use redis_server::{PATIENCE, RedisServer, free_address, listen};
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// What one look at a set saw, and what it adds up to. The first server is the primary of record.
-struct Look {
+struct Snapshot {
     answers: Vec<Result<Answer, ProbeFailure>>,
     topology: Topology,
 }
 
-async fn look(targets: &[Target]) -> Look {
+async fn look(targets: &[Target]) -> Snapshot {
     let mut answers = Vec::new();
     for target in targets {
         answers.push(probe(target, DEADLINE).await.map(|(answer, _)| answer));
@@ -69,16 +69,16 @@ async fn look(targets: &[Target]) -> Look {
         targets[ordinal].host.clone()
     };
     let topology = topology(host_of, &record("redis-0"), &Observed { pods });
-    Look { answers, topology }
+    Snapshot { answers, topology }
 }
 
 /// Looks until the servers are in these states.
-async fn wait_for(servers: &[&RedisServer], wanted: &[InstanceState]) -> Look {
+async fn wait_for(servers: &[&RedisServer], wanted: &[InstanceState]) -> Snapshot {
     let targets: Vec<Target> = servers.iter().map(|server| server.target()).collect();
     wait_for_targets(&targets, wanted).await
 }
 
-async fn wait_for_targets(targets: &[Target], wanted: &[InstanceState]) -> Look {
+async fn wait_for_targets(targets: &[Target], wanted: &[InstanceState]) -> Snapshot {
     let start = Instant::now();
     loop {
         let look = look(targets).await;
@@ -92,7 +92,7 @@ async fn wait_for_targets(targets: &[Target], wanted: &[InstanceState]) -> Look 
 }
 
 /// The faults of a pod in one text.
-fn faults(look: &Look, ordinal: usize) -> String {
+fn faults(look: &Snapshot, ordinal: usize) -> String {
     look.topology.instances[ordinal].faults.join("; ")
 }
 
@@ -505,11 +505,11 @@ async fn who_acts_cuts_who_acted_before_and_nobody_else() {
     let mut client = primary.client();
     let (_, mut former) = probe(&primary.target(), DEADLINE).await.unwrap();
     let (_, mut looks) = probe(&primary.target(), DEADLINE).await.unwrap();
-    former.act_alone().await.unwrap();
+    former.fence_other_operators().await.unwrap();
     let (_, mut leader) = probe(&primary.target(), DEADLINE).await.unwrap();
-    leader.act_alone().await.unwrap();
+    leader.fence_other_operators().await.unwrap();
     former.info_replication().await.unwrap_err();
-    leader.act_alone().await.unwrap();
+    leader.fence_other_operators().await.unwrap();
     looks.info_replication().await.unwrap();
     let () = redis::cmd("PING").query(&mut client).unwrap();
     wait_for(&[&primary, &replica], &[Primary, InSync]).await;

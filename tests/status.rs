@@ -23,7 +23,7 @@ use operator_core::{
     election::{
         Hold,
         divergence::{Divergence, is_published},
-        snapshot::Look,
+        snapshot::Snapshot,
     },
     events::{self, Notice},
     live_config::{Refused, Repaired, Report},
@@ -32,7 +32,7 @@ use operator_core::{
     plan::{Plan, Storage, plan},
     rollout::{next_pod::Roll, size::Size},
     settings::Settings,
-    status::{derive, is_mere_progress, outcome::Outcome},
+    status::{derive, is_progress_only, outcome::Outcome},
     subject::Subject,
     topology::topology,
     volumes::Growth,
@@ -187,12 +187,12 @@ impl Pass {
         Self { pods: None, ..self }
     }
 
-    fn look(&self) -> Option<Look> {
+    fn look(&self) -> Option<Snapshot> {
         let observed = Observed { pods: self.pods.clone()? };
         let host_of = |pod: &str| set().ordinal(pod).map(host).unwrap_or_default();
         let nobody = Record::first(Vec::new(), true);
         let topology = topology(host_of, self.outcome.record.as_ref().unwrap_or(&nobody), &observed);
-        Some(Look { observed, topology, ..Look::default() })
+        Some(Snapshot { observed, topology, ..Snapshot::default() })
     }
 
     fn status(&self, before: Option<&RedisReplicaSetStatus>, now: Timestamp) -> RedisReplicaSetStatus {
@@ -707,7 +707,7 @@ fn events_tell_of_transitions() {
     diverged.outcome.record = Some(Record { epoch: 2, primary: Some("redis-1".into()), ..served(3) });
     diverged.outcome.diverged = vec![divergence.clone()];
     let told_of = diverged.status(Some(&failover), at(3));
-    assert!(!is_mere_progress(Some(&failover), &told_of), "it must not be held back");
+    assert!(!is_progress_only(Some(&failover), &told_of), "it must not be held back");
     assert_eq!(
         described(&events::transitions(Some(&failover), &told_of)),
         [format!(
@@ -850,11 +850,11 @@ fn mere_progress() {
     for (what, expected, change) in table {
         let mut after = unready(1);
         change(&mut after);
-        assert_eq!(is_mere_progress(Some(&unready(1)), &after), expected, "{what}");
+        assert_eq!(is_progress_only(Some(&unready(1)), &after), expected, "{what}");
     }
-    assert!(!is_mere_progress(None, &unready(1)), "the first status");
+    assert!(!is_progress_only(None, &unready(1)), "the first status");
     let ready = saw(healthy()).status(None, at(0));
-    assert!(!is_mere_progress(Some(&ready), &ready), "a set that is there");
+    assert!(!is_progress_only(Some(&ready), &ready), "a set that is there");
 }
 
 /// One pod in one of many states; `None`: it does not exist.

@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::{ActError, connection, redis};
 use crate::{observe::Connections, redis::connection::Connection};
-use operator_core::live_config::{self, Refused, Report, Server, Setting, Told};
+use operator_core::live_config::{self, AppliedConfig, Refused, Report, Server, Setting};
 use redis_node::answer::ProbeFailure;
 
 const WHAT: &str = "configure";
@@ -20,7 +20,7 @@ pub async fn configure(
     connections: &mut Connections,
     servers: &[Server],
     wanted: &BTreeMap<String, String>,
-    told: &mut Told,
+    told: &mut AppliedConfig,
 ) -> Result<Report, ActError> {
     told.retain(|run_id, _| servers.iter().any(|server| server.run_id == *run_id));
     let mut report = Report::default();
@@ -40,7 +40,7 @@ pub async fn tell(
     connection: &mut Connection,
     server: &Server,
     wanted: &BTreeMap<String, String>,
-    told: &mut Told,
+    told: &mut AppliedConfig,
     report: &mut Report,
 ) -> Result<(), ProbeFailure> {
     let pod = &server.pod;

@@ -24,7 +24,7 @@ use tracing::info;
 use crate::kubernetes::error::StoreError;
 use operator_core::{
     diff::stateful_set::template_size,
-    election::snapshot::Look,
+    election::snapshot::Snapshot,
     labels,
     names::{HISTORY, SetName, claim_of, pod_of},
     plan::{Plan, Storage},
@@ -209,7 +209,7 @@ pub async fn tend(
     memory: &Memory,
     plan: &Plan,
     record: &Record,
-    look: &Look,
+    look: &Snapshot,
     stateful_set: &StatefulSet,
     at_rest: bool,
 ) -> Result<Growth, StoreError> {
@@ -398,14 +398,14 @@ mod tests {
         memory: Memory,
         plan: Plan,
         record: Record,
-        look: Look,
+        look: Snapshot,
         stateful_set: StatefulSet,
     }
 
     impl Case {
         fn new(size: &str, epoch: i64) -> Self {
             let pod = |ordinal: i32| ObservedPod::running(ordinal);
-            let mut look = Look::default();
+            let mut look = Snapshot::default();
             look.observed.pods = vec![pod(0), pod(1)];
             let members = vec!["redis-0".to_owned(), "redis-1".to_owned()];
             Self {

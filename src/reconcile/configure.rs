@@ -6,7 +6,7 @@ use operator_core::{
     live_config::{Report, servers},
     names::REDIS_CONTAINER,
     plan::{InvalidSpec, Plan},
-    redis_conf::{self, File, Vetted},
+    redis_conf::{self, ConfigOutcome, File},
     rollout::compatibility,
 };
 
@@ -39,9 +39,9 @@ pub(super) fn next_file(seen: &Seen, plan: &Plan, mounted: Option<&File>, report
     let never_served = seen.stored.record.epoch == 0;
     let is_stuck = seen.look.observed.pods.iter().any(|pod| pod.stuck.is_some());
     let vetted = match report {
-        Some(report) => Vetted::Told(report),
-        None if never_served || is_stuck => Vetted::Nobody,
-        None => Vetted::NotTold,
+        Some(report) => ConfigOutcome::Told(report),
+        None if never_served || is_stuck => ConfigOutcome::Nobody,
+        None => ConfigOutcome::NotTold,
     };
     redis_conf::next(&plan.config, mounted, vetted, plan.subject.generation.unwrap_or_default())
 }

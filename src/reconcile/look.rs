@@ -15,7 +15,7 @@ use operator_core::{
     api::status::InstanceState,
     election::{
         process_end::{Former, NodeState, Traces, former, has_ended},
-        snapshot::Look,
+        snapshot::Snapshot,
         votes::glimpse,
     },
     observed::{NoAnswer, ObservedPod},
@@ -50,7 +50,7 @@ pub(super) async fn again(job: &Job<'_>, seen: &mut Seen) {
 }
 
 /// Whether a replica is in sync and has no vote yet.
-pub(super) fn lacks_votes(record: &Record, look: &Look) -> bool {
+pub(super) fn lacks_votes(record: &Record, look: &Snapshot) -> bool {
     let has_no_vote = |v: &Verdict| {
         let replica = look.member(&v.pod).filter(|_| v.state == InstanceState::InSync);
         replica.is_some_and(|c| !record.voters.contains(&c.answer.info.server.run_id))
@@ -58,7 +58,7 @@ pub(super) fn lacks_votes(record: &Record, look: &Look) -> bool {
     look.topology.instances.iter().any(has_no_vote)
 }
 
-async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (Look, Connections) {
+async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (Snapshot, Connections) {
     let (ctx, subject) = (job.ctx, job.subject);
     let record = &stored.record;
     let (observed, connections) =
@@ -79,7 +79,7 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (L
             .iter()
             .any(|pod| pod.answer.as_ref().is_ok_and(|a| a.info.replication.failover_runs()));
     let exchanged = if is_election { exchanged(job, stored).await } else { Vec::new() };
-    let look = Look {
+    let look = Snapshot {
         observed,
         topology,
         exchanged,
@@ -94,7 +94,7 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (L
     let seen = glimpse(record, &look);
     let primary = record.primary.as_deref().and_then(|pod| look.process(pod));
     let is_left = primary.is_some_and(|p| p.hands_over() && p.answer.info.replication.upstream.is_some());
-    let look = Look {
+    let look = Snapshot {
         before: ctx.memory.glimpse(&subject.set, seen, VOTE_AGE),
         handover_stuck: ctx.memory.hands_over_for(&subject.set, is_left) >= HANDOVER_PATIENCE,
         ..look

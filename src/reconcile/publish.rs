@@ -21,7 +21,7 @@ use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
     events::{self, Notice},
     hash,
-    status::{derive, is_mere_progress, outcome::Outcome},
+    status::{derive, is_progress_only, outcome::Outcome},
     subject::Subject,
 };
 
@@ -50,7 +50,7 @@ pub async fn publish(
 ) -> Result<(RedisReplicaSetStatus, bool), PublishError> {
     let before = ctx.memory.current_status(set);
     let status = derive(before.as_ref(), subject, outcome, now);
-    let progress = is_mere_progress(before.as_ref(), &status);
+    let progress = is_progress_only(before.as_ref(), &status);
     if progress && ctx.memory.wrote_lately(set, PROGRESS_INTERVAL) {
         return Ok((before.unwrap_or(status), true));
     }

@@ -27,7 +27,7 @@ use operator_core::{
     redis_conf::File,
     rollout::{
         next_pod::{Roll, Template, roll},
-        placement::{Wish, wish},
+        placement::{Placement, wish},
         size::size,
     },
     status::outcome::Outcome,
@@ -180,17 +180,17 @@ pub(super) async fn move_primary(
     let wish =
         wish(&plan.subject.set, plan.replicas, plan.home.as_ref(), &seen.stored.record, &seen.look, roll);
     match wish {
-        Wish::Stay => Ok(()),
-        Wish::Wait(what) => {
+        Placement::Stay => Ok(()),
+        Placement::Wait(what) => {
             outcome.switchover_pending = Some(what);
             outcome.again_in(MOVE_RETRY);
             Ok(())
         }
-        Wish::Later(seconds) => {
+        Placement::Later(seconds) => {
             outcome.again_in(Duration::from_secs(seconds));
             Ok(())
         }
-        Wish::Move { target, why } => {
+        Placement::Move { target, why } => {
             let target = target.clone();
             info!(target, why, "the primary is to move");
             look::again(job, seen).await;

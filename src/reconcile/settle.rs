@@ -17,7 +17,7 @@ use operator_core::{
         divergence::Divergence,
         next::{Goal, Step, next},
         process_end::with_ends,
-        snapshot::Look,
+        snapshot::Snapshot,
         unlinked,
     },
     events, role_labels,
@@ -89,7 +89,7 @@ async fn rounds(
     let set = &job.subject.set;
     let published = job.ctx.memory.current_status(job.resource).map(|status| status.divergences);
     let published = published.unwrap_or_default();
-    let mut first_look: Option<Look> = None;
+    let mut first_look: Option<Snapshot> = None;
     let begun = Instant::now();
     let mut rounds = 0;
     let mut begun_here = false;
@@ -120,7 +120,7 @@ async fn rounds(
             }
             Decision::Await => {
                 if let Some(switch) = &seen.stored.record.switch_to {
-                    act::hasten(&mut seen.connections, &switch.target).await;
+                    act::request_ack(&mut seen.connections, &switch.target).await;
                 }
                 if begun.elapsed() > SWITCHOVER_DEADLINE {
                     return Ok(());
@@ -248,7 +248,7 @@ async fn begin_switchover(job: &Job<'_>, seen: &mut Seen, from: &str, target: &s
     if let Err(error) = act::hand_over(&mut seen.connections, from, target, &host).await {
         warn!(error = chain(&error), "the switchover did not begin");
     }
-    act::hasten(&mut seen.connections, target).await;
+    act::request_ack(&mut seen.connections, target).await;
 }
 
 /// Ends a switchover that did not happen.

@@ -10,7 +10,7 @@ use crate::{
 };
 use operator_core::{
     api::RedisReplicaSet,
-    election::{Hold, snapshot::Look},
+    election::{Hold, snapshot::Snapshot},
     plan::Plan,
     subject::Subject,
 };
@@ -58,7 +58,7 @@ pub(super) struct Seen {
     /// The record was read from the API server in this reconcile, or written.
     pub is_fresh: bool,
     pub password: Option<Password>,
-    pub look: Look,
+    pub look: Snapshot,
     /// Over which the look was taken.
     pub connections: Connections,
     /// Why nothing can be done safely.

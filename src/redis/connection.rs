@@ -191,7 +191,7 @@ impl Connection {
 
     /// Names this connection as one over which an operator acts, and closes all others of that name: what is still on
     /// its way over them never arrives.
-    pub async fn act_alone(&mut self) -> Result<(), ProbeFailure> {
+    pub async fn fence_other_operators(&mut self) -> Result<(), ProbeFailure> {
         self.run("CLIENT", cmd("CLIENT").arg("SETNAME").arg(OPERATOR)).await?;
         let list = cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal").clone();
         let list: String = self.query_up_to(LONGEST_LIST, "CLIENT", &list).await?;

@@ -51,9 +51,9 @@ pub fn ours() -> watcher::Config {
 /// The latest end of a Redis container that the kubelet reported, by the UID of its pod: a pod that is gone shows it no
 /// more.
 #[derive(Debug, Default)]
-pub struct Ends(Mutex<VecDeque<(String, i64)>>);
+pub struct Terminations(Mutex<VecDeque<(String, i64)>>);
 
-impl Ends {
+impl Terminations {
     /// In seconds since 1970, by the clock of the pod's node.
     pub fn latest(&self, uid: &str) -> Option<i64> {
         let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ impl Ends {
 pub async fn watch(
     api: Api<Pod>,
     cache: Writer<Pod>,
-    ends: Arc<Ends>,
+    ends: Arc<Terminations>,
     phase: watch::Receiver<Phase>,
     trigger: Trigger,
 ) {
@@ -133,7 +133,7 @@ mod tests {
     fn the_latest_reported_end_is_remembered() {
         let at = |time: &str| pod(&json!({"terminated": {"exitCode": 0, "finishedAt": time}}));
         let [earlier, later] = ["1970-01-01T00:01:00Z", "1970-01-01T00:02:00Z"];
-        let ends = Ends::default();
+        let ends = Terminations::default();
         ends.see(&pod(&json!({"running": {}})));
         assert_eq!(ends.latest("u"), None);
         ends.see(&pod(&json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}})));

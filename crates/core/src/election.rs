@@ -17,7 +17,7 @@ use bootstrap::first_primary;
 pub use nobody_serves::elect;
 use nobody_serves::{no_winner, nobody_serves, silent_members};
 use rank::{Candidate, rank, winner};
-use snapshot::Look;
+use snapshot::Snapshot;
 use votes::noted;
 
 use crate::{
@@ -94,7 +94,7 @@ pub struct Hold {
 }
 
 /// Decides on one look.
-pub fn decide(record: &Record, look: &Look) -> Decision {
+pub fn decide(record: &Record, look: &Snapshot) -> Decision {
     if let Some(switch) = &record.switch_to {
         return switchover::open(switch, record, look);
     }
@@ -109,7 +109,7 @@ pub fn decide(record: &Record, look: &Look) -> Decision {
 }
 
 /// Rule 3, first half: the primary of record serves, so everybody else belongs behind it.
-fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
+fn primary_serves(primary: &Verdict, record: &Record, look: &Snapshot) -> Decision {
     let Some(own) = look.process(&primary.pod) else { return Decision::Rest };
     let now_serving = serving(&own, record);
     // The history is noted anew when it changes: a primary gets another one when its first replica links. Until then it
@@ -169,7 +169,7 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Look) -> Decision {
 /// Replicas whose link to the serving primary is down. A replica that dialled a pod's former address (its DNS answer
 /// was some seconds old) would try that address for `repl-timeout`, 60 s, before it asks again (experiment E4); one
 /// that is told anew asks at once.
-pub fn unlinked(record: &Record, look: &Look) -> Vec<String> {
+pub fn unlinked(record: &Record, look: &Snapshot) -> Vec<String> {
     if !look.primary_serves(record) {
         return Vec::new();
     }
@@ -178,7 +178,12 @@ pub fn unlinked(record: &Record, look: &Look) -> Vec<String> {
 }
 
 /// Rule 3, second half: somebody serves who is not the primary of record.
-fn strangers_serve(strangers: &[&Verdict], record: &Record, look: &Look, primary_serves: bool) -> Decision {
+fn strangers_serve(
+    strangers: &[&Verdict],
+    record: &Record,
+    look: &Snapshot,
+    primary_serves: bool,
+) -> Decision {
     let (mut ended, mut idle) = (Vec::new(), Vec::new());
     for stranger in strangers {
         let replication = look.member(&stranger.pod).map(|member| &member.answer.info.replication);
@@ -211,7 +216,7 @@ pub fn left_unwritten(own: &Replication, record: &Record) -> bool {
 }
 
 /// Rule 9: the record was lost and somebody serves. It is adopted only when all members answer and none has more.
-fn adopt(one: &Verdict, record: &Record, look: &Look) -> Decision {
+fn adopt(one: &Verdict, record: &Record, look: &Snapshot) -> Decision {
     let Some(own) = look.member(&one.pod) else { return Decision::Rest };
     let adopted = || {
         Decision::Note(Record {

@@ -10,14 +10,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use crate::{api::status::InstanceState, election::snapshot::Look};
+use crate::{api::status::InstanceState, election::snapshot::Snapshot};
 use redis_node::memory_size::bytes;
 
 /// What a process reads back, by directive.
 pub type Readings = BTreeMap<String, String>;
 
 /// What this operator has told the processes of a set, by `run_id`.
-pub type Told = BTreeMap<String, BTreeMap<String, Setting>>;
+pub type AppliedConfig = BTreeMap<String, BTreeMap<String, Setting>>;
 
 /// One directive as one process took it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub struct Server {
 
 /// The verified servers, the primary last: a value that it takes is in effect for writers, so a replica tries it
 /// first. Nobody while the primary of record is not verified itself.
-pub fn servers(look: &Look) -> Vec<Server> {
+pub fn servers(look: &Snapshot) -> Vec<Server> {
     let verified = look.topology.instances.iter().filter(|verdict| verdict.is_verified());
     let mut order: Vec<_> =
         verified.map(|v| (v.state == InstanceState::Primary, Reverse(v.ordinal), &v.pod)).collect();

@@ -124,7 +124,7 @@ impl File {
 
 /// What the servers said to a changed file.
 #[derive(Clone, Copy, Debug)]
-pub enum Vetted<'a> {
+pub enum ConfigOutcome<'a> {
     /// All verified servers were told: what they did not refuse is in effect.
     Told(&'a Report),
     /// They could not be told yet.
@@ -135,19 +135,19 @@ pub enum Vetted<'a> {
 
 /// The file to mount from now on, from what the spec asks for (`wanted`), the live one (`former`) and the servers'
 /// word.
-pub fn next(wanted: &File, former: Option<&File>, vetted: Vetted<'_>, generation: i64) -> File {
+pub fn next(wanted: &File, former: Option<&File>, vetted: ConfigOutcome<'_>, generation: i64) -> File {
     let Some(former) = former else { return wanted.clone() };
     let learned = match vetted {
-        Vetted::Told(report) => report.start_only.clone(),
-        Vetted::NotTold | Vetted::Nobody => BTreeSet::new(),
+        ConfigOutcome::Told(report) => report.start_only.clone(),
+        ConfigOutcome::NotTold | ConfigOutcome::Nobody => BTreeSet::new(),
     };
     let start_only: BTreeSet<String> =
         former.start_only.union(&learned).filter(|name| wanted.lines.contains_key(*name)).cloned().collect();
     let noted = File { start_only, ..File::default() };
     let is_accepted = |name: &str| match vetted {
-        Vetted::Told(report) => !report.declines(name),
-        Vetted::NotTold => false,
-        Vetted::Nobody => true,
+        ConfigOutcome::Told(report) => !report.declines(name),
+        ConfigOutcome::NotTold => false,
+        ConfigOutcome::Nobody => true,
     };
     let line = |(name, value): (&String, &String)| {
         let old = former.lines.get(name);
@@ -230,11 +230,11 @@ mod tests {
             (vec![("slave-priority", "1")], vec![("replica-priority", "1")], true),
         ] {
             let (before, after) = (file(&before), file(&after));
-            let next = next(&after, Some(&before), Vetted::Told(&told(&[], &[])), 4);
+            let next = next(&after, Some(&before), ConfigOutcome::Told(&told(&[], &[])), 4);
             assert_eq!(next.lines, after.lines);
             assert_eq!(before.needs_start() != next.needs_start(), rolls, "{before:?} {after:?}");
             // Nothing rolls twice.
-            let again = super::next(&after, Some(&next), Vetted::Told(&told(&[], &[])), 5);
+            let again = super::next(&after, Some(&next), ConfigOutcome::Told(&told(&[], &[])), 5);
             assert_eq!(again, next);
         }
     }
@@ -246,28 +246,31 @@ mod tests {
         let report = told(&["maxmemory", "nonsense"], &[]);
         let next_file = |vetted| next(&after, Some(&before), vetted, 2).text();
         assert_eq!(
-            next_file(Vetted::Told(&report)),
+            next_file(ConfigOutcome::Told(&report)),
             "databases 32\nhz 20\nmaxmemory 1gb\nrepl-diskless-sync-delay 0\n"
         );
-        assert_eq!(next_file(Vetted::NotTold), "databases 32\nmaxmemory 1gb\nrepl-diskless-sync-delay 0\n");
+        assert_eq!(
+            next_file(ConfigOutcome::NotTold),
+            "databases 32\nmaxmemory 1gb\nrepl-diskless-sync-delay 0\n"
+        );
         // A pod that cannot start may need just this change.
-        assert_eq!(next_file(Vetted::Nobody), after.text());
-        assert_eq!(next(&after, None, Vetted::NotTold, 2), after, "a set that begins");
+        assert_eq!(next_file(ConfigOutcome::Nobody), after.text());
+        assert_eq!(next(&after, None, ConfigOutcome::NotTold, 2), after, "a set that begins");
     }
 
     #[test]
     fn what_a_server_calls_immutable_is_for_the_roll_from_then_on() {
         let before = file(&[("made-up", "1")]);
-        let learned = next(&before, Some(&before), Vetted::Told(&told(&[], &["made-up"])), 2);
+        let learned = next(&before, Some(&before), ConfigOutcome::Told(&told(&[], &["made-up"])), 2);
         assert_ne!(learned.needs_start(), before.needs_start(), "its servers may not have it");
         assert!(!learned.live().contains_key("made-up"));
         // Known for good, also where nobody was told in this pass; a new value rolls.
-        let kept = next(&before, Some(&learned), Vetted::NotTold, 3);
+        let kept = next(&before, Some(&learned), ConfigOutcome::NotTold, 3);
         assert_eq!(kept, learned);
-        let changed = next(&file(&[("made-up", "2")]), Some(&learned), Vetted::NotTold, 4);
+        let changed = next(&file(&[("made-up", "2")]), Some(&learned), ConfigOutcome::NotTold, 4);
         assert_eq!(changed.lines["made-up"], "2");
         assert_ne!(changed.needs_start(), learned.needs_start());
-        let gone = next(&file(&[]), Some(&changed), Vetted::NotTold, 5);
+        let gone = next(&file(&[]), Some(&changed), ConfigOutcome::NotTold, 5);
         assert_eq!((gone.start_only.len(), gone.restart.clone()), (0, None), "its line's end rolls already");
         assert_ne!(gone.needs_start(), changed.needs_start());
     }

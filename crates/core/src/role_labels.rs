@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{api::status::InstanceState, election::snapshot::Look, labels::Role, observed::ObservedPod};
+use crate::{api::status::InstanceState, election::snapshot::Snapshot, labels::Role, observed::ObservedPod};
 use redis_node::record::Record;
 
 /// A replica that answers but does not truly follow for this long, while a primary serves, is not read any more.
@@ -49,7 +49,7 @@ pub enum To {
 /// Every change that is due. `unsynced_for` says for how long each of [`unsynced`] has been that, by UID.
 pub fn changes(
     record: &Record,
-    look: &Look,
+    look: &Snapshot,
     unsynced_for: &BTreeMap<String, Duration>,
     now: Timestamp,
 ) -> Vec<Change> {
@@ -88,14 +88,14 @@ pub fn changes(
 }
 
 /// Whether clients are left to be cut, or were just cut for the last time, which may fail.
-pub fn cut_is_due(look: &Look, changes: &[Change]) -> bool {
+pub fn cut_is_due(look: &Snapshot, changes: &[Change]) -> bool {
     let is_marked = |pod: &ObservedPod| pod.label.demoted_at.is_some() && pod.answer.is_ok();
     changes.iter().any(|change| change.to == To::Demoted) || look.observed.pods.iter().any(is_marked)
 }
 
 /// UIDs of the pods that answer and do not truly follow the serving primary. Without one nobody can: their time does
 /// not run.
-pub fn unsynced(record: &Record, look: &Look) -> Vec<String> {
+pub fn unsynced(record: &Record, look: &Snapshot) -> Vec<String> {
     let pods = &look.observed.pods;
     if !pods.iter().any(|pod| is_primary(record, pod) && serves(look, pod)) {
         return Vec::new();
@@ -111,16 +111,16 @@ fn is_primary(record: &Record, pod: &ObservedPod) -> bool {
     record.primary.as_deref() == Some(pod.name.as_str())
 }
 
-fn state(look: &Look, pod: &ObservedPod) -> Option<InstanceState> {
+fn state(look: &Snapshot, pod: &ObservedPod) -> Option<InstanceState> {
     look.topology.get(&pod.name).map(|verdict| verdict.state)
 }
 
-fn serves(look: &Look, pod: &ObservedPod) -> bool {
+fn serves(look: &Snapshot, pod: &ObservedPod) -> bool {
     look.topology.get(&pod.name).is_some_and(|verdict| verdict.serves)
 }
 
 /// Whether the pod's own Redis answers reads, and is not about to end.
-fn answers(look: &Look, pod: &ObservedPod) -> bool {
+fn answers(look: &Snapshot, pod: &ObservedPod) -> bool {
     use InstanceState::{Foreign, Loading, Terminating};
     pod.answer.is_ok() && state(look, pod).is_some_and(|s| !matches!(s, Foreign | Loading | Terminating))
 }
@@ -174,8 +174,8 @@ mod tests {
     }
 
     /// Pods by ordinal with their label and state; only one in state `Primary` serves.
-    fn look(pods: &[(Option<Role>, InstanceState)]) -> Look {
-        let mut look = Look::default();
+    fn look(pods: &[(Option<Role>, InstanceState)]) -> Snapshot {
+        let mut look = Snapshot::default();
         for ((role, state), ordinal) in pods.iter().zip(0..) {
             let silent = matches!(state, Unreachable | InstanceState::Pending);
             look.observed.pods.push(ObservedPod {
@@ -205,7 +205,7 @@ mod tests {
         ordinals.iter().map(|ordinal| (format!("uid-{ordinal}"), UNSYNCED_LIMIT)).collect()
     }
 
-    fn due(look: &Look, overdue: &BTreeMap<String, Duration>) -> Vec<(String, To)> {
+    fn due(look: &Snapshot, overdue: &BTreeMap<String, Duration>) -> Vec<(String, To)> {
         changes(&record(), look, overdue, now()).into_iter().map(|change| (change.pod, change.to)).collect()
     }
 

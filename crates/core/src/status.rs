@@ -25,7 +25,7 @@ use crate::{
 /// Whether a change of the status tells only how far a set has come that is on its way anyway: neither the
 /// summary nor what a person must act on turned, the primary (once there is one) and the spec are the same, no verified server and no data was lost,
 /// and it is not there yet.
-pub fn is_mere_progress(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
+pub fn is_progress_only(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
     let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String)> {
         let matters = |c: &&Condition| !["Replicated", "Progressing"].contains(&c.type_.as_str());
         status.conditions.iter().filter(matters).map(|c| (c.type_.clone(), c.status.clone())).collect()

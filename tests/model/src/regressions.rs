@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use operator_core::{
-    election::{Decision, decide, elect, snapshot::Look, votes::Glimpse},
+    election::{Decision, decide, elect, snapshot::Snapshot, votes::PrimarySample},
     observed::ObservedPod,
 };
 use redis_agent::decide::{Reason, Says, Start, decide as start};
@@ -87,20 +87,20 @@ fn rewritten(decision: Decision, change: impl FnOnce(&mut Record)) -> Decision {
 }
 
 /// Members that are silent are left out of the record.
-fn without_silent(record: &Record, look: &Look) -> Record {
+fn without_silent(record: &Record, look: &Snapshot) -> Record {
     let mut record = record.clone();
     record.members.retain(|pod| look.member(pod).is_some());
     record
 }
 
-fn altered(look: &Look, change: impl Fn(&mut ObservedPod)) -> Look {
+fn altered(look: &Snapshot, change: impl Fn(&mut ObservedPod)) -> Snapshot {
     let mut look = look.clone();
     look.observed.pods.iter_mut().for_each(change);
     look
 }
 
 /// The same look, by servers that do not say that they keep append-only files.
-fn aof_hidden(look: &Look) -> Look {
+fn aof_hidden(look: &Snapshot) -> Snapshot {
     altered(look, |pod| {
         if let Ok(answer) = &mut pod.answer {
             answer.info.persistence.aof = info::Aof::Off;
@@ -109,7 +109,7 @@ fn aof_hidden(look: &Look) -> Look {
 }
 
 /// Every history that is not known for another one passes for the one that was served last.
-fn foreign_hidden(record: &Record, look: &Look) -> Look {
+fn foreign_hidden(record: &Record, look: &Snapshot) -> Snapshot {
     let served = record.seen_serving.as_ref().map(|seen| seen.replid.clone()).unwrap_or_default();
     altered(look, |pod| {
         if let Ok(answer) = &mut pod.answer {
@@ -122,7 +122,7 @@ fn foreign_hidden(record: &Record, look: &Look) -> Look {
 }
 
 /// Where nobody is seen to serve, nobody is known to hear anybody.
-fn links_hidden(look: &Look) -> Look {
+fn links_hidden(look: &Snapshot) -> Snapshot {
     if !look.topology.serving().is_empty() {
         return look.clone();
     }
@@ -136,7 +136,7 @@ fn links_hidden(look: &Look) -> Look {
 }
 
 /// The same look; who dials in vain seems to be parked.
-fn dialling_hidden(look: &Look) -> Look {
+fn dialling_hidden(look: &Snapshot) -> Snapshot {
     altered(look, |pod| {
         if let Ok(answer) = &mut pod.answer
             && let Some(upstream) = answer.info.replication.upstream.as_mut().filter(|u| !u.link_up)
@@ -147,7 +147,7 @@ fn dialling_hidden(look: &Look) -> Look {
 }
 
 /// The same look; who has more of a closed history than counts seems to have just that.
-fn level(record: &Record, look: &Look) -> Look {
+fn level(record: &Record, look: &Snapshot) -> Snapshot {
     altered(look, |pod| {
         if let Ok(answer) = &mut pod.answer
             && let Some(end) = record.closed.get(&answer.info.replication.replid)
@@ -158,19 +158,19 @@ fn level(record: &Record, look: &Look) -> Look {
 }
 
 /// The record with votes for all who answer.
-fn all_vote(record: &Record, look: &Look) -> Record {
+fn all_vote(record: &Record, look: &Snapshot) -> Record {
     let voters = look.members().iter().map(|c| c.answer.info.server.run_id.clone()).collect();
     Record { voters, ..record.clone() }
 }
 
 /// The same where at least one of them has a vote.
-fn one_votes(record: &Record, look: &Look) -> Record {
+fn one_votes(record: &Record, look: &Snapshot) -> Record {
     let has_vote = look.members().iter().any(|c| record.voters.contains(&c.answer.info.server.run_id));
     if has_vote { all_vote(record, look) } else { record.clone() }
 }
 
 /// A record that takes whoever has the target's name for the process that the switchover was begun with.
-fn any_target(record: &Record, look: &Look) -> Record {
+fn any_target(record: &Record, look: &Snapshot) -> Record {
     let mut record = record.clone();
     if let Some(switch) = &mut record.switch_to
         && let Some(pod) = look.observed.pods.iter().find(|pod| pod.name == switch.target)
@@ -188,9 +188,9 @@ fn no_switchover(record: &Record) -> Record {
 }
 
 /// A look whose earlier one has shown an offset that everybody reaches.
-fn no_offset(look: &Look) -> Look {
-    let before = look.before.clone().map(|before| Glimpse { offset: i64::MIN, ..before });
-    Look { before, ..look.clone() }
+fn no_offset(look: &Snapshot) -> Snapshot {
+    let before = look.before.clone().map(|before| PrimarySample { offset: i64::MIN, ..before });
+    Snapshot { before, ..look.clone() }
 }
 
 named! {

@@ -1,15 +1,15 @@
 //! The shipped functions, and the ways to take one rule out of them for a regression: each alters what goes in or what
 //! comes out, so that the product needs no switch.
 
-use operator_core::election::{Decision, decide, elect, snapshot::Look};
+use operator_core::election::{Decision, decide, elect, snapshot::Snapshot};
 use redis_agent::decide::{Own, PeerAnswer, Start, decide as start};
 use redis_node::record::Record;
 
 /// What decides. Every field is the shipped function unless a regression says otherwise.
 #[derive(Clone, Copy)]
 pub struct Rules {
-    pub decide: fn(&Record, &Look) -> Decision,
-    pub elect: fn(&Record, &Look, &Look) -> Decision,
+    pub decide: fn(&Record, &Snapshot) -> Decision,
+    pub elect: fn(&Record, &Snapshot, &Snapshot) -> Decision,
     /// The start rule; the last argument is a pod's name out of a file that may be old.
     pub start: fn(Own<'_>, &[PeerAnswer], bool, &str) -> StartAs,
     /// An act reaches only the process that was looked at.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use operator_core::{
-    election::{process_end::Former, snapshot::Look, votes},
+    election::{process_end::Former, snapshot::Snapshot, votes},
     observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
     topology::topology,
 };
@@ -123,13 +123,13 @@ fn ids(runs: &BTreeSet<String>) -> [Id; 3] {
 }
 
 /// What the operator remembers of a look at the serving primary.
-pub fn earlier(glimpse: &votes::Glimpse) -> Earlier {
+pub fn earlier(glimpse: &votes::PrimarySample) -> Earlier {
     Earlier { primary: id(&glimpse.primary), offset: small(glimpse.offset), alive: ids(&glimpse.alive) }
 }
 
-fn glimpse(earlier: Earlier) -> votes::Glimpse {
+fn glimpse(earlier: Earlier) -> votes::PrimarySample {
     let alive = earlier.alive.iter().filter(|run| **run != 0).map(|run| format!("r{run}"));
-    votes::Glimpse {
+    votes::PrimarySample {
         primary: format!("r{}", earlier.primary),
         offset: i64::from(earlier.offset),
         alive: alive.collect(),
@@ -147,7 +147,7 @@ pub fn look(
     glimpses: &Glimpses,
     proven: Proven,
     before: Option<Earlier>,
-) -> Look {
+) -> Snapshot {
     let former = |ended| if ended { Former::Ended } else { Former::default() };
     let pods = glimpses.iter().enumerate().filter_map(|(member, glimpse)| {
         let (uid, terminating, answer) = match glimpse {
@@ -180,7 +180,7 @@ pub fn look(
         })
     });
     let observed = Observed { pods: pods.collect() };
-    Look {
+    Snapshot {
         topology: topology(host_of, record, &observed),
         observed,
         former: former(proven.former),
@@ -196,7 +196,7 @@ pub fn look(
 }
 
 /// The same look, by servers that seem to be done with rewriting their append-only files.
-pub fn rewrites_hidden(mut look: Look) -> Look {
+pub fn rewrites_hidden(mut look: Snapshot) -> Snapshot {
     for answer in look.observed.pods.iter_mut().filter_map(|pod| pod.answer.as_mut().ok()) {
         if answer.info.persistence.aof == Aof::Rewriting {
             answer.info.persistence.aof = Aof::Whole;

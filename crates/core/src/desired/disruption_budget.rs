@@ -16,7 +16,7 @@ use crate::{
         ConditionType, RedisReplicaSetStatus,
         status::InstanceState::{self, InSync, Loading, Pending, Primary, Terminating, Unreachable},
     },
-    election::snapshot::Look,
+    election::snapshot::Snapshot,
     plan::Plan,
 };
 
@@ -46,7 +46,7 @@ pub(super) fn disruption_budget(plan: &Plan, disruptions: i32) -> PodDisruptionB
 pub fn disruptions(
     live: Option<&PodDisruptionBudget>,
     before: &RedisReplicaSetStatus,
-    look: &Look,
+    look: &Snapshot,
     now: Timestamp,
 ) -> i32 {
     let is_closed = live
@@ -93,7 +93,7 @@ mod tests {
     }
 
     /// A look at two pods: a good primary, and one in this state.
-    fn look(state: InstanceState, ready: bool, terminating: bool) -> Look {
+    fn look(state: InstanceState, ready: bool, terminating: bool) -> Snapshot {
         let pod = |ordinal: i32, ready, terminating| ObservedPod {
             ready,
             terminating,
@@ -106,10 +106,10 @@ mod tests {
             serves: ordinal == 0,
             faults: Vec::new(),
         };
-        Look {
+        Snapshot {
             observed: Observed { pods: vec![pod(0, true, false), pod(1, ready, terminating)] },
             topology: Topology { instances: vec![verdict(0, Primary), verdict(1, state)] },
-            ..Look::default()
+            ..Snapshot::default()
         }
     }
 

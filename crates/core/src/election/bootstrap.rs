@@ -4,7 +4,7 @@ use super::{
     Decision,
     rank::{Candidate, close_histories},
     serving,
-    snapshot::Look,
+    snapshot::Snapshot,
 };
 use crate::api::status::InstanceState;
 use redis_node::record::Record;
@@ -19,7 +19,7 @@ const FIRST: i32 = 0;
 ///
 /// The process is noted as the one that serves already here, in the write that comes before the promotion: one write
 /// less, and until that write nobody can have served.
-pub(super) fn first_primary(record: &Record, look: &Look) -> Option<Decision> {
+pub(super) fn first_primary(record: &Record, look: &Snapshot) -> Option<Decision> {
     if !record.sure || record.epoch != 0 {
         return None;
     }

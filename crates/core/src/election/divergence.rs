@@ -3,7 +3,7 @@
 //! A full resync deletes what only that server had, and with it the evidence. So this is found, and published, before
 //! it is told to follow.
 
-use super::{rank::Candidate, snapshot::Look};
+use super::{rank::Candidate, snapshot::Snapshot};
 use crate::api::status::DivergenceStatus;
 use redis_node::record::Record;
 
@@ -26,7 +26,7 @@ pub struct Divergence {
 /// What these pods would lose by following the primary of record, as far as histories can tell.
 ///
 /// Append-only files keep no history over a restart (experiment E5 B): of such a server nothing is known here.
-pub fn divergences(record: &Record, look: &Look, pods: &[String]) -> Vec<Divergence> {
+pub fn divergences(record: &Record, look: &Snapshot, pods: &[String]) -> Vec<Divergence> {
     let primary = record.primary.as_deref().and_then(|pod| look.process(pod));
     let Some(primary) = primary else { return Vec::new() };
     let of = |pod: &String| divergence(record, &primary, &look.process(pod)?);

@@ -9,7 +9,7 @@ use super::{
     Decision, decide,
     divergence::{Divergence, divergences, is_published},
     elect,
-    snapshot::Look,
+    snapshot::Snapshot,
     switchover,
 };
 use crate::api::status::DivergenceStatus;
@@ -53,7 +53,7 @@ pub enum Step {
 }
 
 /// The next step. `first` is the first look of an election of which `look` is the second.
-pub fn next(record: &Record, first: Option<&Look>, look: &Look, goal: &Goal<'_>) -> Step {
+pub fn next(record: &Record, first: Option<&Snapshot>, look: &Snapshot, goal: &Goal<'_>) -> Step {
     let decision = match first {
         Some(first) => elect(record, first, look),
         None => decide(record, look),
@@ -62,7 +62,7 @@ pub fn next(record: &Record, first: Option<&Look>, look: &Look, goal: &Goal<'_>)
 }
 
 /// What of a decision is to be done now.
-pub fn towards(goal: &Goal<'_>, decision: Decision, record: &Record, look: &Look) -> Step {
+pub fn towards(goal: &Goal<'_>, decision: Decision, record: &Record, look: &Snapshot) -> Step {
     if goal.paused && !(record.switch_to.is_some() && ends_switchover(&decision)) {
         return Step::Leave;
     }
@@ -90,7 +90,7 @@ fn ends_switchover(decision: &Decision) -> bool {
 }
 
 /// Begins the switchover that was asked for, if the target is still fit for it.
-fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
+fn hand_over(target: &str, record: &Record, look: &Snapshot) -> Decision {
     let primary = record.primary.as_deref().and_then(|pod| look.member(pod));
     let pod = look.observed.pods.iter().find(|pod| pod.name == target);
     match (primary, pod) {
@@ -102,7 +102,7 @@ fn hand_over(target: &str, record: &Record, look: &Look) -> Decision {
 }
 
 /// The pods that can be told to follow now, and of the others what they lose.
-fn follow(pods: Vec<String>, published: &[DivergenceStatus], record: &Record, look: &Look) -> Step {
+fn follow(pods: Vec<String>, published: &[DivergenceStatus], record: &Record, look: &Snapshot) -> Step {
     let is_news = |d: &Divergence| !published.iter().any(|known| is_published(known, d));
     let losses: Vec<Divergence> = divergences(record, look, &pods).into_iter().filter(is_news).collect();
     if losses.is_empty() {

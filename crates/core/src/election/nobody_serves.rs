@@ -10,14 +10,14 @@ use super::{
     process_end::Former,
     rank::{Candidate, NoWinner, close_histories, winner},
     serving,
-    snapshot::Look,
-    switchover::{Heir, heir},
+    snapshot::Snapshot,
+    switchover::{TargetProcess, heir},
 };
 use crate::{names::claim_of, observed::NoAnswer};
 use redis_node::{answer::ProbeFailure, record::Record};
 
 /// Rule 4, first look.
-pub(super) fn nobody_serves(record: &Record, look: &Look) -> Decision {
+pub(super) fn nobody_serves(record: &Record, look: &Snapshot) -> Decision {
     if let Some(decision) = consented(record, look) {
         return decision;
     }
@@ -37,7 +37,7 @@ pub(super) fn nobody_serves(record: &Record, look: &Look) -> Decision {
 /// Rule 4, second look, with rules 5 to 7: nobody serves, every member answers, and both looks agree.
 ///
 /// Anything that moved between the looks asks for another first look.
-pub fn elect(record: &Record, first: &Look, second: &Look) -> Decision {
+pub fn elect(record: &Record, first: &Snapshot, second: &Snapshot) -> Decision {
     if !second.topology.serving().is_empty() || record.switch_to.is_some() {
         match decide(record, second) {
             Decision::LookAgain => {}
@@ -87,7 +87,7 @@ fn promote(members: &[Candidate<'_>], best: &Candidate<'_>, record: &Record) -> 
 
 /// A person ends a hold: the pod that they name is promoted, whatever it lacks, if nobody was promoted since they
 /// looked. What a member says that it does at this moment still counts.
-fn consented(record: &Record, look: &Look) -> Option<Decision> {
+fn consented(record: &Record, look: &Snapshot) -> Option<Decision> {
     let consent = look.consent.as_ref().filter(|consent| consent.epoch == record.epoch)?;
     let chosen = look.member(&consent.pod)?;
     if is_unsettled(&chosen) {
@@ -120,7 +120,7 @@ pub(super) fn no_winner(why: &NoWinner) -> Hold {
 }
 
 /// Members of record that did not answer in this look.
-pub(super) fn silent_members<'a>(record: &'a Record, look: &Look) -> Vec<&'a str> {
+pub(super) fn silent_members<'a>(record: &'a Record, look: &Snapshot) -> Vec<&'a str> {
     record.members.iter().map(String::as_str).filter(|pod| look.member(pod).is_none()).collect()
 }
 
@@ -136,7 +136,7 @@ fn silent(members: &[&str], why: &str) -> Hold {
 }
 
 /// What a member does that gives no usable answer, and is alive all the same.
-fn lives(look: &Look, members: &[&str]) -> Option<String> {
+fn lives(look: &Snapshot, members: &[&str]) -> Option<String> {
     let pod = look.observed.pods.iter().find(|pod| members.contains(&pod.name.as_str()))?;
     let Err(NoAnswer::Failed(failure)) = &pod.answer else { return None };
     let (does, remedy) = match failure {
@@ -153,13 +153,14 @@ fn lives(look: &Look, members: &[&str]) -> Option<String> {
 
 /// Rule 4b: the old primary stays silent, and is not needed: the process that served is proven dead, and every other
 /// member answers and had all of its data at some time.
-fn without_primary(record: &Record, look: &Look, members: &[&str]) -> Result<(), Hold> {
+fn without_primary(record: &Record, look: &Snapshot, members: &[&str]) -> Result<(), Hold> {
     let primary = record.primary.as_deref().filter(|primary| members == [*primary]);
     if primary.is_none() || record.seen_serving.is_none() || !record.sure {
         return Err(silent(members, ""));
     }
     // The target of an open switchover may have served, and only the process that would have done so can tell.
-    if let Some(switch) = record.switch_to.as_ref().filter(|switch| heir(switch, look) != Heir::Runs) {
+    if let Some(switch) = record.switch_to.as_ref().filter(|switch| heir(switch, look) != TargetProcess::Runs)
+    {
         let why = format!(
             ". It cannot be done without: it was handing its role over to {}, and the process that was in sync there does not answer",
             switch.target
@@ -208,7 +209,7 @@ fn without_primary(record: &Record, look: &Look, members: &[&str]) -> Result<(),
 /// The process that served last belongs to another pod object than the one that answers under its name now. Unless
 /// its end is proven it may serve on: a pod that was deleted by force leaves its process to a kubelet that may not
 /// even be reachable. A namesake proves nothing (rule 4).
-fn former_process(record: &Record, look: &Look) -> Option<Hold> {
+fn former_process(record: &Record, look: &Snapshot) -> Option<Hold> {
     let seen = record.seen_serving.as_ref()?;
     let primary = record.primary.as_deref()?;
     let namesake = look.member(primary)?;
@@ -235,15 +236,15 @@ fn former_process(record: &Record, look: &Look) -> Option<Hold> {
 }
 
 /// The same for the process to which an open switchover handed the role: it may have taken over unseen.
-fn former_target(record: &Record, look: &Look) -> Option<Hold> {
+fn former_target(record: &Record, look: &Snapshot) -> Option<Hold> {
     match heir(record.switch_to.as_ref()?, look) {
-        Heir::Unknown(message) => Some(Hold { reason: Reason::PreviousPrimaryUnproven, message }),
-        Heir::Runs | Heir::Ended => None,
+        TargetProcess::Unknown(message) => Some(Hold { reason: Reason::PreviousPrimaryUnproven, message }),
+        TargetProcess::Runs | TargetProcess::Ended => None,
     }
 }
 
 /// Members whose data is still changing.
-fn unsettled_members(look: &Look) -> Option<Hold> {
+fn unsettled_members(look: &Snapshot) -> Option<Hold> {
     let members = look.members();
     let busy: Vec<&str> = members.iter().filter(|c| is_unsettled(c)).map(|c| c.pod).collect();
     (!busy.is_empty()).then(|| Hold {

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{annotations::Consent, status::InstanceState},
-    election::{process_end::Former, rank::Candidate, votes::Glimpse},
+    election::{process_end::Former, rank::Candidate, votes::PrimarySample},
     observed::Observed,
     topology::Topology,
 };
@@ -10,7 +10,7 @@ use redis_node::record::Record;
 
 /// One look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct Snapshot {
     /// What was answered.
     pub observed: Observed,
     /// What it adds up to.
@@ -20,7 +20,7 @@ pub struct Look {
     /// Whether the process to which a switchover hands the role is proven dead.
     pub target: Former,
     /// An earlier look at the serving primary, a few seconds old.
-    pub before: Option<Glimpse>,
+    pub before: Option<PrimarySample>,
     /// Nobody has been serving for long enough that a primary which restarts would have answered.
     pub waited: bool,
     /// Pods whose volume is not the one that the record speaks of: it was restored or made anew meanwhile. Known only where
@@ -34,7 +34,7 @@ pub struct Look {
     pub consent: Option<Consent>,
 }
 
-impl Look {
+impl Snapshot {
     /// Whether the primary of record serves.
     pub fn primary_serves(&self, record: &Record) -> bool {
         let primary = record.primary.as_deref().and_then(|pod| self.topology.get(pod));

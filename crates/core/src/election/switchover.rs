@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Decision, Hold, Reason, process_end::Former, rank::Candidate, serving, snapshot::Look, strangers_serve,
+    Decision, Hold, Reason, process_end::Former, rank::Candidate, serving, snapshot::Snapshot,
+    strangers_serve,
 };
 use crate::{
     api::status::InstanceState,
@@ -33,7 +34,7 @@ pub fn begin(primary: &Candidate<'_>, target: &Candidate<'_>, record: &Record) -
 
 /// What became of the process that a switchover was begun with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Heir {
+pub(super) enum TargetProcess {
     /// It answers.
     Runs,
     /// It has ended; whoever has the target's name now began from older files.
@@ -43,13 +44,13 @@ pub(super) enum Heir {
 }
 
 /// Looks for the process that the record names.
-pub(super) fn heir(switch: &SwitchTo, look: &Look) -> Heir {
+pub(super) fn heir(switch: &SwitchTo, look: &Snapshot) -> TargetProcess {
     let named = &switch.process;
     let pod = look.observed.pods.iter().find(|pod| pod.name == switch.target);
     let Some(pod) = pod.filter(|pod| pod.uid == named.pod_uid) else {
         return match &look.target {
-            Former::Ended => Heir::Ended,
-            Former::Unproven(missing) => Heir::Unknown(format!(
+            Former::Ended => TargetProcess::Ended,
+            Former::Unproven(missing) => TargetProcess::Unknown(format!(
                 "{} was replaced while it took over, and its former pod (UID {}) may serve: {missing}",
                 switch.target, named.pod_uid
             )),
@@ -57,12 +58,14 @@ pub(super) fn heir(switch: &SwitchTo, look: &Look) -> Heir {
     };
     match (look.process(&switch.target), &pod.answer) {
         // A pod runs one Redis at a time.
-        (Some(own), _) if own.answer.info.server.run_id == named.run_id => Heir::Runs,
+        (Some(own), _) if own.answer.info.server.run_id == named.run_id => TargetProcess::Runs,
         // Another process of the same pod, or none by the kubelet's word. A refused connection alone may come from what is
         // between the operator and a server that serves; then the kubelet's report of its end tells.
-        (Some(_), _) | (None, Err(NoAnswer::NotStarted)) => Heir::Ended,
-        (None, Err(NoAnswer::Failed(ProbeFailure::Refused))) if look.target == Former::Ended => Heir::Ended,
-        (None, _) => Heir::Unknown(format!(
+        (Some(_), _) | (None, Err(NoAnswer::NotStarted)) => TargetProcess::Ended,
+        (None, Err(NoAnswer::Failed(ProbeFailure::Refused))) if look.target == Former::Ended => {
+            TargetProcess::Ended
+        }
+        (None, _) => TargetProcess::Unknown(format!(
             "{} does not answer: nobody knows whether it serves already",
             switch.target
         )),
@@ -70,14 +73,14 @@ pub(super) fn heir(switch: &SwitchTo, look: &Look) -> Heir {
 }
 
 /// The replica that takes over from a primary whose pod is being deleted: by a drain, an eviction, a person.
-pub(super) fn evacuate<'a>(primary: &Verdict, look: &'a Look) -> Option<Candidate<'a>> {
+pub(super) fn evacuate<'a>(primary: &Verdict, look: &'a Snapshot) -> Option<Candidate<'a>> {
     let pod = look.observed.pods.iter().find(|pod| pod.name == primary.pod)?;
     if pod.terminating { look.member(best_target(look, |_| true)?) } else { None }
 }
 
 /// The best replica to hand the role to, among those that `fits` allows: verified, not about to go, with the most data,
 /// and the lowest ordinal among equals.
-pub fn best_target(look: &Look, fits: impl Fn(&ObservedPod) -> bool) -> Option<&str> {
+pub fn best_target(look: &Snapshot, fits: impl Fn(&ObservedPod) -> bool) -> Option<&str> {
     look.observed
         .pods
         .iter()
@@ -92,7 +95,7 @@ pub fn best_target(look: &Look, fits: impl Fn(&ObservedPod) -> bool) -> Option<&
 /// Truly follows the primary, stays, and is found under its name: the primary would look for it elsewhere for a minute, or
 /// in vain, with all writes paused. And what it would serve is on its volume: an append-only file that is still being
 /// rewritten after a full sync is older than that, and a restart over it would lose all that was acknowledged.
-pub fn can_take_over(look: &Look, pod: &ObservedPod) -> bool {
+pub fn can_take_over(look: &Snapshot, pod: &ObservedPod) -> bool {
     !pod.terminating
         && !pod.new_address
         && !rewrites_aof(pod)
@@ -105,7 +108,7 @@ pub fn rewrites_aof(pod: &ObservedPod) -> bool {
 }
 
 /// Rule 2: a switchover is open. Nobody is repointed before it is known how it ended.
-pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision {
+pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Snapshot) -> Decision {
     let old = record.primary.as_deref().unwrap_or_default();
     let serving: Vec<&Verdict> = look.topology.serving();
     let serves = |pod: &str| serving.iter().any(|v| v.pod == pod);
@@ -129,17 +132,17 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
         (true, false) => Decision::Abort { record: given_up, pod: old.to_owned() },
         // It waits for the target to take over, for as long as it takes: no TIMEOUT applies any more.
         (false, true) => match heir(switch, look) {
-            Heir::Runs if look.handover_stuck => {
+            TargetProcess::Runs if look.handover_stuck => {
                 Decision::TakeBack { record: given_up, pod: old.to_owned(), target: switch.target.clone() }
             }
-            Heir::Runs => Decision::Await,
+            TargetProcess::Runs => Decision::Await,
             // It did not take over, and who comes back under its name with older data must not be handed the role.
-            Heir::Ended => Decision::Abort { record: given_up, pod: old.to_owned() },
+            TargetProcess::Ended => Decision::Abort { record: given_up, pod: old.to_owned() },
             // A person says that the target does not serve.
-            Heir::Unknown(_) if look.consents_to(old, record) => {
+            TargetProcess::Unknown(_) if look.consents_to(old, record) => {
                 Decision::Abort { record: given_up, pod: old.to_owned() }
             }
-            Heir::Unknown(why) => Decision::Hold(Hold {
+            TargetProcess::Unknown(why) => Decision::Hold(Hold {
                 reason: Reason::MemberUnreachable,
                 message: format!(
                     "{old} is handing its role over to {}, and takes no writes meanwhile. {why}. If you know that it \
@@ -155,7 +158,7 @@ pub(super) fn open(switch: &SwitchTo, record: &Record, look: &Look) -> Decision 
 }
 
 /// The target serves alone: it is the primary of record from now on. The old history ends where the new one began.
-fn completed(switch: &SwitchTo, record: &Record, look: &Look) -> Decision {
+fn completed(switch: &SwitchTo, record: &Record, look: &Snapshot) -> Decision {
     let Some(target) = look.process(&switch.target) else { return Decision::Await };
     let replication = &target.answer.info.replication;
     // second_repl_offset is the first offset that is no longer shared.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{snapshot::Look, *};
+use super::{snapshot::Snapshot, *};
 use crate::{
     election::process_end::Former,
     observed::{NoAnswer, Observed, ObservedPod},
@@ -68,7 +68,7 @@ fn following(mut answer: Answer, upstream: &str, port: u16, link_up: bool) -> An
     answer
 }
 
-fn change_look(look: &mut Look, pod: &str, change: impl Fn(&mut Answer)) {
+fn change_look(look: &mut Snapshot, pod: &str, change: impl Fn(&mut Answer)) {
     let pod = look.observed.pods.iter_mut().find(|p| p.name == pod).unwrap();
     change(pod.answer.as_mut().unwrap());
 }
@@ -77,7 +77,7 @@ fn parked(answer: Answer) -> Answer {
     following(answer, PARKED.0, PARKED.1, false)
 }
 
-fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
+fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Snapshot {
     let pods = answers
         .into_iter()
         .map(|(pod, answer)| ObservedPod {
@@ -87,7 +87,7 @@ fn look(record: &Record, answers: Vec<(&str, Option<Answer>)>) -> Look {
         })
         .collect();
     let observed = Observed { pods };
-    Look { topology: topology(host, record, &observed), observed, ..Look::default() }
+    Snapshot { topology: topology(host, record, &observed), observed, ..Snapshot::default() }
 }
 
 /// A set of three that served history `OLD` under redis-0.
@@ -426,7 +426,7 @@ fn an_exchanged_volume_does_not_win_by_the_name_of_its_pod() {
     change(&mut answers, "redis-0", |a| a.info.replication.replid = "snapshot".into());
     let elected = |answers: &[(&'static str, Option<Answer>)]| {
         let record = settled(record());
-        let look = || Look { exchanged: vec!["redis-0".into()], ..look(&record, answers.to_vec()) };
+        let look = || Snapshot { exchanged: vec!["redis-0".into()], ..look(&record, answers.to_vec()) };
         elect(&record, &look(), &look())
     };
     match elected(&answers) {
@@ -481,7 +481,7 @@ fn a_file_that_is_being_rewritten_is_waited_for() {
         }
         look(&record(), answers)
     };
-    let fit = |look: &Look| {
+    let fit = |look: &Snapshot| {
         let fits = |pod: &&ObservedPod| super::switchover::can_take_over(look, pod);
         look.observed.pods.iter().filter(fits).map(|pod| pod.name.clone()).collect::<Vec<_>>()
     };
@@ -492,7 +492,7 @@ fn a_file_that_is_being_rewritten_is_waited_for() {
     assert_eq!(decide(&before, &rewriting(&["redis-0"])), Decision::Rest);
     let mut done = rewriting(&["redis-0"]);
     done.observed.pods[0].answer.as_mut().unwrap().info.persistence.aof = Aof::Whole;
-    let by_hand = Look { aof_by_hand: true, ..done.clone() };
+    let by_hand = Snapshot { aof_by_hand: true, ..done.clone() };
     assert_eq!(
         decide(&before, &by_hand),
         Decision::Rest,
@@ -630,7 +630,7 @@ fn a_person_can_have_the_one_that_serves_adopted() {
     assert!(hold.message.contains("redis-0 serves") && hold.message.contains("redis-2"), "{}", hold.message);
     let with = |pod: &str, epoch| {
         let consent = Some(crate::api::annotations::Consent { pod: pod.into(), epoch });
-        decide(&lost, &Look { consent, ..seen.clone() })
+        decide(&lost, &Snapshot { consent, ..seen.clone() })
     };
     let Decision::Note(adopted) = with("redis-0", 0) else { panic!("not adopted") };
     assert_eq!((adopted.primary.as_deref(), adopted.sure, adopted.epoch), (Some("redis-0"), true, 1));

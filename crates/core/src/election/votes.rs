@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 
 use crate::{
     api::status::InstanceState,
-    election::{rank::Candidate, snapshot::Look},
+    election::{rank::Candidate, snapshot::Snapshot},
 };
 use redis_node::record::Record;
 
 /// What an earlier look has shown of the serving primary and of who was alive then.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glimpse {
+pub struct PrimarySample {
     /// `run_id` of the primary.
     pub primary: String,
     /// Its offset.
@@ -23,12 +23,12 @@ pub struct Glimpse {
 }
 
 /// What this look shows, with all who answered in it; `None` where the primary of record does not serve.
-pub fn glimpse(record: &Record, look: &Look) -> Option<Glimpse> {
+pub fn glimpse(record: &Record, look: &Snapshot) -> Option<PrimarySample> {
     let primary = record.primary.as_deref()?;
     look.topology.get(primary).filter(|verdict| verdict.serves)?;
     let own = look.process(primary)?;
     let alive = look.members().iter().map(|c| c.answer.info.server.run_id.clone()).collect();
-    Some(Glimpse {
+    Some(PrimarySample {
         primary: own.answer.info.server.run_id.clone(),
         offset: own.answer.info.replication.offset,
         alive,
@@ -37,7 +37,7 @@ pub fn glimpse(record: &Record, look: &Look) -> Option<Glimpse> {
 
 /// The voters to write into the record now: all other members, once each of them is one. Rule 4b needs them all, so fewer
 /// are not worth a write.
-pub(super) fn noted(record: &Record, look: &Look) -> Option<BTreeSet<String>> {
+pub(super) fn noted(record: &Record, look: &Snapshot) -> Option<BTreeSet<String>> {
     let others = record.members.iter().filter(|pod| record.primary.as_ref() != Some(pod));
     let mut voters = BTreeSet::new();
     for pod in others {
@@ -52,7 +52,7 @@ pub(super) fn noted(record: &Record, look: &Look) -> Option<BTreeSet<String>> {
     (!voters.is_subset(&record.voters)).then_some(voters)
 }
 
-fn votes(replica: &Candidate<'_>, record: &Record, look: &Look) -> bool {
+fn votes(replica: &Candidate<'_>, record: &Record, look: &Snapshot) -> bool {
     let now = glimpse(record, look);
     let (Some(before), Some(now)) = (&look.before, now) else { return false };
     let info = &replica.answer.info;

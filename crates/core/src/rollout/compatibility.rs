@@ -10,7 +10,7 @@
 //! may be handed what it does not know even where the format has the same number; and Valkey to Redis linked in one
 //! experiment, with simple types only, which proves nothing for the data of a user.
 
-use crate::{election::snapshot::Look, plan::InvalidSpec};
+use crate::{election::snapshot::Snapshot, plan::InvalidSpec};
 use redis_node::info::{Flavour, Server};
 
 /// A version as far as it is known.
@@ -92,7 +92,7 @@ pub fn obstacle(from: Version, to: Version) -> Option<&'static str> {
 /// What a server answered counts, not the former image's tag: a tag that was never pulled must not bind anybody, and
 /// one like `latest` says nothing. Where no server answers, nothing is known, and nothing is refused: the first
 /// replaced replica shows it ([`overtaken`]).
-pub fn check(running: &str, wanted: &str, look: &Look) -> Result<(), InvalidSpec> {
+pub fn check(running: &str, wanted: &str, look: &Snapshot) -> Result<(), InvalidSpec> {
     let Some(promised) = promised(wanted).filter(|_| running != wanted) else { return Ok(()) };
     let refusal = look.members().into_iter().find_map(|member| {
         let server = &member.answer.info.server;
@@ -113,7 +113,7 @@ pub fn check(running: &str, wanted: &str, look: &Look) -> Result<(), InvalidSpec
 
 /// A replica of the current template that runs what the primary's data cannot go to: an image whose name did not tell.
 /// The message says who and why.
-pub fn overtaken(look: &Look, primary: &str, revision: &str) -> Option<String> {
+pub fn overtaken(look: &Snapshot, primary: &str, revision: &str) -> Option<String> {
     let members = look.members();
     let server = |pod: &str| members.iter().find(|m| m.pod == pod).map(|m| &m.answer.info.server);
     let primary_server = server(primary)?;
@@ -174,8 +174,8 @@ pub(crate) mod tests {
     }
 
     /// Pods `redis-0`, `redis-1`, … with their version, state and template.
-    pub fn look(pods: &[(&str, InstanceState, &str)]) -> Look {
-        let mut look = Look::default();
+    pub fn look(pods: &[(&str, InstanceState, &str)]) -> Snapshot {
+        let mut look = Snapshot::default();
         for ((version, state, revision), ordinal) in pods.iter().zip(0..) {
             let name = format!("redis-{ordinal}");
             look.observed.pods.push(ObservedPod {
@@ -270,7 +270,7 @@ pub(crate) mod tests {
             // Names that tell nothing.
             (&all("8.0.6"), "redis:8.0", "redis:latest", true),
             (&all("8.0.6"), "redis:8.0", "redis@sha256:01", true),
-            (&Look::default(), "redis:8.0", "redis:7.2", true),
+            (&Snapshot::default(), "redis:8.0", "redis:7.2", true),
             // One replica is there already, and so is its file.
             (&half, "redis:8.0", "redis:7.2", false),
             (&half, "redis:8.0", "redis:8.0.7", true),

@@ -5,7 +5,7 @@
 
 use crate::{
     api::status::InstanceState,
-    election::{snapshot::Look, switchover::rewrites_aof},
+    election::{snapshot::Snapshot, switchover::rewrites_aof},
     names::SetName,
     observed::ObservedPod,
     rollout::compatibility,
@@ -53,7 +53,7 @@ pub struct Template {
 
 /// Replicas from the highest ordinal down, each verified before the next; then the primary moves, and its pod is
 /// replaced as a replica's. A pod that cannot start is replaced at once.
-pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) -> Roll {
+pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Snapshot) -> Roll {
     let Some(revision) = &template.revision else {
         return Roll::Unknown;
     };
@@ -117,7 +117,7 @@ pub fn roll(set: &SetName, template: &Template, record: &Record, look: &Look) ->
 }
 
 /// Replaces a pod that cannot start, unless it may hold the only copy of the data.
-fn replace_stuck(stuck: &ObservedPod, template: &Template, record: &Record, look: &Look) -> Roll {
+fn replace_stuck(stuck: &ObservedPod, template: &Template, record: &Record, look: &Snapshot) -> Roll {
     let is_primary = record.primary.as_deref() == Some(stuck.name.as_str());
     // Where nobody serves, any of them may have what nobody else has; unless nobody ever served.
     let has_served = record.primary.is_some() || !record.sure;
@@ -152,7 +152,7 @@ fn cannot_start(pod: &ObservedPod) -> bool {
 
 /// A pod that cannot start with the image that somebody gave to it: made anew it has the template's. Where no pod has
 /// that one, the API server's admission gives them another, and would again.
-fn altered<'a>(template: &Template, look: &'a Look) -> Option<&'a ObservedPod> {
+fn altered<'a>(template: &Template, look: &'a Snapshot) -> Option<&'a ObservedPod> {
     let mut mine = look.observed.pods.iter().filter(|pod| pod.ordinal < template.replicas);
     mine.clone().find(|pod| pod.image == template.image)?;
     mine.find(|pod| pod.image != template.image && cannot_start(pod))
@@ -179,8 +179,8 @@ mod tests {
     }
 
     /// Pods by ordinal, with their state and template.
-    fn look(pods: &[(InstanceState, &str)]) -> Look {
-        let mut look = Look::default();
+    fn look(pods: &[(InstanceState, &str)]) -> Snapshot {
+        let mut look = Snapshot::default();
         for ((state, revision), ordinal) in pods.iter().zip(0..) {
             look.observed.pods.push(ObservedPod {
                 revision: Some((*revision).to_owned()),
@@ -273,7 +273,7 @@ mod tests {
             pod.image = "redis:7".into();
         }
         look.observed.pods[1].stuck = Some("ErrImagePull: no".into());
-        let next = |look: &Look, primary, ephemeral| {
+        let next = |look: &Snapshot, primary, ephemeral| {
             roll(&set(), &Template { ephemeral, ..template(2) }, &record(primary), look)
         };
         assert_eq!(next(&look, 0, false), Roll::Done, "it has the template's, and would have it again");

@@ -6,7 +6,7 @@ use super::next_pod::Roll;
 use crate::{
     api::{annotations::Home, status::InstanceState},
     election::{
-        snapshot::Look,
+        snapshot::Snapshot,
         switchover::{best_target, can_take_over, rewrites_aof},
     },
     names::SetName,
@@ -16,7 +16,7 @@ use crate::{
 
 /// Whether the primary is to move.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Placement {
     /// It is where it belongs.
     Stay,
     /// To this pod.
@@ -41,17 +41,17 @@ pub fn wish(
     wanted: i32,
     home: Option<&Home>,
     record: &Record,
-    look: &Look,
+    look: &Snapshot,
     roll: &Roll,
-) -> Wish {
+) -> Placement {
     let primary = record.primary.as_deref().and_then(|pod| Some((pod, set.ordinal(pod)?)));
-    let Some((primary, ordinal)) = primary else { return Wish::Stay };
+    let Some((primary, ordinal)) = primary else { return Placement::Stay };
     if look.topology.get(primary).is_none_or(|v| v.state != InstanceState::Primary) {
-        return Wish::Stay;
+        return Placement::Stay;
     }
     let away = |why: &'static str, fits: &dyn Fn(&ObservedPod) -> bool| match best_target(look, fits) {
-        Some(target) => Wish::Move { target: target.to_owned(), why },
-        None => Wish::Wait(format!(
+        Some(target) => Placement::Move { target: target.to_owned(), why },
+        None => Placement::Wait(format!(
             "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync, \
              known by its present address everywhere (DNS caches), and done with rewriting its append-only file"
         )),
@@ -66,20 +66,20 @@ pub fn wish(
     }
     // A pod was just told to go; this look does not show it yet.
     if matches!(roll, Roll::Replace { .. }) {
-        return Wish::Stay;
+        return Placement::Stay;
     }
-    let Some(home) = home.filter(|home| home.pod != primary) else { return Wish::Stay };
+    let Some(home) = home.filter(|home| home.pod != primary) else { return Placement::Stay };
     let target = home.pod.clone();
     let Some(pod) = look.observed.pods.iter().find(|pod| pod.name == target && pod.ordinal < wanted) else {
         let no_pod =
-            || Wish::Wait(format!("{target} is to become the primary, but it is no pod of this set"));
-        return if home.asked { no_pod() } else { Wish::Stay };
+            || Placement::Wait(format!("{target} is to become the primary, but it is no pod of this set"));
+        return if home.asked { no_pod() } else { Placement::Stay };
     };
     if home.asked {
         return if can_take_over(look, pod) {
-            Wish::Move { target, why: "a person asked for it" }
+            Placement::Move { target, why: "a person asked for it" }
         } else {
-            Wish::Wait(format!(
+            Placement::Wait(format!(
                 "{target} is to become the primary once it is in sync, known by its present address everywhere (DNS \
                  caches), and done with rewriting its append-only file"
             ))
@@ -87,11 +87,11 @@ pub fn wish(
     }
     let is_verified = |ordinal| look.topology.get(&set.pod(ordinal)).is_some_and(Verdict::is_verified);
     if *roll != Roll::Done || !(0..wanted).all(is_verified) || rewrites_aof(pod) {
-        return Wish::Stay;
+        return Placement::Stay;
     }
     let uptime = pod.answer.as_ref().map_or(0, |answer| answer.info.server.uptime_seconds);
     match u64::try_from(SETTLED_SECONDS - uptime) {
-        Ok(left @ 1..) => Wish::Later(left),
-        _ => Wish::Move { target, why: "it is where the primary belongs" },
+        Ok(left @ 1..) => Placement::Later(left),
+        _ => Placement::Move { target, why: "it is where the primary belongs" },
     }
 }

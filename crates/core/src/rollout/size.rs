@@ -3,7 +3,7 @@
 //! Pure. A member enters the record before its pod is created, and leaves it only while a primary serves
 //! (`docs/protocol.md`, "The record").
 
-use crate::{election::snapshot::Look, names::SetName, topology::Verdict};
+use crate::{election::snapshot::Snapshot, names::SetName, topology::Verdict};
 use redis_node::record::Record;
 
 /// The size to apply now.
@@ -18,7 +18,7 @@ pub struct Size {
 }
 
 /// The wanted number, and fewer than now only while the primary stays and everybody who stays is verified.
-pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Look) -> Size {
+pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Snapshot) -> Size {
     let recorded =
         record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
     // Pods may outlive a StatefulSet that was deleted by hand.
@@ -52,7 +52,7 @@ pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look
 }
 
 /// Whether a set of the wanted size still contains the primary and a verified copy of everything.
-fn keeps_primary(set: &SetName, wanted: i32, record: &Record, look: &Look) -> Result<(), String> {
+fn keeps_primary(set: &SetName, wanted: i32, record: &Record, look: &Snapshot) -> Result<(), String> {
     let primary = record.primary.as_deref().and_then(|p| Some((p, set.ordinal(p)?)));
     let Some((pod, ordinal)) = primary else { return Err("no primary was chosen yet".to_owned()) };
     if ordinal >= wanted {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     /// A look in which the pods were in these states; only a `Primary` serves.
-    fn look(states: &[(i32, InstanceState)]) -> Look {
+    fn look(states: &[(i32, InstanceState)]) -> Snapshot {
         let pod = |ordinal: i32| ObservedPod::running(ordinal);
         let verdict = |(ordinal, state): &(i32, InstanceState)| Verdict {
             pod: set().pod(*ordinal),
@@ -101,10 +101,10 @@ mod tests {
             serves: *state == Primary,
             faults: Vec::new(),
         };
-        Look {
+        Snapshot {
             observed: Observed { pods: states.iter().map(|(ordinal, _)| pod(*ordinal)).collect() },
             topology: Topology { instances: states.iter().map(verdict).collect() },
-            ..Look::default()
+            ..Snapshot::default()
         }
     }
 

@@ -5,14 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::status::{InstanceRole, InstanceState, InstanceStatus},
-    election::snapshot::Look,
+    election::snapshot::Snapshot,
     observed::ObservedPod,
     topology::Verdict,
 };
 use redis_node::info::{Aof, Flavour, Info, Server};
 
 /// Entries for the pods of a look.
-pub fn instances(before: &[InstanceStatus], look: &Look, now: Timestamp) -> Vec<InstanceStatus> {
+pub fn instances(before: &[InstanceStatus], look: &Snapshot, now: Timestamp) -> Vec<InstanceStatus> {
     look.topology
         .instances
         .iter()

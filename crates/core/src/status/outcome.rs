@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     api::Reason,
-    election::{Hold, divergence::Divergence, snapshot::Look},
+    election::{Hold, divergence::Divergence, snapshot::Snapshot},
     events::Notice,
     live_config::Report,
     plan::Plan,
@@ -33,7 +33,7 @@ pub struct Outcome {
     /// The role record at the end.
     pub record: Option<Record>,
     /// The last look.
-    pub look: Option<Look>,
+    pub look: Option<Snapshot>,
     /// What became of a write that was tried on the primary of record.
     pub write: Option<Write>,
     /// What the servers said to the directives that they were told.

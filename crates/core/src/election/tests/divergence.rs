@@ -4,7 +4,7 @@ use super::*;
 use crate::election::divergence::{Divergence, divergences};
 
 /// redis-1 took over from redis-0 at offset 100; redis-0 is back, parked, at this offset of the old history.
-fn back_at(offset: i64, change_it: impl FnOnce(&mut Answer)) -> (Record, Look) {
+fn back_at(offset: i64, change_it: impl FnOnce(&mut Answer)) -> (Record, Snapshot) {
     let mut successor = server("redis-1", NEW, 400, 5);
     successor.info.replication.replid2 = OLD.into();
     successor.info.replication.second_repl_offset = 101;
@@ -19,7 +19,7 @@ fn back_at(offset: i64, change_it: impl FnOnce(&mut Answer)) -> (Record, Look) {
     (record, look)
 }
 
-fn found((record, look): &(Record, Look)) -> Vec<Divergence> {
+fn found((record, look): &(Record, Snapshot)) -> Vec<Divergence> {
     divergences(record, look, &["redis-0".to_owned(), "redis-2".to_owned()])
 }
 
@@ -51,7 +51,7 @@ fn nothing_is_claimed_of_what_cannot_be_compared() {
     assert_eq!(found(&back_at(420, |a| a.info.replication.replid = NEW.into())), []);
 }
 
-fn change_in(look: &mut Look, pod: &str, change: impl FnOnce(&mut Answer)) {
+fn change_in(look: &mut Snapshot, pod: &str, change: impl FnOnce(&mut Answer)) {
     let observed = look.observed.pods.iter_mut().find(|p| p.name == pod).unwrap();
     change(observed.answer.as_mut().unwrap());
 }

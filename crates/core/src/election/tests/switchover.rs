@@ -7,7 +7,7 @@ use crate::{
     names::SetName,
     rollout::{
         next_pod::Roll,
-        placement::{Wish, wish},
+        placement::{Placement, wish},
     },
 };
 
@@ -37,7 +37,7 @@ fn taken_over() -> Vec<(&'static str, Option<Answer>)> {
     answers
 }
 
-fn terminating(mut look: Look, pod: &str) -> Look {
+fn terminating(mut look: Snapshot, pod: &str) -> Snapshot {
     look.observed.pods.iter_mut().find(|p| p.name == pod).unwrap().terminating = true;
     look.topology = topology(host, &record(), &look.observed);
     look
@@ -170,7 +170,7 @@ fn a_handover_to_nobody_is_aborted_and_one_to_a_silent_target_is_held() {
     let refused = look(&open, answers.clone());
     // Regression: a firewall between the operator and a target that serves refuses as well.
     assert_eq!(hold_reason(decide(&open, &refused)), Reason::MemberUnreachable);
-    let reported = Look { target: Former::Ended, ..refused.clone() };
+    let reported = Snapshot { target: Former::Ended, ..refused.clone() };
     assert!(matches!(decide(&open, &reported), Decision::Abort { pod, .. } if pod == "redis-0"));
     let mut anew = answers.clone();
     anew[1] = all_parked([100, 90, 100]).swap_remove(1);
@@ -194,23 +194,23 @@ fn a_handover_that_is_stuck_is_taken_back_while_the_target_answers_as_a_replica(
     let open = open_record();
     let waits = look(&open, answers.clone());
     assert_eq!(decide(&open, &waits), Decision::Await);
-    let stuck = Look { handover_stuck: true, ..waits };
+    let stuck = Snapshot { handover_stuck: true, ..waits };
     match decide(&open, &stuck) {
         Decision::TakeBack { record, pod, target } => {
             assert_eq!((pod.as_str(), target.as_str(), record.switch_to), ("redis-0", "redis-1", None));
         }
         other => panic!("{other:?}"),
     }
-    let taken = Look { handover_stuck: true, ..look(&open, taken_over()) };
+    let taken = Snapshot { handover_stuck: true, ..look(&open, taken_over()) };
     assert!(matches!(decide(&open, &taken), Decision::Note(_)), "it took over at the last moment");
     // A target that does not answer may serve; a person may know that it does not.
     answers[1].1 = None;
-    let silent = Look { handover_stuck: true, ..look(&open, answers) };
+    let silent = Snapshot { handover_stuck: true, ..look(&open, answers) };
     assert_eq!(hold_reason(decide(&open, &silent)), Reason::MemberUnreachable);
     let consent = |epoch| Some(Consent { pod: "redis-0".into(), epoch });
-    let told = Look { consent: consent(open.epoch), ..silent.clone() };
+    let told = Snapshot { consent: consent(open.epoch), ..silent.clone() };
     assert!(matches!(decide(&open, &told), Decision::Abort { pod, .. } if pod == "redis-0"));
-    let told_before = Look { consent: consent(open.epoch - 1), ..silent };
+    let told_before = Snapshot { consent: consent(open.epoch - 1), ..silent };
     assert_eq!(hold_reason(decide(&open, &told_before)), Reason::MemberUnreachable);
 }
 
@@ -239,7 +239,7 @@ fn a_replaced_target_may_have_taken_over_unseen() {
         }
         other => panic!("{other:?}"),
     }
-    let ended = Look { target: Former::Ended, ..nobody };
+    let ended = Snapshot { target: Former::Ended, ..nobody };
     assert!(matches!(elect(&open, &ended, &ended), Decision::Promote { pod, .. } if pod == "redis-0"));
 }
 
@@ -304,15 +304,15 @@ fn set() -> SetName {
     SetName::new("lab", "redis")
 }
 
-fn wished(wanted: i32, home: Option<(&str, bool)>, look: &Look, roll: &Roll) -> Wish {
+fn wished(wanted: i32, home: Option<(&str, bool)>, look: &Snapshot, roll: &Roll) -> Placement {
     let home = home.map(|(pod, asked)| Home { pod: pod.into(), asked });
     let primary = look.topology.serving().first().map(|v| v.pod.clone());
     wish(&set(), wanted, home.as_ref(), &Record { primary, ..record() }, look, roll)
 }
 
-fn target(wish: &Wish) -> &str {
+fn target(wish: &Placement) -> &str {
     match wish {
-        Wish::Move { target, .. } => target,
+        Placement::Move { target, .. } => target,
         other => panic!("{other:?}"),
     }
 }
@@ -321,7 +321,7 @@ fn target(wish: &Wish) -> &str {
 fn the_primary_stays_where_it_belongs() {
     let look = look(&record(), healthy());
     for home in [None, Some(("redis-0", false)), Some(("redis-0", true))] {
-        assert_eq!(wished(3, home, &look, &Roll::Done), Wish::Stay);
+        assert_eq!(wished(3, home, &look, &Roll::Done), Placement::Stay);
     }
 }
 
@@ -345,15 +345,15 @@ fn the_primary_moves_before_its_pod_is_removed_or_replaced() {
     assert_eq!(target(&wished(1, None, &look, &Roll::Done)), "redis-0");
     let moved = Roll::MovePrimary { revision: "new".into() };
     assert!(
-        matches!(wished(3, None, &look, &moved), Wish::Wait(why) if why.contains("redis-1 is the primary"))
+        matches!(wished(3, None, &look, &moved), Placement::Wait(why) if why.contains("redis-1 is the primary"))
     );
     look.observed.pods[2].revision = Some("new".into());
     assert_eq!(target(&wished(3, None, &look, &moved)), "redis-2");
     // Home: when everything is done, and only to a pod that has stayed up for a while.
-    assert_eq!(wished(3, Some(("redis-0", false)), &look, &Roll::Unknown), Wish::Stay);
+    assert_eq!(wished(3, Some(("redis-0", false)), &look, &Roll::Unknown), Placement::Stay);
     assert_eq!(
         wished(3, Some(("redis-0", false)), &look, &Roll::Done),
-        Wish::Later(25),
+        Placement::Later(25),
         "it came up 5 s ago"
     );
     look.observed.pods[0].answer.as_mut().unwrap().info.server.uptime_seconds = 31;
@@ -361,15 +361,15 @@ fn the_primary_moves_before_its_pod_is_removed_or_replaced() {
     // A person need not wait for that.
     assert_eq!(target(&wished(3, Some(("redis-2", true)), &look, &Roll::Done)), "redis-2");
     assert!(
-        matches!(wished(3, Some(("redis-7", true)), &look, &Roll::Done), Wish::Wait(why) if why.contains("no pod"))
+        matches!(wished(3, Some(("redis-7", true)), &look, &Roll::Done), Placement::Wait(why) if why.contains("no pod"))
     );
     // Found by the crash campaign: the pod that a person asked for is being replaced in this very pass.
     let replaced = Roll::Replace { pod: "redis-2".into(), uid: "u".into(), why: String::new() };
-    assert_eq!(wished(3, Some(("redis-2", true)), &look, &replaced), Wish::Stay);
+    assert_eq!(wished(3, Some(("redis-2", true)), &look, &replaced), Placement::Stay);
     look.former = Former::Ended;
     look.topology.instances[2].state = crate::api::status::InstanceState::Syncing;
     assert!(
-        matches!(wished(3, Some(("redis-2", true)), &look, &Roll::Done), Wish::Wait(why) if why.contains("in sync"))
+        matches!(wished(3, Some(("redis-2", true)), &look, &Roll::Done), Placement::Wait(why) if why.contains("in sync"))
     );
-    assert_eq!(wished(3, Some(("redis-0", false)), &look, &Roll::Done), Wish::Stay);
+    assert_eq!(wished(3, Some(("redis-0", false)), &look, &Roll::Done), Placement::Stay);
 }

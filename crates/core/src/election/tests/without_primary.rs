@@ -7,7 +7,7 @@ use crate::{
     api::annotations::Consent,
     election::{
         process_end::{Former, NodeState, Traces, former, with_ends},
-        votes::{Glimpse, glimpse},
+        votes::{PrimarySample, glimpse},
     },
 };
 
@@ -16,13 +16,13 @@ fn voting() -> Record {
 }
 
 /// redis-0 is silent and proven dead; the others have waited.
-fn bereft(offsets: [i64; 3]) -> Look {
+fn bereft(offsets: [i64; 3]) -> Snapshot {
     let mut answers = all_parked(offsets);
     answers[0].1 = None;
-    Look { former: Former::Ended, waited: true, ..look(&voting(), answers) }
+    Snapshot { former: Former::Ended, waited: true, ..look(&voting(), answers) }
 }
 
-fn promoted(record: &Record, first: &Look, second: &Look) -> (String, Record) {
+fn promoted(record: &Record, first: &Snapshot, second: &Snapshot) -> (String, Record) {
     assert_eq!(decide(record, first), Decision::LookAgain);
     match elect(record, first, second) {
         Decision::Promote { record, pod } => (pod, record),
@@ -53,9 +53,9 @@ fn of_equals_the_one_that_is_found_at_once_wins_and_never_one_with_less() {
 
 #[test]
 fn each_missing_condition_holds_and_is_named() {
-    let mut busy = Look { former: Former::Unproven("the proof".into()), ..bereft([0, 1, 1]) };
+    let mut busy = Snapshot { former: Former::Unproven("the proof".into()), ..bereft([0, 1, 1]) };
     busy.observed.pods[0].answer = Err(NoAnswer::Failed(ProbeFailure::Busy));
-    let cases: Vec<(&str, Record, Look, &str)> = vec![
+    let cases: Vec<(&str, Record, Snapshot, &str)> = vec![
         (
             "a script blocks it",
             voting(),
@@ -65,10 +65,10 @@ fn each_missing_condition_holds_and_is_named() {
         (
             "no proof",
             voting(),
-            Look { former: Former::Unproven("the proof".into()), ..bereft([0, 1, 1]) },
+            Snapshot { former: Former::Unproven("the proof".into()), ..bereft([0, 1, 1]) },
             "the proof",
         ),
-        ("too early", voting(), Look { waited: false, ..bereft([0, 1, 1]) }, "few seconds"),
+        ("too early", voting(), Snapshot { waited: false, ..bereft([0, 1, 1]) }, "few seconds"),
         (
             "one voter of two",
             Record { voters: BTreeSet::from(["run-redis-1".into()]), ..record() },
@@ -117,7 +117,7 @@ fn in_the_middle_of_a_switchover_the_target_must_be_the_process_that_was_in_sync
 fn proof_and_votes_must_hold_in_both_looks() {
     let look = bereft([0, 100, 120]);
     assert_eq!(decide(&voting(), &look), Decision::LookAgain);
-    let unproven = Look { former: Former::Unproven("gone again".into()), ..look.clone() };
+    let unproven = Snapshot { former: Former::Unproven("gone again".into()), ..look.clone() };
     assert_eq!(hold_reason(elect(&voting(), &look, &unproven)), Reason::MemberUnreachable);
     let mut restarted = look.clone();
     restarted.observed.pods[2].answer.as_mut().unwrap().info.server.run_id = "another".into();
@@ -131,10 +131,10 @@ fn a_vote_needs_the_primarys_offset_of_an_earlier_look() {
     let earlier = look(&record, healthy());
     let seen = glimpse(&record, &earlier).unwrap();
     assert_eq!(seen.offset, 100);
-    let now = |before: Option<Glimpse>, offset: i64| {
+    let now = |before: Option<PrimarySample>, offset: i64| {
         let mut answers = healthy();
         change(&mut answers, "redis-2", |a| a.info.replication.offset = offset);
-        decide(&record, &Look { before, ..look(&record, answers) })
+        decide(&record, &Snapshot { before, ..look(&record, answers) })
     };
     let noted = |decision: Decision| match decision {
         Decision::Note(record) => record.voters,
@@ -150,10 +150,10 @@ fn a_vote_needs_the_primarys_offset_of_an_earlier_look() {
     let mut unborn = seen.clone();
     unborn.alive.remove("run-redis-2");
     assert_eq!(now(Some(unborn), 100), Decision::Rest, "it was not alive when the offset was read");
-    let another = Glimpse { primary: "another".into(), ..seen.clone() };
+    let another = PrimarySample { primary: "another".into(), ..seen.clone() };
     assert_eq!(now(Some(another), 100), Decision::Rest, "another primary's offset");
     // Known already.
-    let look = Look { before: Some(seen), ..look(&voting(), healthy()) };
+    let look = Snapshot { before: Some(seen), ..look(&voting(), healthy()) };
     assert_eq!(decide(&voting(), &look), Decision::Rest);
 }
 
@@ -161,21 +161,21 @@ fn a_vote_needs_the_primarys_offset_of_an_earlier_look() {
 fn a_replaced_replica_loses_its_vote_when_all_vote_again() {
     let record = Record { voters: BTreeSet::from(["old-1".into(), "run-redis-2".into()]), ..record() };
     let before = glimpse(&record, &look(&record, healthy()));
-    match decide(&record, &Look { before: before.clone(), ..look(&record, healthy()) }) {
+    match decide(&record, &Snapshot { before: before.clone(), ..look(&record, healthy()) }) {
         Decision::Note(noted) => assert_eq!(noted.voters, voting().voters),
         other => panic!("{other:?}"),
     }
     let mut answers = healthy();
     answers[2].1 = None;
-    assert_eq!(decide(&record, &Look { before, ..look(&record, answers) }), Decision::Rest);
+    assert_eq!(decide(&record, &Snapshot { before, ..look(&record, answers) }), Decision::Rest);
 }
 
 #[test]
 fn a_person_can_end_a_hold_for_the_epoch_that_they_saw() {
     let consent = |pod: &str, epoch| Some(Consent { pod: pod.into(), epoch });
-    let held = Look { former: Former::default(), waited: true, ..bereft([0, 100, 120]) };
+    let held = Snapshot { former: Former::default(), waited: true, ..bereft([0, 100, 120]) };
     assert_eq!(hold_reason(decide(&voting(), &held)), Reason::MemberUnreachable);
-    match decide(&voting(), &Look { consent: consent("redis-1", 1), ..held.clone() }) {
+    match decide(&voting(), &Snapshot { consent: consent("redis-1", 1), ..held.clone() }) {
         Decision::Promote { record, pod } => {
             assert_eq!((pod.as_str(), record.epoch), ("redis-1", 2));
             // What redis-2 has beyond that no longer counts.
@@ -184,11 +184,11 @@ fn a_person_can_end_a_hold_for_the_epoch_that_they_saw() {
         other => panic!("{other:?}"),
     }
     for (pod, epoch) in [("redis-1", 0), ("redis-1", 2), ("redis-0", 1), ("redis-7", 1)] {
-        let look = Look { consent: consent(pod, epoch), ..held.clone() };
+        let look = Snapshot { consent: consent(pod, epoch), ..held.clone() };
         assert_eq!(hold_reason(decide(&voting(), &look)), Reason::MemberUnreachable, "{pod}@{epoch}");
     }
     // Nothing is lost for nothing: while somebody serves, it means nothing.
-    let serving = Look { consent: consent("redis-1", 1), ..look(&voting(), healthy()) };
+    let serving = Snapshot { consent: consent("redis-1", 1), ..look(&voting(), healthy()) };
     assert_eq!(decide(&voting(), &serving), Decision::Rest);
 }
 
@@ -270,7 +270,7 @@ fn nobody_is_cut_off_a_primary_that_a_replica_hears() {
         let mut answers = all_parked([0, 100, 120]);
         answers[0].1 = None;
         linked(&mut answers, "redis-1", to, last_io);
-        decide(&voting(), &Look { former: Former::Ended, waited: true, ..look(&voting(), answers) })
+        decide(&voting(), &Snapshot { former: Former::Ended, waited: true, ..look(&voting(), answers) })
     };
     match with("redis-0", 3) {
         Decision::Hold(Hold { reason: Reason::MemberUnreachable, message }) => {
@@ -289,7 +289,7 @@ fn a_namesake_is_not_believed_while_a_replica_hears_the_process_before_it() {
     let with = |last_io| {
         let mut answers = all_parked([0, 100, 120]);
         linked(&mut answers, "redis-1", "redis-0", last_io);
-        let mut seen = Look { former: Former::Ended, waited: true, ..look(&voting(), answers) };
+        let mut seen = Snapshot { former: Former::Ended, waited: true, ..look(&voting(), answers) };
         seen.observed.pods[0].uid = "namesake".into();
         decide(&voting(), &seen)
     };
