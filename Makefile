@@ -44,10 +44,10 @@ test-local: tools ## Tests that need no cluster: units, properties, the model of
 
 .PHONY: proof
 proof: tools ## Look for counterexamples for longer: the model of the protocol; the operator killed at each moment of each of its calls.
-	cargo run --quiet --package model -- report docs/model.md
+	cargo run --quiet --package model -- report docs/evidence/model.md
 	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
 	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) \
-	CRASH_DOCUMENT=docs/crash-campaign.md cargo test --test crash at_each_moment_of_each_call -- --ignored --nocapture
+	CRASH_DOCUMENT=docs/evidence/crash-campaign.md cargo test --test crash at_each_moment_of_each_call -- --ignored --nocapture
 
 .PHONY: test-cluster
 test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, installing.
@@ -57,11 +57,11 @@ test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, inst
 	test -z "$$failed"
 
 .PHONY: bench
-bench: up ## Measure the times that docs/figures.md shows.
+bench: up ## Measure the times that docs/evidence/figures.md shows.
 	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo test --features cluster-tests --test bench -- --nocapture
 
 .PHONY: scenarios
-scenarios: up ## Play every scenario once and write docs/scenarios.md; ARGS gives more, for example ARGS="--only drain".
+scenarios: up ## Play every scenario once and write docs/evidence/scenarios.md; ARGS gives more, for example ARGS="--only drain".
 	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo test --features cluster-tests --test scenarios -- $(ARGS)
 
 .PHONY: up

@@ -1,4 +1,4 @@
-//! Figures for Prometheus. The catalogue with meanings and alerts is `docs/metrics.md`.
+//! Figures for Prometheus. The catalogue with meanings and alerts is `docs/use/metrics.md`.
 
 use std::{
     sync::{PoisonError, RwLock, atomic::AtomicU64},

@@ -219,11 +219,12 @@ fn the_picture_is_what_the_code_does() {
 #[test]
 fn sources_that_pages_name_are_there() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pages: Vec<_> =
-        std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let pages = ["docs", "docs/use", "docs/design", "docs/evidence"]
+        .into_iter()
+        .flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
     let mut named = 0;
-    for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md")) {
-        let text = std::fs::read_to_string(page).unwrap();
+    for page in pages.filter(|page| page.extension().is_some_and(|end| end == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap();
         for word in text.split('`').filter(|word| word.contains('/') && word.rsplit('.').next() == Some("rs"))
         {
             assert!(root.join(word).exists(), "{} names {word}, which is not there", page.display());
@@ -299,7 +300,7 @@ fn every_reason_says_where_it_stands() {
 #[test]
 fn every_state_is_documented_and_no_other() {
     assert_eq!(
-        documented("docs/status.md", "States of an instance", 1),
+        documented("docs/use/status.md", "States of an instance", 1),
         variants("crates/core/src/api/status.rs", "InstanceState")
     );
 }
@@ -313,13 +314,13 @@ fn every_event_is_documented_and_no_other() {
         // One that warns beside a spec that can be carried out.
         .chain([Reason::MemoryTight.as_str().to_owned()])
         .collect();
-    assert_eq!(documented("docs/events.md", "Catalogue", 2), own);
+    assert_eq!(documented("docs/use/events.md", "Catalogue", 2), own);
     let is_repeated = |reason: &&Reason| {
         ["Degraded=True", "SpecValid=False"].iter().any(|place| reason.stands_in().contains(place))
     };
     let repeated: BTreeSet<String> =
         Reason::VARIANTS.iter().filter(is_repeated).map(|reason| reason.as_str().to_owned()).collect();
-    assert_eq!(documented("docs/events.md", "Repeated from conditions", 1), repeated);
+    assert_eq!(documented("docs/use/events.md", "Repeated from conditions", 1), repeated);
 }
 
 #[test]
@@ -336,12 +337,12 @@ fn every_metric_is_documented_and_no_other() {
         .collect();
     assert!(registered.len() >= 8, "{registered:?}");
     // A counter's samples carry a suffix that its family does not.
-    let documented: BTreeSet<String> = documented("docs/metrics.md", "Figures", 1)
+    let documented: BTreeSet<String> = documented("docs/use/metrics.md", "Figures", 1)
         .into_iter()
         .map(|name| name.split('{').next().unwrap().trim_end_matches("_total").to_owned())
         .collect();
     assert_eq!(documented, registered);
-    let named = rust_source::file("docs/metrics.md");
+    let named = rust_source::file("docs/use/metrics.md");
     let of_spec = [Reason::InvalidSpec, Reason::Unreadable, Reason::NameTaken, Reason::ImmutableFieldChanged];
     let of_stages =
         Reason::VARIANTS.iter().filter(|reason| reason.stands_in() == "Any=Unknown Degraded=True");
@@ -349,7 +350,7 @@ fn every_metric_is_documented_and_no_other() {
     for category in reasons.chain([STATUS_WRITE]) {
         assert!(
             named.contains(&format!("`{category}`")),
-            "docs/metrics.md does not name the category {category}"
+            "docs/use/metrics.md does not name the category {category}"
         );
     }
 }

@@ -85,7 +85,7 @@ fn samples_become_the_committed_objects() {
 /// `UPDATE_GOLDEN=1 cargo test --test golden` writes it.
 #[test]
 fn the_documentation_lists_the_reasons() {
-    let page = root().join("docs/status.md");
+    let page = root().join("docs/use/status.md");
     let committed = fs::read_to_string(&page).unwrap();
     let (before, rest) = committed.split_once("<!-- reasons: begin -->\n").unwrap();
     let (_, after) = rest.split_once("<!-- reasons: end -->").unwrap();
@@ -96,10 +96,10 @@ fn the_documentation_lists_the_reasons() {
         fs::write(&page, &current).unwrap();
     }
     let committed = fs::read_to_string(&page).unwrap();
-    assert!(committed == current, "docs/status.md: run UPDATE_GOLDEN=1 cargo test --test golden");
+    assert!(committed == current, "docs/use/status.md: run UPDATE_GOLDEN=1 cargo test --test golden");
 }
 
-/// A reason as docs/status.md has it.
+/// A reason as docs/use/status.md has it.
 fn section(reason: Reason) -> String {
     let stands_in: Vec<String> = reason
         .stands_in()
@@ -108,7 +108,7 @@ fn section(reason: Reason) -> String {
         .collect();
     let mut meaning = reason.meaning().replace("What to do:", "**What to do:**");
     for page in ["config", "holds", "storage"] {
-        meaning = meaning.replace(&format!("docs/{page}.md"), &format!("[{page}]({page}.md)"));
+        meaning = meaning.replace(&format!("docs/use/{page}.md"), &format!("[{page}]({page}.md)"));
     }
     format!("### `{}`\n\n*{}.* {meaning}\n\n", reason.as_str(), stands_in.join(", "))
 }

@@ -598,13 +598,13 @@ async fn assert_key(kubelet: &Kubelet, sets: &Api<RedisReplicaSet>) {
     assert_eq!(value, "value", "{primary} lost it");
 }
 
-/// The families of samples that are there, each of which `docs/metrics.md` names, and those that it says are there.
+/// The families of samples that are there, each of which `docs/use/metrics.md` names, and those that it says are there.
 fn metrics_seen_and_documented(operator: &Operator) -> (BTreeSet<String>, BTreeSet<String>) {
     let (code, text) = operator.get("/metrics").unwrap();
     assert_eq!(code, 200);
     // A body in chunks carries their lengths; samples have no line that is one word.
     assert!(text.contains("# EOF"), "{text}");
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/use/metrics.md")).unwrap();
     let documented: BTreeSet<&str> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
@@ -617,7 +617,7 @@ fn metrics_seen_and_documented(operator: &Operator) -> (BTreeSet<String>, BTreeS
         let name = sample.split('{').next().unwrap();
         let family =
             ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-        assert!(documented.contains(family), "docs/metrics.md does not name {family}");
+        assert!(documented.contains(family), "docs/use/metrics.md does not name {family}");
         seen.insert(family.to_owned());
     }
     // No pass of a good life ends early.

@@ -148,7 +148,7 @@ async fn an_append_only_file_is_whole_when_the_look_says_so() {
             assert_eq!(
                 (keys, value.as_deref()),
                 (1, None),
-                "Redis has mended this: docs/redis-facts.md, E31"
+                "Redis has mended this: docs/design/redis-facts.md, E31"
             );
         }
     }

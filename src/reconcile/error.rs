@@ -32,7 +32,7 @@ pub enum StageError {
 }
 
 impl StageError {
-    /// A documented word for conditions (`docs/status.md`) and for the metric `redis_operator_errors`.
+    /// A documented word for conditions (`docs/use/status.md`) and for the metric `redis_operator_errors`.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Plan(_) => Reason::InvalidSpec,

@@ -1,7 +1,7 @@
 //! One connection to one Redis. The only place that names the `redis` crate.
 //!
 //! A connection never reconnects: an act has to reach the very process that the observation came from
-//! (`docs/protocol.md`, "Ideas"), and a process that ended takes its connections along.
+//! (`docs/design/protocol.md`, "Ideas"), and a process that ended takes its connections along.
 
 use std::{collections::BTreeMap, time::Duration};
 

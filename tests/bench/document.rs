@@ -1,4 +1,4 @@
-//! docs/figures.md, written by the run that measured it.
+//! docs/evidence/figures.md, written by the run that measured it.
 
 use std::fmt::Write as _;
 

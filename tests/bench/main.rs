@@ -1,5 +1,5 @@
 //! Benchmark on the real cluster: how fast and how truly the status follows, what faults cost, and what the operator
-//! asks of the API server and the machine. `make bench` runs it and writes docs/figures.md.
+//! asks of the API server and the machine. `make bench` runs it and writes docs/evidence/figures.md.
 //!
 //! Nothing else should use the cluster and the machine meanwhile. An operator that is installed is measured as it is;
 //! otherwise the chart is installed with the image that the cluster has.
@@ -42,7 +42,7 @@ const NAMESPACE: &str = "redis-operator-bench";
 /// What went wrong, in words.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Measures the times that docs/figures.md shows.
+/// Measures the times that docs/evidence/figures.md shows.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Runs of each figure.
@@ -58,7 +58,7 @@ struct Arguments {
     #[arg(long)]
     image: Option<String>,
     /// Where the figures are written.
-    #[arg(long, default_value = "docs/figures.md")]
+    #[arg(long, default_value = "docs/evidence/figures.md")]
     output: PathBuf,
     /// As of the built-in test harness; everything is shown always.
     #[arg(long, hide = true)]

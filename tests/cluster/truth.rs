@@ -17,7 +17,7 @@ use crate::support::{
     BlackHole, Namespace, PATIENCE, Says, Set, Watch, field, is_ready, kill_redis, kubectl_in, signal_redis,
 };
 
-/// Bars of the project (`docs/figures.md`); each is for the 99th percentile, so a single run must keep them.
+/// Bars of the project (`docs/evidence/figures.md`); each is for the 99th percentile, so a single run must keep them.
 const PRIMARY_GONE_WITHIN: Duration = Duration::from_secs(1);
 pub const ASTRAY_WITHIN: Duration = Duration::from_secs(6);
 const SILENT_WITHIN: Duration = Duration::from_secs(15);

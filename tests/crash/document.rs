@@ -1,4 +1,4 @@
-//! docs/crash-campaign.md, written by the run that it tells of.
+//! docs/evidence/crash-campaign.md, written by the run that it tells of.
 
 use std::{fmt::Write as _, time::Duration};
 

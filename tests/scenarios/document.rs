@@ -1,4 +1,4 @@
-//! docs/scenarios.md, written by the run that played them.
+//! docs/evidence/scenarios.md, written by the run that played them.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
@@ -18,7 +18,7 @@ const METHOD: &str = "\
 How it is done, on the cluster of `hack/cluster` (three nodes, control plane and Pods on one machine):
 
 - Each scenario has a set of three Pods of its own. Before it, 2000 keys are written, and every Pod's
-  address gets older than a DNS answer may be (35 s; `docs/drains.md` says what a fault before that means); during it, four clients write unique
+  address gets older than a DNS answer may be (35 s; `docs/use/drains.md` says what a fault before that means); during it, four clients write unique
   keys without pause (one every 5 ms each) until all is settled again: two find the primary among all members, two go
   through the Service `<name>`; of each one has every write acknowledged by a replica (`WAIT 1`), one takes the OK.
 - Then every key is read from every member. *Acknowledged*: `WAIT 1` returned 1 or more. *Other*: answered with OK only.

@@ -1,5 +1,5 @@
 //! Scenarios on the real cluster: restarts, updates, scaling, node work and faults, each with clients that write without
-//! pause, and every key read back from every member. `make scenarios` plays each once and writes docs/scenarios.md.
+//! pause, and every key read back from every member. `make scenarios` plays each once and writes docs/evidence/scenarios.md.
 //!
 //! Nothing else should use the cluster and the machine meanwhile, if the times are to mean anything. An operator that is installed is used as it is;
 //! otherwise the chart is installed with the image that the cluster has.
@@ -55,7 +55,7 @@ use crate::{
 /// What went wrong, in words.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Plays scenarios and writes docs/scenarios.md. By default each is played once, with the kinds of storage in turn.
+/// Plays scenarios and writes docs/evidence/scenarios.md. By default each is played once, with the kinds of storage in turn.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Scenarios to play; by default all.
@@ -83,7 +83,7 @@ struct Arguments {
     #[arg(long, default_value = "redis-operator-scenarios")]
     namespace: String,
     /// Where the table is written.
-    #[arg(long, default_value = "docs/scenarios.md")]
+    #[arg(long, default_value = "docs/evidence/scenarios.md")]
     output: PathBuf,
     /// Goes on with the table of earlier runs in place of a new one.
     #[arg(long)]

@@ -208,7 +208,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits until the record names every replica as a voter: it may then be decided without the primary (rule 4b of
-    /// docs/protocol.md).
+    /// docs/design/protocol.md).
     pub async fn all_vote(&self) -> Result<(), Failure> {
         let wanted = self.members()?.len() - 1;
         until(LIMIT, "every replica is a voter", async || {

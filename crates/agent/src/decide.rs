@@ -1,6 +1,6 @@
 //! The start rule: follow the one peer that serves, or park. Pure.
 //!
-//! `docs/protocol.md`, "Start rule". Parking is safe: a parked Redis keeps its data, refuses writes, and a peer that
+//! `docs/design/protocol.md`, "Start rule". Parking is safe: a parked Redis keeps its data, refuses writes, and a peer that
 //! dials it keeps its own. So whatever is unclear ends there, with one exception: a peer that hands its role over to
 //! this very pod would make even a parked Redis primary (experiment E30), so Redis does not start before that ends.
 

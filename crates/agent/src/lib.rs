@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The agent never makes its Redis a primary and never follows a name that it read in a file: it follows a peer
-//! that says now, over the network, that it serves (`docs/protocol.md`, "Start rule"). Synchronous and small: it
+//! that says now, over the network, that it serves (`docs/design/protocol.md`, "Start rule"). Synchronous and small: it
 //! is PID 1 of the container until Redis takes its place.
 
 pub mod ask;

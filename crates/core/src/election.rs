@@ -1,4 +1,4 @@
-//! What to do next about who is primary (`docs/protocol.md`, the operator's rules).
+//! What to do next about who is primary (`docs/design/protocol.md`, the operator's rules).
 //!
 //! Pure, and one decision at a time: the caller acts on it, looks again, and asks again. What these rules do not
 //! cover is a [`Hold`]: nothing is done, and the status says what is missing.
@@ -87,7 +87,7 @@ pub enum Decision {
 /// Why nothing can be done safely.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// Documented reason (`docs/status.md`).
+    /// Documented reason (`docs/use/status.md`).
     pub reason: Reason,
     /// The member, the missing proof, and what ends the hold.
     pub message: String,

@@ -1,4 +1,4 @@
-//! Kubernetes Events: on transitions of the status, and only then. The catalogue is in `docs/events.md`.
+//! Kubernetes Events: on transitions of the status, and only then. The catalogue is in `docs/use/events.md`.
 //!
 //! Pure; `reconcile::publish` sends them.
 

@@ -65,7 +65,7 @@ impl SetName {
         format!("{}-config", self.name)
     }
 
-    /// The `ConfigMap` with the role record (`docs/protocol.md`, "The record").
+    /// The `ConfigMap` with the role record (`docs/design/protocol.md`, "The record").
     pub fn record(&self) -> String {
         format!("{}-record", self.name)
     }

@@ -1,6 +1,6 @@
 //! From the servers' answers to what they add up to: who serves, who truly follows, and what is wrong with the rest.
 //!
-//! Pure. Source of the definition: Redis replication experiments E1-E25 (`docs/protocol.md` lists them).
+//! Pure. Source of the definition: Redis replication experiments E1-E25 (`docs/design/protocol.md` lists them).
 //!
 //! A replica truly follows when both ends say so: it names the primary (as a string: Redis keeps the literal text),
 //! its link is up and quiet for no longer than a ping period, and the primary lists it as online *and* has the same

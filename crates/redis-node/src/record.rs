@@ -1,4 +1,4 @@
-//! The role record: who is primary, and since which decision (`docs/protocol.md`, "The record").
+//! The role record: who is primary, and since which decision (`docs/design/protocol.md`, "The record").
 //!
 //! Pure: reading and writing the `ConfigMap` that holds it is the work of the operator's `kubernetes::record`.
 

@@ -4,7 +4,7 @@
 //! The search is its own (`search`) and not the crate `stateright`: states are kept as 16 bytes of digest each, which is
 //! what makes ten million of them fit, and what the shipped functions said is remembered beside it.
 //!
-//! The tests are the default runs; `explore` looks at bounds of your own, `report` writes `docs/model.md`.
+//! The tests are the default runs; `explore` looks at bounds of your own, `report` writes `docs/evidence/model.md`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,7 +43,7 @@ enum Command {
     /// Do every run and regression, long ones too, and write the page with their figures.
     Report {
         /// File to write
-        #[arg(default_value = "docs/model.md")]
+        #[arg(default_value = "docs/evidence/model.md")]
         file: PathBuf,
         /// Leave the long runs out
         #[arg(long)]

@@ -1,4 +1,4 @@
-//! Redis' replication, from the experiments behind `docs/protocol.md` and Redis' source where they are silent.
+//! Redis' replication, from the experiments behind `docs/design/protocol.md` and Redis' source where they are silent.
 //!
 //! One write moves the offset by one, and only where there is a backlog: without one the server counts nothing.
 
@@ -227,7 +227,7 @@ impl World {
 
     /// The target has everything: the primary becomes its replica, and offers it the role. (The process of a target
     /// whose pod was deleted by force before this is left out. It would pass for in sync while the role goes to its
-    /// namesake; `docs/guarantees.md`, "What is not promised".)
+    /// namesake; `docs/use/guarantees.md`, "What is not promised".)
     pub fn step_down(&self, member: usize, ghost: bool) -> Option<Self> {
         let own = self.process(member, ghost)?;
         let Failover::Waiting(target) = own.failover else { return None };

@@ -1,4 +1,4 @@
-//! Every counterexample of `docs/protocol.md` whose rule the code has: with the rule taken out the checker finds a way
+//! Every counterexample of `docs/design/protocol.md` whose rule the code has: with the rule taken out the checker finds a way
 //! to lose data, to set a member back or to serve twice, and within the same bounds as shipped there is none.
 //!
 //! Rules cover each other. Where one alone can go and nothing is found, others go with it, and the text says which.

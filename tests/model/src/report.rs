@@ -1,4 +1,4 @@
-//! `docs/model.md`: what was explored, how much of it there is, and what each rule is needed for.
+//! `docs/evidence/model.md`: what was explored, how much of it there is, and what each rule is needed for.
 
 use std::{
     fmt::Write,
@@ -26,7 +26,7 @@ Written by `cargo run --package model -- report`, which is a part of `make proof
 same code that ships, between servers, volumes, pods, a record and two operators that act one step at a time. Observations are taken one member
 at a time, and anything may happen between two of them. After each event: no write that `WAIT 1` confirmed is gone or about to be while a copy
 survives, nobody with less is promoted, no two processes serve. Wherever the operator rests, faults end, and it must come to serve or to show a
-hold. Every run saw all states within its bounds. [protocol.md](protocol.md) says what lies outside of them.
+hold. Every run saw all states within its bounds. [protocol](../design/protocol.md) says what lies outside of them.
 
 Seconds are those of the run that wrote this page, two runs at a time. *Long* runs and regressions are a part of `make proof` only.
 ";

@@ -1,6 +1,6 @@
 //! The conditions of a `RedisReplicaSet` and the reasons that stand in them.
 //!
-//! docs/status.md lists the reasons from here, with these words.
+//! docs/use/status.md lists the reasons from here, with these words.
 
 use strum::{EnumMessage, EnumProperty, EnumString, IntoStaticStr, VariantArray};
 
@@ -123,13 +123,13 @@ pub enum Reason {
     /// Every wanted replica is verified; with `storage.ephemeral` the message says what that promises and
     /// what not.
     ///
-    /// What to do: nothing; see docs/storage.md.
+    /// What to do: nothing; see docs/use/storage.md.
     #[strum(props(on = "Replicated=True"))]
     AllInSync,
     /// `replicas: 1`: no replica is wanted, the data has one copy; the message says what that cannot
     /// promise.
     ///
-    /// What to do: raise `spec.replicas` if that is not meant; see docs/storage.md.
+    /// What to do: raise `spec.replicas` if that is not meant; see docs/use/storage.md.
     #[strum(props(on = "Replicated=True"))]
     SingleServer,
     /// The named replicas are not in sync; their state says in which way.
@@ -230,7 +230,7 @@ pub enum Reason {
     /// No server takes writes, and a member that may hold the newest data does not answer.
     ///
     /// What to do: bring its pod and node back; the message says which, and which proof would let the
-    /// operator go on without it. See docs/holds.md.
+    /// operator go on without it. See docs/use/holds.md.
     #[strum(props(on = "Degraded=True"))]
     MemberUnreachable,
     /// No server takes writes, and a member still loads or receives data.
@@ -240,7 +240,7 @@ pub enum Reason {
     MemberLoading,
     /// No server takes writes, and the members' data cannot be compared: none provably holds all of it.
     ///
-    /// What to do: compare by hand, then consent; see docs/holds.md.
+    /// What to do: compare by hand, then consent; see docs/use/holds.md.
     #[strum(props(on = "Degraded=True"))]
     HistoriesDiffer,
     /// A server serves that the operator did not promote, and it may hold writes that no other has.
@@ -258,7 +258,7 @@ pub enum Reason {
     /// deleted by force, or while no operator ran). It may still take writes, so the operator promotes
     /// no other.
     ///
-    /// What to do: what the message says of its node; see docs/holds.md.
+    /// What to do: what the message says of its node; see docs/use/holds.md.
     #[strum(props(on = "Degraded=True"))]
     PreviousPrimaryUnproven,
     /// Pods of a deleted set of the same name still run; the operator starts no server beside them.
@@ -274,7 +274,7 @@ pub enum Reason {
     Valid,
     /// Every field can be carried out, but `maxmemory` is more than 80 % of the container's memory limit.
     ///
-    /// What to do: lower it or raise the limit (docs/config.md).
+    /// What to do: lower it or raise the limit (docs/use/config.md).
     #[strum(props(on = "SpecValid=True"))]
     MemoryTight,
     /// The operator did not read the spec in the last reconcile.
@@ -297,7 +297,7 @@ pub enum Reason {
     /// A server refuses a directive of `spec.config`; the message has its words. The servers keep the value
     /// that they have, the mounted file too, and everything else is carried out.
     ///
-    /// What to do: correct or remove the directive (docs/config.md).
+    /// What to do: correct or remove the directive (docs/use/config.md).
     #[strum(props(on = "SpecValid=False"))]
     DirectiveRefused,
     /// The API server does not let a volume grow to `spec.storage.size`; the message has its words.

@@ -1,4 +1,4 @@
-//! What a server would lose by following the primary of record (`docs/redis-facts.md`, section 3.3).
+//! What a server would lose by following the primary of record (`docs/design/redis-facts.md`, section 3.3).
 //!
 //! A full resync deletes what only that server had, and with it the evidence. So this is found, and published, before
 //! it is told to follow.

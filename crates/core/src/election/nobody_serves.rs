@@ -1,4 +1,4 @@
-//! Nobody serves: who is to be the primary (`docs/protocol.md`, rules 4, 4b, 5, 6 and 7).
+//! Nobody serves: who is to be the primary (`docs/design/protocol.md`, rules 4, 4b, 5, 6 and 7).
 //!
 //! Two looks decide: kernel buffers of a dead primary's connections go on delivering for a moment (experiment E25), and
 //! what two looks show alike was true in between.
@@ -100,20 +100,20 @@ pub(super) fn no_winner(why: &NoWinner) -> Hold {
     let message = match why {
         NoWinner::Unrankable(pods) => format!(
             "the data of {} cannot be compared with the others': its history began at a restart with append-only \
-             files, or outside of this set; see docs/status.md, HistoriesDiffer",
+             files, or outside of this set; see docs/use/status.md, HistoriesDiffer",
             pods.join(", ")
         ),
         NoWinner::UnsettledFile(pod) => format!(
             "{pod} was the primary and ended while it still rewrote its append-only file, so what it loaded may be old, \
-             and no other member has what it served; see docs/status.md, HistoriesDiffer"
+             and no other member has what it served; see docs/use/status.md, HistoriesDiffer"
         ),
         NoWinner::ExchangedVolume(pod) => format!(
             "{pod} was the primary, and its volume is not the one that it had then: the claim {} was made anew, so nobody \
-             knows how old its data is, and no other member has what was served; see docs/status.md, HistoriesDiffer",
+             knows how old its data is, and no other member has what was served; see docs/use/status.md, HistoriesDiffer",
             claim_of(pod)
         ),
         NoWinner::NoCommonDescendant => "the volumes hold data of different histories, and no member's data \
-             contains all others'; see docs/status.md, HistoriesDiffer"
+             contains all others'; see docs/use/status.md, HistoriesDiffer"
             .to_owned(),
     };
     Hold { reason: Reason::HistoriesDiffer, message }

@@ -1,4 +1,4 @@
-//! Whether the process that served last is proven dead (`docs/protocol.md`, rules 4 and 4b).
+//! Whether the process that served last is proven dead (`docs/design/protocol.md`, rules 4 and 4b).
 //!
 //! Pure. What proves nothing: a pod that is not ready, a refused connection, a node that is not ready, a deletion by
 //! force, a namesake that waits or answers.

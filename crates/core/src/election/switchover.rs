@@ -1,4 +1,4 @@
-//! Planned switchovers (`docs/protocol.md`, rules 2 and 8): the primary hands its role over without losing a write.
+//! Planned switchovers (`docs/design/protocol.md`, rules 2 and 8): the primary hands its role over without losing a write.
 
 use std::collections::BTreeSet;
 

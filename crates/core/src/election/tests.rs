@@ -1,4 +1,4 @@
-//! The rules of `docs/protocol.md`, one by one. The exhaustive search over them is the model checker's.
+//! The rules of `docs/design/protocol.md`, one by one. The exhaustive search over them is the model checker's.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Which replicas may decide without a primary that stays silent (`docs/protocol.md`, rule 4b).
+//! Which replicas may decide without a primary that stays silent (`docs/design/protocol.md`, rule 4b).
 //!
 //! A link that is up is no vote: right after a restart it is up before the backlog has arrived. A *voter* was alive
 //! before the serving primary's offset was read, and had reached that offset after.

@@ -1,7 +1,7 @@
 //! Which server can take over which server's data: what an image's tag promises, against what the servers answered.
 //!
 //! Pure. A server loads what it and its forerunners have written, and a replica loads its primary's file. Seen with
-//! real servers (experiments E15, E28a; `docs/redis-facts.md`, section 7):
+//! real servers (experiments E15, E28a; `docs/design/redis-facts.md`, section 7):
 //!
 //! - an older Redis behind a newer one (7.0 to 6.2, 7.2 to 7.0, 8.0 to 7.0) loses its own copy and cannot start again;
 //! - Redis 7.0 and 7.2 to Valkey 8 and 9 works, Redis 8.0 to Valkey 9.1 does not.

@@ -1,7 +1,7 @@
 //! How many pods the `StatefulSet` shall have now, and who is a member of record for that.
 //!
 //! Pure. A member enters the record before its pod is created, and leaves it only while a primary serves
-//! (`docs/protocol.md`, "The record").
+//! (`docs/design/protocol.md`, "The record").
 
 use crate::{election::snapshot::Snapshot, names::SetName, topology::Verdict};
 use redis_node::record::Record;

@@ -1,5 +1,5 @@
 //! `status.conditions`: six, always all present, each `True`, `False` or `Unknown` with a documented reason
-//! (`docs/status.md`).
+//! (`docs/use/status.md`).
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

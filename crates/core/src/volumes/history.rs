@@ -1,5 +1,5 @@
 //! What the record leaves on the volumes, so that a set which is begun again over them can rank them
-//! (`docs/protocol.md`, "The record" and rule 9).
+//! (`docs/design/protocol.md`, "The record" and rule 9).
 //!
 //! Pure. It is less than the record: a set begun from it still promotes only a member whose data provably contains
 //! everybody else's, but knows which histories had ended.

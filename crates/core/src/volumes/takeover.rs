@@ -1,4 +1,4 @@
-//! What a set that is made again over its volumes begins with (`docs/protocol.md`, "The record" and rule 9).
+//! What a set that is made again over its volumes begins with (`docs/design/protocol.md`, "The record" and rule 9).
 //!
 //! Pure. The record belongs to the set and to the volumes' claims, so it outlives the set for as long as one of them is
 //! there. No decision was made since, so it still says who was the primary, and everything else that an election needs:
