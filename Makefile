@@ -90,6 +90,10 @@ crds: ## Write crds/ and the chart's copy from the Rust types.
 	cargo run --quiet -- crd > crds/redisreplicasets.replication.redis.yaml
 	cp crds/redisreplicasets.replication.redis.yaml charts/redis-operator/files/crd.yaml
 
+.PHONY: drawing
+drawing: ## Draw docs/design/flow.svg from its source; needs graphviz.
+	dot -Tsvg docs/design/flow.dot -o docs/design/flow.svg
+
 .PHONY: cluster-tool
 cluster-tool:
 	cargo build --quiet --package cluster

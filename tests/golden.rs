@@ -13,6 +13,7 @@ use operator_core::{
     settings::Settings,
 };
 use serde::Serialize;
+use serde_json::Value;
 use strum::VariantArray;
 
 fn root() -> &'static Path {
@@ -111,6 +112,67 @@ fn section(reason: Reason) -> String {
         meaning = meaning.replace(&format!("docs/use/{page}.md"), &format!("[{page}]({page}.md)"));
     }
     format!("### `{}`\n\n*{}.* {meaning}\n\n", reason.as_str(), stands_in.join(", "))
+}
+
+/// `UPDATE_GOLDEN=1 cargo test --test golden` writes it.
+#[test]
+fn the_documentation_lists_every_field() {
+    let crd = serde_json::to_value(operator_core::crd::definition()).unwrap();
+    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+    let mut current = "# Every field\n\nWritten from the CRD; `kubectl explain redisreplicasets.spec` says the same. Do not edit.\n"
+        .to_owned();
+    for part in ["spec", "status"] {
+        current
+            .push_str(&format!("\n## `{part}`\n\n| field | type | default | meaning |\n|---|---|---|---|\n"));
+        rows(&schema[part], part, &mut current);
+    }
+    let page = root().join("docs/use/fields.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&page, &current).unwrap();
+    }
+    let committed = fs::read_to_string(&page).unwrap_or_default();
+    assert!(committed == current, "docs/use/fields.md: run UPDATE_GOLDEN=1 cargo test --test golden");
+}
+
+/// A row for each field below this one. What Kubernetes itself defines (affinity, tolerations, conditions) is not taken apart.
+fn rows(schema: &Value, path: &str, page: &mut String) {
+    const OF_KUBERNETES: [&str; 4] = ["affinity", "tolerations", "topologySpreadConstraints", "conditions"];
+    let fields = [schema, &schema["items"]].into_iter().find_map(|schema| schema["properties"].as_object());
+    for (name, field) in fields.into_iter().flatten() {
+        let list = if field["type"] == "array" { "[]" } else { "" };
+        let path = format!("{path}.{name}{list}");
+        let type_ = match field["enum"].as_array() {
+            Some(values) => {
+                let words: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+                words.join(", ")
+            }
+            None => field["type"].as_str().unwrap_or("integer or string").to_owned(),
+        };
+        let default = match &field["default"] {
+            Value::Null => String::new(),
+            value => format!("`{value}`"),
+        };
+        let meaning =
+            field["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+        page.push_str(&format!("| `{path}` | {type_} | {default} | {meaning} |\n"));
+        if !OF_KUBERNETES.contains(&name.as_str()) {
+            rows(field, &path, page);
+        }
+    }
+}
+
+/// `make drawing` draws it anew.
+#[test]
+fn the_drawing_is_of_its_source() {
+    let read = |name: &str| fs::read_to_string(root().join("docs/design").join(name)).unwrap();
+    let (source, drawn) = (read("flow.dot"), read("flow.svg"));
+    let labels = source.split("label=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let words: Vec<&str> = labels.flat_map(|label| label.split("\\n")).collect();
+    assert!(words.len() > 15, "{words:?}");
+    for word in words {
+        let word = word.replace('<', "&lt;").replace('>', "&gt;").replace('-', "&#45;");
+        assert!(drawn.contains(&word), "docs/design/flow.svg lacks {word}: run make drawing");
+    }
 }
 
 /// The lab's names: a reader of any tutorial on headless Services finds them again.
