@@ -19,11 +19,11 @@ use redis_node::{PARKED, answer::ProbeFailure, files::REDIS_PORT, record::Record
 /// write slips in between.
 const WRITES_WAIT: Duration = PROBE_DEADLINE.saturating_mul(3);
 
-/// Why an act could not be carried out. Nothing is lost: the next pass looks again and decides anew.
+/// Why an act could not be carried out. Nothing is lost: the next reconcile looks again and decides anew.
 #[derive(Debug, Error)]
 pub enum ActError {
     /// The Redis refused, or the connection that the decision was made over is gone.
-    #[error("cannot {what} {pod}: {source}; the next pass looks again")]
+    #[error("cannot {what} {pod}: {source}; the next reconcile looks again")]
     Redis {
         /// What was tried.
         what: &'static str,
@@ -33,7 +33,7 @@ pub enum ActError {
         source: ProbeFailure,
     },
     /// Another member came to serve since the look.
-    #[error("cannot promote {pod}: {other} serves by now; the next pass looks again")]
+    #[error("cannot promote {pod}: {other} serves by now; the next reconcile looks again")]
     ServesAlready {
         /// The pod that was to be promoted.
         pod: String,
@@ -41,7 +41,7 @@ pub enum ActError {
         other: String,
     },
     /// The data that was elected is not there any more.
-    #[error("cannot promote {pod}: its data changed since it was chosen; the next pass looks again")]
+    #[error("cannot promote {pod}: its data changed since it was chosen; the next reconcile looks again")]
     OtherData {
         /// The pod that was to be promoted.
         pod: String,

@@ -1,4 +1,4 @@
-//! What every pass shares.
+//! What every reconcile shares.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -45,7 +45,7 @@ pub struct Context {
     pub stores: Stores,
     /// Until when this process may act.
     pub mandate: Leadership,
-    /// A pass that takes longer is given up.
+    /// A reconcile that takes longer is given up.
     pub deadline: Duration,
     /// The ends of Redis containers that the watch has shown.
     pub ends: Arc<Terminations>,
@@ -57,7 +57,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Held connections.
     pub monitor: Monitor,
-    /// What the process remembers of each set between passes.
+    /// What the process remembers of each set between reconciles.
     pub memory: Memory,
     /// What the process remembers of each set's volumes.
     pub claims: claims::Memory,
@@ -96,7 +96,7 @@ struct Written {
     progress: u32,
 }
 
-/// What the process remembers of each set between passes. Losing it costs nothing but a needless call.
+/// What the process remembers of each set between reconciles. Losing it costs nothing but a needless call.
 #[derive(Debug, Default)]
 pub struct Memory {
     sets: Mutex<HashMap<ObjectRef<RedisReplicaSet>, Remembered>>,
@@ -105,7 +105,7 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct Remembered {
     written: Option<Written>,
-    /// Passes that failed in a row.
+    /// Reconciles that failed in a row.
     failures: u32,
     /// Since when nobody serves.
     nobody_serves: Option<Instant>,
@@ -172,7 +172,7 @@ impl Memory {
         })
     }
 
-    /// Counts a failed pass; returns how many failed in a row. A success starts anew.
+    /// Counts a failed reconcile; returns how many failed in a row. A success starts anew.
     pub fn count_failure(&self, set: &ObjectRef<RedisReplicaSet>, failed: bool) -> u32 {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         let remembered = sets.entry(set.clone()).or_default();

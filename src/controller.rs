@@ -1,4 +1,4 @@
-//! Wiring: what is watched, what starts a pass, and what is done with its result.
+//! Wiring: what is watched, what starts a reconcile, and what is done with its result.
 
 use std::{
     borrow::Cow,
@@ -41,9 +41,9 @@ use operator_core::{
     subject::Subject,
 };
 
-/// Passes that run at the same time. Each set has one at most, so a set that is stuck holds up nobody else until
+/// Reconciles that run at the same time. Each set has one at most, so a set that is stuck holds up nobody else until
 /// this many are stuck at once.
-const CONCURRENT_PASSES: u16 = 64;
+const CONCURRENT_RECONCILES: u16 = 64;
 
 /// What the controller runs on.
 pub struct Wiring {
@@ -53,17 +53,17 @@ pub struct Wiring {
     pub namespace: Option<String>,
     /// Caches of the children, to fill.
     pub writers: Writers,
-    /// Passes asked for by changes of pods and by held connections.
+    /// Reconciles asked for by changes of pods and by held connections.
     pub triggers: mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>,
 }
 
-/// The only clock reading of a pass; whole seconds, since that is what `status` can hold.
-#[expect(clippy::disallowed_methods, reason = "the one place where time enters a pass")]
+/// The only clock reading of a reconcile; whole seconds, since that is what `status` can hold.
+#[expect(clippy::disallowed_methods, reason = "the one place where time enters a reconcile")]
 pub fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
 }
 
-/// Runs passes until `shutdown` completes, then lets the running ones end.
+/// Runs reconciles until `shutdown` completes, then lets the running ones end.
 pub async fn run(
     wiring: Wiring,
     ctx: Arc<Context>,
@@ -85,16 +85,18 @@ pub async fn run(
             triggers
                 .map(|set| ObjectRef::new(&set.name).within(set.namespace.as_deref().unwrap_or_default())),
         )
-        .with_config(controller::Config::default().concurrency(CONCURRENT_PASSES))
+        .with_config(controller::Config::default().concurrency(CONCURRENT_RECONCILES))
         .graceful_shutdown_on(shutdown)
-        .run(pass, |_, _, _| Action::requeue(Duration::from_secs(5)), Arc::clone(&ctx))
+        .run(reconcile_one, |_, _, _| Action::requeue(Duration::from_secs(5)), Arc::clone(&ctx))
         .for_each(|result| {
             match result {
                 Ok(_) => {}
                 Err(controller::Error::ObjectNotFound(set)) => {
                     forget(&ctx, set.namespace.as_deref(), &set.name);
                 }
-                Err(error) => warn!(error = chain(&error), "a watch or a pass failed; it is tried again"),
+                Err(error) => {
+                    warn!(error = chain(&error), "a watch or a reconcile failed; it is tried again");
+                }
             }
             std::future::ready(())
         })
@@ -113,8 +115,8 @@ where
     }
 }
 
-/// One pass, with its clock, span and figures, and a panic contained.
-async fn pass(
+/// One reconcile, with its clock, span and figures, and a panic contained.
+async fn reconcile_one(
     guarded: Arc<DeserializeGuard<RedisReplicaSet>>,
     ctx: Arc<Context>,
 ) -> Result<Action, PublishError> {
@@ -133,13 +135,13 @@ async fn pass(
         // The API server gives each object a namespace, a name and a UID.
         return Ok(Action::await_change());
     };
-    let span = info_span!("pass", namespace = set.namespace(), name = set.name_any());
+    let span = info_span!("reconcile", namespace = set.namespace(), name = set.name_any());
     let started = Instant::now();
     let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, &subject, unreadable, &ctx, now)))
         .catch_unwind()
         .instrument(span.clone())
         .await;
-    ctx.metrics.observe_pass(started.elapsed());
+    ctx.metrics.observe_reconcile(started.elapsed());
 
     let object = ObjectRef::from_obj(set);
     let ended = match outcome {
@@ -182,7 +184,7 @@ fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
     ctx.metrics.forget(&name, pods.into_iter());
 }
 
-/// The channel by which changes of pods and held connections ask for a pass.
+/// The channel by which changes of pods and held connections ask for a reconcile.
 pub fn triggers() -> (Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet>>) {
     mpsc::unbounded()
 }
@@ -240,11 +242,11 @@ mod tests {
         json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}, "eventTime": null})
     }
 
-    /// One pass whose reads meet with this.
+    /// One reconcile whose reads meet with this.
     async fn pass_that_meets(fate: Fate) -> (Action, Value) {
         let api = FakeApi::failing(fate, [(200, set()), (201, event()), (201, event())]);
         let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
-        let next = pass(Arc::new(guarded), context(&api)).await.unwrap();
+        let next = reconcile_one(Arc::new(guarded), context(&api)).await.unwrap();
         let status = api.requests().into_iter().find(|sent| sent.path.ends_with("/redis/status")).unwrap();
         (next, status.body["status"].clone())
     }
@@ -277,7 +279,7 @@ mod tests {
         // Six children, the record, and the set itself.
         let api = FakeApi::answering((0..8).map(|_| (404, FakeApi::status(404, "NotFound"))));
         let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
-        pass(Arc::new(guarded), context(&api)).await.unwrap();
+        reconcile_one(Arc::new(guarded), context(&api)).await.unwrap();
         let sent = api.requests();
         assert!(sent.len() == 8 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
         assert!(sent[7].path.ends_with("/redisreplicasets/redis"), "{}", sent[7].path);
@@ -302,7 +304,7 @@ mod tests {
         let answers = (0..6).map(|_| gone()).chain([(200, record), gone(), gone()]);
         let api = FakeApi::answering(answers);
         let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
-        pass(Arc::new(guarded), context(&api)).await.unwrap();
+        reconcile_one(Arc::new(guarded), context(&api)).await.unwrap();
         let sent = api.requests();
         assert!(sent.len() == 9 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
         assert!(sent[7].path.ends_with("/secrets/redis-auth"), "{}", sent[7].path);

@@ -19,7 +19,7 @@ use operator_core::{
 };
 use redis_node::answer::ProbeFailure;
 
-/// Upper bounds of the duration buckets, in seconds: a pass takes milliseconds, and 30 s at most.
+/// Upper bounds of the duration buckets, in seconds: a reconcile takes milliseconds, and 30 s at most.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The status could not be written: there is no condition to say so in.
@@ -79,7 +79,7 @@ impl Default for Metrics {
         let leader = Gauge::default();
         registry.register_with_unit(
             "reconcile_duration",
-            "Time that one pass over one set took",
+            "Time that one reconcile over one set took",
             Unit::Seconds,
             reconcile_seconds.clone(),
         );
@@ -122,8 +122,8 @@ impl Metrics {
         Ok(text)
     }
 
-    /// One pass took this long.
-    pub fn observe_pass(&self, took: Duration) {
+    /// One reconcile took this long.
+    pub fn observe_reconcile(&self, took: Duration) {
         self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
@@ -154,7 +154,7 @@ impl Metrics {
         }
     }
 
-    /// What a pass found out about a set.
+    /// What a reconcile found out about a set.
     pub fn observe_set(
         &self,
         set: &SetName,

@@ -1,6 +1,6 @@
 //! Looking: the pods of a set as the watch shows them, and every Redis asked anew.
 //!
-//! What fails is part of the look, never an error that ends the pass.
+//! What fails is part of the look, never an error that ends the reconcile.
 
 use std::{collections::BTreeMap, time::Duration};
 

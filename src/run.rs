@@ -45,7 +45,7 @@ const KIND_RETRY: Duration = Duration::from_secs(2);
 /// A connection to the API server over which nothing came for so long is given up.
 const API_SILENCE: Duration = Duration::from_secs(60);
 
-/// Time that running passes have to end at shutdown; the pod's grace period is longer.
+/// Time that running reconciles have to end at shutdown; the pod's grace period is longer.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Why the operator ended other than by a signal.
@@ -65,7 +65,7 @@ pub enum RunError {
     Signals(#[source] std::io::Error),
     /// The controller ended without being told to.
     #[error("the controller ended by itself; its log says why. Restarting helps; please report it")]
-    PassesEnded,
+    ControllerEnded,
     /// The watch of pods ended without being told to: nothing in the cache would be true any more.
     #[error("the watch of pods ended by itself; its log says why. Restarting helps; please report it")]
     WatchEnded,
@@ -127,7 +127,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         writers,
         triggers,
     };
-    let mut passes = tokio::spawn(controller::run(wiring, context, stopped(stopping)));
+    let mut reconciles = tokio::spawn(controller::run(wiring, context, stopped(stopping)));
 
     let outcome = tokio::select! {
         () = &mut signalled => Ok(()),
@@ -135,14 +135,14 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
         ended = &mut listening => Err(cannot_listen(listen, ended)),
         // The watches end only if this process failed.
         _ = &mut watching => return Err(RunError::WatchEnded),
-        _ = &mut passes => return Err(RunError::PassesEnded),
+        _ = &mut reconciles => return Err(RunError::ControllerEnded),
     };
     stop.send_replace(true);
-    // Who may no longer act ends at once, with all passes: another operator may begin any moment.
+    // Who may no longer act ends at once, with all reconciles: another operator may begin any moment.
     outcome?;
-    info!("stopping: running passes may end");
-    if tokio::time::timeout(SHUTDOWN_GRACE, passes).await.is_err() {
-        warn!("passes did not end in time; what they began is found again by the next operator");
+    info!("stopping: running reconciles may end");
+    if tokio::time::timeout(SHUTDOWN_GRACE, reconciles).await.is_err() {
+        warn!("reconciles did not end in time; what they began is found again by the next operator");
     }
     election.release().await;
     Ok(())

@@ -7,5 +7,5 @@ use operator_core::api::RedisReplicaSet;
 pub mod pods;
 pub mod servers;
 
-/// Asks for a pass over one set.
+/// Asks for a reconcile over one set.
 pub type Trigger = mpsc::UnboundedSender<ObjectRef<RedisReplicaSet>>;

@@ -99,7 +99,7 @@ struct Occasion {
 struct Remembered {
     seen: Option<(Occasion, Growth, Instant)>,
     claims: Option<Listed>,
-    /// Epoch of the last pass, once there was one: the pass that brings a new one has more urgent things to do.
+    /// Epoch of the last reconcile, once there was one: the reconcile that brings a new one has more urgent things to do.
     epoch: Option<i64>,
     /// The set was begun over data of before, and nobody serves yet.
     adopting: bool,
@@ -456,7 +456,7 @@ mod tests {
     async fn at_rest_nothing_is_asked_and_another_pod_is_a_reason_to_look() {
         let mut case = Case::new("1Gi", 1);
         let claims = [claim("data-redis-0", "1Gi", ""), claim("data-redis-1", "1Gi", "")];
-        // The pass that brings an epoch has more urgent things to do.
+        // The reconcile that brings an epoch has more urgent things to do.
         case.memory.with(&case.plan.subject.set, |remembered| remembered.epoch = Some(0));
         assert_eq!(case.look(Vec::new()).await.0.len(), 0);
         assert_eq!(paths(&case.look(vec![listed(&claims)]).await.0), ["GET persistentvolumeclaims"]);
@@ -520,7 +520,7 @@ mod tests {
             claim("data-redis-3", "1Gi", ""),
         ];
         case.memory.with(&case.plan.subject.set, |remembered| remembered.epoch = Some(1));
-        assert_eq!(case.look(Vec::new()).await.0.len(), 0, "the first pass of the epoch");
+        assert_eq!(case.look(Vec::new()).await.0.len(), 0, "the first reconcile of the epoch");
         let (sent, _) = case.look(vec![listed(&claims), patched(), patched()]).await;
         assert_eq!(
             paths(&sent),

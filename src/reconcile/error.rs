@@ -1,4 +1,4 @@
-//! What can end a stage of a pass, and the word under which metrics and conditions count it.
+//! What can end a stage of a reconcile, and the word under which metrics and conditions count it.
 
 use thiserror::Error;
 

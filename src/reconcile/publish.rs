@@ -57,7 +57,7 @@ pub async fn publish(
     // The client has no time-out of its own: an answer that never comes would hold this set for ever.
     let patched = async {
         // What was learned of a set is not true of a successor of its name, and a patch of a status cannot name the UID
-        // that it is for: the API server takes all metadata from the stored object. A failed pass says so in any case.
+        // that it is for: the API server takes all metadata from the stored object. A failed reconcile says so in any case.
         let is_learned = outcome.failures.is_empty() && before.as_ref() != Some(&status);
         let presence = set::presence(&ctx.client, &subject.set, Some(&subject.uid));
         if is_learned && presence.await.is_ok_and(|presence| presence == Presence::Gone) {

@@ -1,4 +1,4 @@
-//! Watching the pods of all sets: a cache for the looks, a pass for the set whose pod changed, and a memory of when
+//! Watching the pods of all sets: a cache for the looks, a reconcile for the set whose pod changed, and a memory of when
 //! their Redis was seen to end.
 //!
 //! Runs in standby too. The end of a pod is shown once; an operator that takes over a moment later must know of it,

@@ -1,7 +1,7 @@
-//! Watching the servers between passes: a held connection to each, so that a dead process, a broken link or a
-//! repointed replica starts a pass at once instead of at the next scheduled one.
+//! Watching the servers between reconciles: a held connection to each, so that a dead process, a broken link or a
+//! repointed replica starts a reconcile at once instead of at the next scheduled one.
 //!
-//! The monitor decides nothing and reports nothing: it only says "look now". What is true is found by the pass,
+//! The monitor decides nothing and reports nothing: it only says "look now". What is true is found by the reconcile,
 //! with fresh connections.
 
 use std::{
@@ -33,14 +33,14 @@ use redis_node::{
     info::Replication,
 };
 
-/// How often a held connection asks whom the server follows. With the probe's deadline twice (here and in the pass)
+/// How often a held connection asks whom the server follows. With the probe's deadline twice (here and in the reconcile)
 /// a change is in the status within 6 s at the latest.
 const POLL_INTERVAL: Duration = Duration::from_millis(1500);
 
 /// How long to wait before connecting again to a server that does not answer.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One process to watch, and what the last pass knew of it.
+/// One process to watch, and what the last reconcile knew of it.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// UID of the pod: another pod is another watch.
@@ -73,7 +73,7 @@ impl Drop for Held {
     }
 }
 
-/// The part of an answer whose change is worth a pass; numbers that move by themselves are not.
+/// The part of an answer whose change is worth a reconcile; numbers that move by themselves are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Meaning {
     upstream: Option<(String, u16, bool, bool, bool)>,
@@ -121,7 +121,7 @@ impl Meaning {
 }
 
 impl Monitor {
-    /// A monitor that asks for passes through `trigger`.
+    /// A monitor that asks for reconciles through `trigger`.
     pub fn new(trigger: Trigger) -> Self {
         Self { trigger, sets: Mutex::default() }
     }
@@ -139,7 +139,7 @@ impl Monitor {
         for one in watched {
             let meaning = one.known.as_ref().map(|known| Meaning::of(known, one.write.as_ref()));
             if let Some(existing) = held.get(&one.uid) {
-                // The pass knows more than the task: what it saw is no news.
+                // The reconcile knows more than the task: what it saw is no news.
                 *existing.known.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
                 continue;
             }
@@ -170,13 +170,13 @@ async fn hold(
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now.map(|now| now.or_write_of(known.as_ref()));
         if *known != now {
-            debug!(set = %set, host = target.host, "changed, asking for a pass");
+            debug!(set = %set, host = target.host, "changed, asking for a reconcile");
             *known = now;
             // Fails only at shutdown, when nobody listens any more.
             let _ = trigger.unbounded_send(set.clone());
         }
     };
-    // Only a pass knows whether this is the primary of record: it tries first.
+    // Only a reconcile knows whether this is the primary of record: it tries first.
     let tries = || {
         let known = known.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().is_some_and(|known| known.write.is_some())

@@ -1,4 +1,4 @@
-//! What one pass saw: the pods as the API server lists them, and each Redis' answer. Data only.
+//! What one reconcile saw: the pods as the API server lists them, and each Redis' answer. Data only.
 
 use jiff::Timestamp;
 

@@ -264,7 +264,7 @@ mod tests {
         let learned = next(&before, Some(&before), ConfigOutcome::Told(&told(&[], &["made-up"])), 2);
         assert_ne!(learned.needs_start(), before.needs_start(), "its servers may not have it");
         assert!(!learned.live().contains_key("made-up"));
-        // Known for good, also where nobody was told in this pass; a new value rolls.
+        // Known for good, also where nobody was told in this reconcile; a new value rolls.
         let kept = next(&before, Some(&learned), ConfigOutcome::NotTold, 3);
         assert_eq!(kept, learned);
         let changed = next(&file(&[("made-up", "2")]), Some(&learned), ConfigOutcome::NotTold, 4);

@@ -1,6 +1,6 @@
 //! When to look again without being asked to.
 //!
-//! Pure. Changes start a pass by themselves (watches, held connections); this is the net below them.
+//! Pure. Changes start a reconcile by themselves (watches, held connections); this is the net below them.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ const CONVERGING: Duration = Duration::from_millis(500);
 const STALLED: Duration = Duration::from_secs(5);
 /// How long a start, a failover or one step of a roll takes at most when nothing is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Longest wait after passes that failed.
+/// Longest wait after reconciles that failed.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
-/// Time until the next scheduled pass. `jitter` is between 0 and 1 and spreads many sets over the interval.
+/// Time until the next scheduled reconcile. `jitter` is between 0 and 1 and spreads many sets over the interval.
 pub fn after(status: &RedisReplicaSetStatus, failures: u32, now: Timestamp, jitter: f64) -> Duration {
     if failures > 0 {
         let backoff =
             Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(6)));
-        // What fails may have nothing to do with it, and an election needs several passes.
+        // What fails may have nothing to do with it, and an election needs several reconciles.
         let longest = if lacks_primary(status) { STALLED } else { LONGEST_BACKOFF };
         return spread(backoff.min(longest), jitter);
     }

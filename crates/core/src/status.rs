@@ -71,7 +71,7 @@ pub fn derive(
     };
     let verified = count(&[InstanceState::Primary, InstanceState::InSync]);
     let synced = count(&[InstanceState::InSync]);
-    // What the record said is still true where it was not read in this pass.
+    // What the record said is still true where it was not read in this reconcile.
     let primary = match &outcome.record {
         Some(record) => record.primary.clone().map(|pod| Primary { pod, epoch: record.epoch }),
         None => before.and_then(|s| s.primary.clone()),

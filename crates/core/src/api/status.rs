@@ -26,7 +26,7 @@ pub struct RedisReplicaSetStatus {
     /// Number of pods that exist.
     #[serde(default)]
     pub replicas: i32,
-    /// Number of pods whose Redis answered in the last pass: serving primary and replicas verified in sync.
+    /// Number of pods whose Redis answered in the last reconcile: serving primary and replicas verified in sync.
     #[serde(default)]
     pub ready_replicas: i32,
     /// Number of replicas (the primary not counted) that truly follow the primary.

@@ -41,7 +41,7 @@ pub(super) fn disruption_budget(plan: &Plan, disruptions: i32) -> PodDisruptionB
 /// ten seconds, otherwise one. A pod that is not ready, or is being deleted, uses the budget up by itself; a set that
 /// never had a primary has nothing to lose.
 ///
-/// `before` is the status of the pass before this one, `live` the budget as it stands. Once it is 0 it stays so until
+/// `before` is the status of the reconcile before this one, `live` the budget as it stands. Once it is 0 it stays so until
 /// every ready pod is verified: a copy that fails in one way after the other is missing all the time.
 pub fn disruptions(
     live: Option<&PodDisruptionBudget>,

@@ -94,7 +94,7 @@ fn spec_valid(before: &[Condition], subject: &Subject, outcome: &Outcome) -> Fin
     }
 }
 
-/// Directives that a server refused. A pass in which none could be told knows what was said to the same spec before.
+/// Directives that a server refused. A reconcile in which none could be told knows what was said to the same spec before.
 fn refusal(before: &[Condition], subject: &Subject, outcome: &Outcome) -> Option<String> {
     let is_same =
         |c: &&Condition| c.reason == REFUSED.as_str() && c.observed_generation == subject.generation;

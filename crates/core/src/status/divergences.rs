@@ -8,7 +8,7 @@ use crate::{
     election::divergence::{Divergence, is_published},
 };
 
-/// Those of before, and in place of each pod's former one what was found in this pass.
+/// Those of before, and in place of each pod's former one what was found in this reconcile.
 pub fn divergences(
     before: &[DivergenceStatus],
     found: &[Divergence],

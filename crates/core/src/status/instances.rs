@@ -23,7 +23,7 @@ pub fn instances(before: &[InstanceStatus], look: &Snapshot, now: Timestamp) -> 
         .collect()
 }
 
-/// Entries where this pass could not look: the pods known before, with nothing that anybody answered now.
+/// Entries where this reconcile could not look: the pods known before, with nothing that anybody answered now.
 pub fn not_asked(before: &[InstanceStatus], now: Timestamp) -> Vec<InstanceStatus> {
     before
         .iter()

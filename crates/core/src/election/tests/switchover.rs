@@ -363,7 +363,7 @@ fn the_primary_moves_before_its_pod_is_removed_or_replaced() {
     assert!(
         matches!(wished(3, Some(("redis-7", true)), &look, &Roll::Done), Placement::Wait(why) if why.contains("no pod"))
     );
-    // Found by the crash campaign: the pod that a person asked for is being replaced in this very pass.
+    // Found by the crash campaign: the pod that a person asked for is being replaced in this very reconcile.
     let replaced = Roll::Replace { pod: "redis-2".into(), uid: "u".into(), why: String::new() };
     assert_eq!(wished(3, Some(("redis-2", true)), &look, &replaced), Placement::Stay);
     look.former = Former::Ended;
