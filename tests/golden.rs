@@ -122,8 +122,9 @@ fn the_documentation_lists_every_field() {
     let mut current = "# Every field\n\nWritten from the CRD; `kubectl explain redisreplicasets.spec` says the same. Do not edit.\n"
         .to_owned();
     for part in ["spec", "status"] {
-        current
-            .push_str(&format!("\n## `{part}`\n\n| field | type | default | meaning |\n|---|---|---|---|\n"));
+        current += "\n## `";
+        current += part;
+        current += "`\n\n| field | type | default | meaning |\n|---|---|---|---|\n";
         rows(&schema[part], part, &mut current);
     }
     let page = root().join("docs/use/fields.md");
@@ -154,7 +155,8 @@ fn rows(schema: &Value, path: &str, page: &mut String) {
         };
         let meaning =
             field["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
-        page.push_str(&format!("| `{path}` | {type_} | {default} | {meaning} |\n"));
+        let row = format!("| `{path}` | {type_} | {default} | {meaning} |\n");
+        page.push_str(&row);
         if !OF_KUBERNETES.contains(&name.as_str()) {
             rows(field, &path, page);
         }
