@@ -63,9 +63,9 @@ pub struct Context {
     pub claims: claims::Memory,
 }
 
-/// The Secret is read again after this time, by name. A watch would tell sooner that it was changed or deleted, and needs the
-/// right to list, which is the right to read all Secrets.
-const PASSWORD_AGE: Duration = Duration::from_secs(300);
+/// The Secret is read again after this time, by name: less than between two scheduled reconciles, so that its deletion is told of within
+/// a minute. A watch would tell sooner, and needs the right to list, which is the right to read all Secrets.
+const PASSWORD_AGE: Duration = Duration::from_secs(40);
 /// After a switchover that did not happen: writes were paused in vain, and that must not become a habit.
 const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
 /// After one that had to be taken back, at first.
