@@ -1,7 +1,7 @@
 //! Carrying out a decision: over the connection that it was decided on, or with the pod's UID as precondition.
 
 pub mod config;
-pub mod role;
+pub mod role_labels;
 
 use std::time::Duration;
 

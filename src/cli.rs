@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::telemetry::LogFormat;
+use crate::logging::LogFormat;
 use operator_core::settings::Settings;
 
 /// Kubernetes operator for replicated Redis that says, with evidence, whom every server follows.

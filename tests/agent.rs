@@ -24,8 +24,8 @@ use std::{
 use pods::{AGENT, Container, DOMAIN, Network, PASSWORD, Pod, fqdn, kill, mode, said, wait_until};
 use redis_agent::{
     ask::Resolve,
-    decide::{Own, Reason, Start},
     start::choose,
+    start_rule::{Own, Reason, Start},
 };
 use redis_node::password::Password;
 

@@ -665,7 +665,7 @@ async fn pods_are_labelled_by_uid() {
     let counted = mutations.client(plane).await;
     let relabel = async |pod: &str, uid: &str, to: To| {
         let change = Change { pod: pod.into(), uid: uid.into(), version: String::new(), to };
-        act::role::relabel(&counted, &plan.subject, &mut Connections::default(), vec![change], now)
+        act::role_labels::relabel(&counted, &plan.subject, &mut Connections::default(), vec![change], now)
             .await
             .unwrap();
         pods.get("redis-0").await.unwrap()

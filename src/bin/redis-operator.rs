@@ -7,8 +7,8 @@ use operator_core::crd;
 use redis_operator::{
     cli::{Cli, Command},
     error_chain::chain,
+    logging,
     run::run,
-    telemetry,
 };
 
 fn main() -> ExitCode {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         },
         Command::Run(settings) => {
-            if let Err(error) = telemetry::init(settings.log_format, &settings.log_filter) {
+            if let Err(error) = logging::init(settings.log_format, &settings.log_filter) {
                 return fail(&error);
             }
             if rustls::crypto::ring::default_provider().install_default().is_err() {

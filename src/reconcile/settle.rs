@@ -74,7 +74,7 @@ async fn relabel(job: &Job<'_>, seen: &mut Seen, outcome: &mut Outcome) -> Resul
     if changes.is_empty() || !is_newest(job, seen).await? {
         return Ok(());
     }
-    let made = act::role::relabel(&ctx.client, subject, &mut seen.connections, changes, now).await?;
+    let made = act::role_labels::relabel(&ctx.client, subject, &mut seen.connections, changes, now).await?;
     ctx.memory.made(&subject.set, made);
     Ok(())
 }

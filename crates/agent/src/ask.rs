@@ -11,7 +11,7 @@ use std::{
 use ::redis::cmd;
 
 use crate::{
-    decide::{PeerAnswer, Point, Says, Silence},
+    start_rule::{PeerAnswer, Point, Says, Silence},
     wire::{Reply, Wire},
 };
 use redis_node::{answer::ProbeFailure, files::REDIS_PORT, info::parse_replication, password::Password};

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use super::decide::Point;
+use super::start_rule::Point;
 
 /// The fields that Redis and Valkey write take some 200 bytes.
 const HEAD: u64 = 4096;

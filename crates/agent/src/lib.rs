@@ -16,11 +16,11 @@
 pub mod ask;
 pub mod config;
 pub mod data;
-pub mod decide;
 pub mod dump;
 pub mod install;
 pub mod lock;
 pub mod prestop;
 pub mod probe;
 pub mod start;
+pub mod start_rule;
 pub mod wire;

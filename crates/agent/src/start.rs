@@ -20,9 +20,9 @@ use crate::{
     ask::{ASK_WITHIN, Resolve, ask_all, resolve},
     config::{Managed, UnsafeDirective, is_dns_name, render},
     data::{self, Load},
-    decide::{Own, PeerAnswer, Point, Says, Silence, Start, decide},
     dump,
     lock::lock,
+    start_rule::{Own, PeerAnswer, Point, Says, Silence, Start, decide},
 };
 use redis_node::{
     answer::ProbeFailure,

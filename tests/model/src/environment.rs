@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use redis_agent::decide::{Own, PeerAnswer, Says, Silence, Start};
+use redis_agent::start_rule::{Own, PeerAnswer, Says, Silence, Start};
 
 use crate::{
     operator::Mind,

@@ -9,7 +9,7 @@ use operator_core::{
     election::{Decision, decide, elect, snapshot::Snapshot, votes::PrimarySample},
     observed::ObservedPod,
 };
-use redis_agent::decide::{Reason, Says, Start, decide as start};
+use redis_agent::start_rule::{Reason, Says, Start, decide as start};
 use redis_node::{PARKED, info, record::Record};
 
 use crate::{

@@ -2,7 +2,7 @@
 //! comes out, so that the product needs no switch.
 
 use operator_core::election::{Decision, decide, elect, snapshot::Snapshot};
-use redis_agent::decide::{Own, PeerAnswer, Start, decide as start};
+use redis_agent::start_rule::{Own, PeerAnswer, Start, decide as start};
 use redis_node::record::Record;
 
 /// What decides. Every field is the shipped function unless a regression says otherwise.

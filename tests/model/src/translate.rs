@@ -10,7 +10,7 @@ use operator_core::{
     observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
     topology::topology,
 };
-use redis_agent::decide::Point;
+use redis_agent::start_rule::Point;
 use redis_node::{
     PARKED,
     answer::{Answer, ProbeFailure},
