@@ -193,11 +193,11 @@ pub fn triggers() -> (Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet
 mod tests {
     use super::*;
     use crate::{
-        context::Memory,
         kubernetes::{
             fake_api::{FakeApi, Fate},
             stores::Stores,
         },
+        memory::Memory,
         metrics::Metrics,
         watch::{pods, servers::Monitor},
     };

@@ -33,6 +33,7 @@ pub mod kubernetes;
 pub mod leadership;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod observe;
 pub mod reconcile;

@@ -23,13 +23,14 @@ use tracing::{info, warn};
 
 use crate::{
     cli::Run,
-    context::{Context, Memory},
+    context::Context,
     controller::{self, Wiring},
     error_chain::chain,
     http::{self, Phase},
     kubernetes::{claims, stores::Stores},
     leadership::{LeaderElection, Leadership, Lost},
     limits::raise_open_files,
+    memory::Memory,
     metrics::Metrics,
     reconcile::DEADLINE,
     watch::{

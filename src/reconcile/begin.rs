@@ -6,13 +6,13 @@ use tracing::info;
 
 use super::stages::{Beginning, Begun, Job};
 use crate::{
-    context::Occasion,
     kubernetes::{
         children::{self, Live},
         claims, password,
         record::{self, Found, Stored},
         set::{self, Presence},
     },
+    memory::Occasion,
     observe::belongs,
     reconcile::error::StageError,
 };

@@ -259,7 +259,7 @@ impl World {
                 let (outcome, mut glimpsed) = mind.decide(&seen);
                 let mut operator = operator.clone();
                 if mind.rules.votes_need_two_looks {
-                    // As `context::Memory::glimpse` does.
+                    // As `memory::Memory::glimpse` does.
                     let answered = std::mem::take(&mut operator.answered);
                     if let Some(glimpsed) = &mut glimpsed {
                         operator.answered = glimpsed.alive;

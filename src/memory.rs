@@ -1,0 +1,347 @@
+//! What the process remembers of each set between reconciles. Losing it costs nothing but a needless call.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use operator_core::{
+    api::{RedisReplicaSet, RedisReplicaSetStatus},
+    election::votes::PrimarySample,
+    live_config::AppliedConfig,
+    names::SetName,
+    role_labels::Change,
+};
+use redis_node::password::Password;
+use tokio::time::Instant;
+
+/// The Secret is read again after this time, by name: less than between two scheduled reconciles, so that its deletion is told of within
+/// a minute. A watch would tell sooner, and needs the right to list, which is the right to read all Secrets.
+const PASSWORD_AGE: Duration = Duration::from_secs(40);
+/// After a switchover that did not happen: writes were paused in vain, and that must not become a habit.
+const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
+/// After one that had to be taken back, at first.
+const TAKEN_BACK_RETRY: Duration = Duration::from_secs(60);
+/// After many.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
+
+/// What makes it worth reading the password again: a person who changes the set may have changed the Secret too. A server that
+/// refuses the password does so as well ([`Memory::forget_password`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occasion {
+    /// UID of the set: a namesake has a Secret of its own.
+    pub uid: String,
+    /// `metadata.generation` of the set.
+    pub generation: Option<i64>,
+    /// Labels and annotations of the set.
+    pub metadata: [Option<BTreeMap<String, String>>; 2],
+}
+
+/// A status that this process wrote.
+#[derive(Debug)]
+struct Written {
+    /// Version of the cached object at that time: while the cache still has it, the status is newer than the cache.
+    over_version: Option<String>,
+    status: RedisReplicaSetStatus,
+    at: Instant,
+    /// How many writes of mere progress in a row this is; 0 for any other write.
+    progress: u32,
+}
+
+/// What the process remembers of each set between reconciles. Losing it costs nothing but a needless call.
+#[derive(Debug, Default)]
+pub struct Memory {
+    sets: Mutex<HashMap<ObjectRef<RedisReplicaSet>, Remembered>>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    written: Option<Written>,
+    /// Reconciles that failed in a row.
+    failures: u32,
+    /// Since when nobody serves.
+    nobody_serves: Option<Instant>,
+    /// Pods that are gone while their node is ready, by name: their UID and since when the node is, and since when that
+    /// is known here.
+    gone: BTreeMap<String, ((String, String), Instant)>,
+    /// Until when no switchover is begun, and how many in a row were in vain.
+    switches_again: Option<(Instant, u32)>,
+    /// Since when the primary of record hands its role over.
+    hands_over: Option<Instant>,
+    /// A look at the serving primary, and when it was taken.
+    glimpse: Option<(PrimarySample, Instant)>,
+    /// `run_id`s of the last look.
+    alive: BTreeSet<String>,
+    /// Replicas whose link is down, since when, or since they were told anew.
+    unlinked: HashMap<String, Instant>,
+    /// What each process was told of its configuration.
+    told: AppliedConfig,
+    /// UIDs of pods that do not truly follow, since when.
+    unsynced: HashMap<String, Instant>,
+    /// The password as it was read, on which occasion, and when.
+    password: Option<(Password, Occasion, Instant)>,
+    /// Version of the record that this process wrote, or read from the API server, last.
+    record_version: Option<String>,
+    /// UID of the pod that was deleted last, to be replaced.
+    deleted: Option<String>,
+    /// Pods whose label was changed, with the version over which that was done.
+    relabelled: HashMap<String, String>,
+}
+
+impl Memory {
+    /// The status as it stands in the cluster now, as far as this process can know.
+    pub fn current_status(&self, set: &RedisReplicaSet) -> Option<RedisReplicaSetStatus> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        match sets.get(&ObjectRef::from_obj(set)).and_then(|r| r.written.as_ref()) {
+            Some(written) if written.over_version == set.resource_version() => Some(written.status.clone()),
+            _ => set.status.clone(),
+        }
+    }
+
+    /// The status that this process wrote last.
+    pub fn last_written(&self, set: &ObjectRef<RedisReplicaSet>) -> Option<RedisReplicaSetStatus> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.get(set).and_then(|remembered| remembered.written.as_ref()).map(|written| written.status.clone())
+    }
+
+    /// Remembers a status that was just written, and whether it told of mere progress.
+    pub fn wrote_status(&self, set: &RedisReplicaSet, status: RedisReplicaSetStatus, progress: bool) {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = &mut sets.entry(ObjectRef::from_obj(set)).or_default().written;
+        let in_a_row = written.as_ref().map_or(0, |before| before.progress);
+        let progress = if progress { in_a_row.saturating_add(1) } else { 0 };
+        *written =
+            Some(Written { over_version: set.resource_version(), status, at: Instant::now(), progress });
+    }
+
+    /// Whether this process wrote the status so lately that mere progress has to wait: for `interval` at first, twice
+    /// as long after each such write, four times at most.
+    pub fn wrote_lately(&self, set: &RedisReplicaSet, interval: Duration) -> bool {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = sets.get(&ObjectRef::from_obj(set)).and_then(|r| r.written.as_ref());
+        written.is_some_and(|written| {
+            written.at.elapsed() < interval.saturating_mul(2_u32.pow(written.progress.min(2)))
+        })
+    }
+
+    /// Counts a failed reconcile; returns how many failed in a row. A success starts anew.
+    pub fn count_failure(&self, set: &ObjectRef<RedisReplicaSet>, failed: bool) -> u32 {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = sets.entry(set.clone()).or_default();
+        remembered.failures = if failed { remembered.failures.saturating_add(1) } else { 0 };
+        remembered.failures
+    }
+
+    /// Of the replicas whose link is down now, those for which that has lasted for `patience`; each again only after
+    /// the same time.
+    pub fn stalled(&self, set: &SetName, unlinked: Vec<String>, patience: Duration) -> Vec<String> {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = ObjectRef::new(&set.name).within(&set.namespace);
+        let since = &mut sets.entry(set).or_default().unlinked;
+        since.retain(|pod, _| unlinked.contains(pod));
+        let now = Instant::now();
+        let mut stalled = unlinked;
+        stalled.retain(|pod| {
+            let first = *since.entry(pod.clone()).or_insert(now);
+            let due = now.duration_since(first) >= patience;
+            if due {
+                since.insert(pod.clone(), now);
+            }
+            due
+        });
+        stalled
+    }
+
+    /// What the processes of a set were told of their configuration.
+    pub fn told(&self, set: &SetName) -> AppliedConfig {
+        self.with(set, |remembered| remembered.told.clone())
+    }
+
+    /// Remembers it.
+    pub fn remember_told(&self, set: &SetName, told: AppliedConfig) {
+        self.with(set, |remembered| remembered.told = told);
+    }
+
+    /// For how long each of these pods (by UID) does not truly follow. Whoever is not among them starts anew.
+    pub fn unsynced_for(&self, set: &SetName, unsynced: Vec<String>) -> BTreeMap<String, Duration> {
+        self.with(set, |remembered| {
+            let since = &mut remembered.unsynced;
+            since.retain(|uid, _| unsynced.contains(uid));
+            let time = |uid: String| (uid.clone(), since.entry(uid).or_insert_with(Instant::now).elapsed());
+            unsynced.into_iter().map(time).collect()
+        })
+    }
+
+    /// Those of the changes that were not made yet. The watch may be behind: a change that was made over the very
+    /// version of the pod that is seen again is not made twice.
+    pub fn not_made_yet(&self, set: &SetName, mut changes: Vec<Change>) -> Vec<Change> {
+        self.with(set, |remembered| {
+            changes.retain(|change| remembered.relabelled.get(&change.pod) != Some(&change.version));
+        });
+        changes
+    }
+
+    /// Remembers changes that were made.
+    pub fn made(&self, set: &SetName, changes: Vec<Change>) {
+        let made = changes.into_iter().map(|change| (change.pod, change.version));
+        self.with(set, |remembered| remembered.relabelled.extend(made));
+    }
+
+    /// Whether this pod was deleted already: the watch may be behind.
+    pub fn has_deleted(&self, set: &SetName, uid: &str) -> bool {
+        self.with(set, |remembered| remembered.deleted.as_deref() == Some(uid))
+    }
+
+    /// Remembers that this pod was deleted.
+    pub fn deleted(&self, set: &SetName, uid: &str) {
+        self.with(set, |remembered| remembered.deleted = Some(uid.to_owned()));
+    }
+
+    /// Whether this is the version of the record that this process wrote, or read from the API server, last.
+    pub fn knows_record(&self, set: &SetName, version: &str) -> bool {
+        self.with(set, |remembered| remembered.record_version.as_deref() == Some(version))
+    }
+
+    /// Remembers the version of the record that was written, or read from the API server.
+    pub fn remember_record(&self, set: &SetName, version: String) {
+        self.with(set, |remembered| remembered.record_version = Some(version));
+    }
+
+    /// The password, if it was read on the same occasion, and not long ago.
+    pub fn password(&self, set: &SetName, occasion: &Occasion) -> Option<Password> {
+        self.with(set, |remembered| {
+            let (password, known, at) = remembered.password.as_ref()?;
+            (known == occasion && at.elapsed() < PASSWORD_AGE).then(|| password.clone())
+        })
+    }
+
+    /// Remembers the password, or that there is none.
+    pub fn remember_password(&self, set: &SetName, password: Option<Password>, occasion: Occasion) {
+        self.with(set, |remembered| {
+            remembered.password = password.map(|read| (read, occasion, Instant::now()));
+        });
+    }
+
+    /// A server refused the password: the Secret is to be read again.
+    pub fn forget_password(&self, set: &SetName) {
+        self.with(set, |remembered| remembered.password = None);
+    }
+
+    /// For how long nobody has been serving, as far as this process knows.
+    pub fn nobody_serves_for(&self, set: &SetName, nobody_serves: bool) -> Duration {
+        self.with(set, |remembered| lasted(&mut remembered.nobody_serves, nobody_serves))
+    }
+
+    /// For how long this process has known that the pod of this UID, which had this name, is gone while its node is ready
+    /// since `ready`; `None`: it is not, and the time begins anew.
+    pub fn gone_for(&self, set: &SetName, pod: &str, uid: &str, ready: Option<&str>) -> Duration {
+        self.with(set, |remembered| {
+            let Some(ready) = ready else {
+                remembered.gone.remove(pod);
+                return Duration::ZERO;
+            };
+            let seen = (uid.to_owned(), ready.to_owned());
+            match remembered.gone.get(pod) {
+                Some((known, since)) if *known == seen => since.elapsed(),
+                _ => {
+                    remembered.gone.insert(pod.to_owned(), (seen, Instant::now()));
+                    Duration::ZERO
+                }
+            }
+        })
+    }
+
+    /// Remembers that a switchover ended without a change, and for how long none is begun now: each keeps writes waiting, so
+    /// the time doubles with each in a row, and is longer after one that was `taken_back`. Returns that time.
+    pub fn switched_in_vain(&self, set: &SetName, taken_back: bool) -> Duration {
+        self.with(set, |remembered| {
+            let before = remembered.switches_again.map_or(0, |(_, in_a_row)| in_a_row);
+            let first = if taken_back { TAKEN_BACK_RETRY } else { SWITCHOVER_RETRY };
+            let wait = first.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST_RETRY);
+            remembered.switches_again = Some((Instant::now() + wait, before.saturating_add(1)));
+            wait
+        })
+    }
+
+    /// Remembers that a switchover succeeded.
+    pub fn switched(&self, set: &SetName) {
+        self.with(set, |remembered| remembered.switches_again = None);
+    }
+
+    /// For how long no switchover is to be begun.
+    pub fn switches_in(&self, set: &SetName) -> Option<Duration> {
+        self.with(set, |remembered| {
+            let left = remembered.switches_again?.0.saturating_duration_since(Instant::now());
+            (!left.is_zero()).then_some(left)
+        })
+    }
+
+    /// For how long the primary of record has been handing its role over, as far as this process knows.
+    pub fn hands_over_for(&self, set: &SetName, hands_over: bool) -> Duration {
+        self.with(set, |remembered| lasted(&mut remembered.hands_over, hands_over))
+    }
+
+    /// Takes what a look shows of the serving primary; returns an earlier one of at least this age.
+    ///
+    /// Who was alive is taken from the look before: its processes were seen before this one read the offset.
+    pub fn glimpse(
+        &self,
+        set: &SetName,
+        seen: Option<PrimarySample>,
+        age: Duration,
+    ) -> Option<PrimarySample> {
+        self.with(set, |remembered| {
+            let Some(mut seen) = seen else {
+                (remembered.glimpse, remembered.alive) = (None, BTreeSet::new());
+                return None;
+            };
+            let alive_before = std::mem::replace(&mut remembered.alive, seen.alive.clone());
+            seen.alive = alive_before;
+            let earlier = remembered.glimpse.as_ref().filter(|(earlier, _)| earlier.primary == seen.primary);
+            let aged = earlier.filter(|(_, at)| at.elapsed() >= age).map(|(earlier, _)| earlier.clone());
+            // The next one is taken when this one has served: replicas that came since are in it.
+            if earlier.is_none() || aged.is_some() {
+                remembered.glimpse = Some((seen, Instant::now()));
+            }
+            aged
+        })
+    }
+
+    fn with<T>(&self, set: &SetName, act: impl FnOnce(&mut Remembered) -> T) -> T {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        act(sets.entry(ObjectRef::new(&set.name).within(&set.namespace)).or_default())
+    }
+
+    /// Forgets a set that is gone.
+    pub fn forget(&self, set: &ObjectRef<RedisReplicaSet>) {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner).remove(set);
+    }
+}
+
+/// For how long something has been so; where it is not, the time begins anew.
+fn lasted(since: &mut Option<Instant>, is_so: bool) -> Duration {
+    if !is_so {
+        *since = None;
+        return Duration::ZERO;
+    }
+    since.get_or_insert_with(Instant::now).elapsed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a target that never caught up cost a second of writes in every five.
+    #[test]
+    fn switchovers_in_vain_come_less_and_less_often() {
+        let (memory, set) = (Memory::default(), SetName::new("lab", "redis"));
+        assert_eq!(memory.switches_in(&set), None);
+        let waits: Vec<u64> = (0..9).map(|n| memory.switched_in_vain(&set, n == 2).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 240, 40, 80, 160, 320, 600, 600], "the third had to be taken back");
+        assert!(memory.switches_in(&set) > Some(Duration::from_secs(590)));
+        memory.switched(&set);
+        assert_eq!((memory.switches_in(&set), memory.switched_in_vain(&set, true).as_secs()), (None, 60));
+    }
+}
