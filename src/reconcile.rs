@@ -149,7 +149,7 @@ async fn stages(job: &Job<'_>, seen: &mut Seen, live: Live, outcome: &mut Outcom
     match Box::pin(roll_out(job, seen, plan, (live, is_fresh), outcome)).await {
         Ok(Some((applied, roll))) => {
             outcome.roll = Some(roll.clone());
-            if let Err(error) = move_primary(job, seen, plan, running, &roll, outcome).await {
+            if let Err(error) = move_primary(job, seen, plan, &applied, &roll, outcome).await {
                 fail(job.ctx, outcome, &error);
             }
             if let Err(error) = look_after_volumes(job, seen, plan, &applied, &roll, outcome).await {

@@ -145,14 +145,19 @@ pub(super) async fn replace_outdated(
     Ok(next)
 }
 
+/// Revision of the present pod template; none while its controller has not taken up the latest change.
+fn revision(stateful_set: &StatefulSet) -> Option<String> {
+    let status = stateful_set.status.as_ref();
+    let is_seen = status.and_then(|s| s.observed_generation) >= stateful_set.metadata.generation;
+    status.filter(|_| is_seen).and_then(|s| s.update_revision.clone())
+}
+
 fn next_step(seen: &Seen, plan: &Plan, stateful_set: &StatefulSet) -> Roll {
     if seen.look.observed.pods.is_empty() {
         return Roll::Done;
     }
-    let status = stateful_set.status.as_ref();
-    let is_seen = status.and_then(|s| s.observed_generation) >= stateful_set.metadata.generation;
     let template = Template {
-        revision: status.filter(|_| is_seen).and_then(|s| s.update_revision.clone()),
+        revision: revision(stateful_set),
         replicas: stateful_set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0),
         image: stateful_set
             .spec
@@ -170,15 +175,17 @@ pub(super) async fn move_primary(
     job: &Job<'_>,
     seen: &mut Seen,
     plan: &Plan,
-    running: Option<i32>,
+    applied: &Applied,
     roll: &Roll,
     outcome: &mut Outcome,
 ) -> Result<(), StageError> {
     if seen.hold.is_some() {
         return Ok(());
     }
-    let wish =
-        wish(&plan.subject.set, plan.replicas, plan.home.as_ref(), &seen.stored.record, &seen.look, roll);
+    let (set, home) = (&plan.subject.set, plan.home.as_ref());
+    let revision = revision(&applied.stateful_set);
+    let roll = (roll, revision.as_deref());
+    let wish = wish(set, plan.replicas, home, &seen.stored.record, &seen.look, roll);
     match wish {
         Placement::Stay => Ok(()),
         Placement::Wait(what) => {
@@ -194,6 +201,7 @@ pub(super) async fn move_primary(
             let target = target.clone();
             info!(target, why, "the primary is to move");
             look::again(job, seen).await;
+            let running = applied.stateful_set.spec.as_ref().and_then(|spec| spec.replicas);
             settle(job, seen, running, Some(&target), outcome).await
         }
     }

@@ -35,14 +35,15 @@ pub enum Placement {
 /// A replica that has just come up may go again: the primary returns to one that has stayed up for this long.
 const SETTLED_SECONDS: i64 = 30;
 
-/// Whether the primary is to move now: away from a pod that is to be removed or replaced, or home.
+/// Whether the primary is to move now: away from a pod that is to be removed or replaced, or home. `revision` is that of the
+/// present pod template, as far as it is known.
 pub fn wish(
     set: &SetName,
     wanted: i32,
     home: Option<&Home>,
     record: &Record,
     look: &Snapshot,
-    roll: &Roll,
+    (roll, revision): (&Roll, Option<&str>),
 ) -> Placement {
     let primary = record.primary.as_deref().and_then(|pod| Some((pod, set.ordinal(pod)?)));
     let Some((primary, ordinal)) = primary else { return Placement::Stay };
@@ -75,6 +76,16 @@ pub fn wish(
             || Placement::Wait(format!("{target} is to become the primary, but it is no pod of this set"));
         return if home.asked { no_pod() } else { Placement::Stay };
     };
+    let is_current = |name: &str| {
+        let pod = look.observed.pods.iter().find(|pod| pod.name == name);
+        pod.is_some_and(|pod| pod.revision.as_deref() == revision)
+    };
+    // A roll has brought the primary this far; back on the pod that is to be replaced it would have to move once more.
+    if home.asked && *roll != Roll::Done && is_current(primary) && !is_current(&target) {
+        return Placement::Wait(format!(
+            "{target} is to become the primary once the roll has replaced its pod"
+        ));
+    }
     if home.asked {
         return if can_take_over(look, pod) {
             Placement::Move { target, why: "a person asked for it" }

@@ -307,7 +307,7 @@ fn set() -> SetName {
 fn wished(wanted: i32, home: Option<(&str, bool)>, look: &Snapshot, roll: &Roll) -> Placement {
     let home = home.map(|(pod, asked)| Home { pod: pod.into(), asked });
     let primary = look.topology.serving().first().map(|v| v.pod.clone());
-    wish(&set(), wanted, home.as_ref(), &Record { primary, ..record() }, look, roll)
+    wish(&set(), wanted, home.as_ref(), &Record { primary, ..record() }, look, (roll, Some("new")))
 }
 
 fn target(wish: &Placement) -> &str {
@@ -363,6 +363,15 @@ fn the_primary_moves_before_its_pod_is_removed_or_replaced() {
     assert!(
         matches!(wished(3, Some(("redis-7", true)), &look, &Roll::Done), Placement::Wait(why) if why.contains("no pod"))
     );
+    // Found by the crash campaign: in the middle of a roll it went back to the pod that was to be replaced, and away again.
+    let waits = Roll::Wait("redis-2 must be verified before the next pod is replaced".into());
+    assert_eq!(target(&wished(3, Some(("redis-0", true)), &look, &waits)), "redis-0", "neither was replaced");
+    look.observed.pods[1].revision = Some("new".into());
+    for roll in [&waits, &Roll::Unknown] {
+        let wish = wished(3, Some(("redis-0", true)), &look, roll);
+        assert!(matches!(&wish, Placement::Wait(why) if why.contains("replaced its pod")), "{wish:?}");
+    }
+    assert_eq!(target(&wished(3, Some(("redis-2", true)), &look, &waits)), "redis-2", "that is the new one");
     // Found by the crash campaign: the pod that a person asked for is being replaced in this very reconcile.
     let replaced = Roll::Replace { pod: "redis-2".into(), uid: "u".into(), why: String::new() };
     assert_eq!(wished(3, Some(("redis-2", true)), &look, &replaced), Placement::Stay);
