@@ -78,8 +78,10 @@ pub async fn unsettled_file(stage: &Stage<'_>) -> Result<(), Failure> {
     let links = stage.ask(&primary, &["CLIENT", "LIST", "TYPE", "replica"]).await?;
     let link =
         links.lines().find(|line| line.contains(&address)).ok_or("the primary lists no such replica")?;
-    let id =
-        link.split_whitespace().find_map(|word| word.strip_prefix("id=")).ok_or("a client without id")?;
+    let id = link
+        .split_whitespace()
+        .find_map(|word| Some(word.split_once("id=")?.1))
+        .ok_or("a client without id")?;
     process.signal("STOP")?;
     let disturbed = stage.disturb();
     let cut = async {
