@@ -210,12 +210,12 @@ mod tests {
     use serde_json::{Value, json};
 
     #[expect(clippy::disallowed_methods, reason = "the one Recorder of a test")]
-    fn context(api: &FakeApi) -> Arc<Context> {
+    fn context_with(api: &FakeApi, stores: Stores) -> Arc<Context> {
         Arc::new(Context {
             client: api.client(),
             settings: Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() },
             pods: reflector::store().0,
-            stores: Stores::new().0,
+            stores,
             mandate: crate::leadership::Leadership::default(),
             deadline: Duration::from_millis(200),
             ends: Arc::new(pods::Terminations::default()),
@@ -228,6 +228,24 @@ mod tests {
             monitor: Monitor::new(triggers().0),
             memory: Memory::default(),
             claims: crate::kubernetes::claims::Memory::default(),
+        })
+    }
+
+    fn context(api: &FakeApi) -> Arc<Context> {
+        context_with(api, Stores::new().0)
+    }
+
+    fn record() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": "redis-record", "namespace": "lab", "resourceVersion": "1",
+                "ownerReferences": [{
+                    "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "name": "redis",
+                    "uid": set()["metadata"]["uid"], "controller": true,
+                }],
+            },
+            "data": {"record.json": json!(Record::first(vec!["redis-0".into()], true)).to_string()},
         })
     }
 
@@ -289,19 +307,8 @@ mod tests {
     #[tokio::test]
     async fn no_password_is_made_for_a_set_that_is_gone_though_its_record_is_there() {
         let gone = || (404, FakeApi::status(404, "NotFound"));
-        let record = json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {
-                "name": "redis-record", "namespace": "lab", "resourceVersion": "1",
-                "ownerReferences": [{
-                    "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "name": "redis",
-                    "uid": set()["metadata"]["uid"], "controller": true,
-                }],
-            },
-            "data": {"record.json": json!(Record::first(vec!["redis-0".into()], true)).to_string()},
-        });
         // Six children, the record, the Secret, and the set itself.
-        let answers = (0..6).map(|_| gone()).chain([(200, record), gone(), gone()]);
+        let answers = (0..6).map(|_| gone()).chain([(200, record()), gone(), gone()]);
         let api = FakeApi::answering(answers);
         let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
         reconcile_one(Arc::new(guarded), context(&api)).await.unwrap();
@@ -309,5 +316,33 @@ mod tests {
         assert!(sent.len() == 9 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
         assert!(sent[7].path.ends_with("/secrets/redis-auth"), "{}", sent[7].path);
         assert!(sent[8].path.ends_with("/redisreplicasets/redis"), "{}", sent[8].path);
+    }
+
+    /// Regression: with its Secret deleted, a set whose `StatefulSet` the cache did not show yet got another password than its
+    /// servers have.
+    #[tokio::test]
+    async fn no_password_is_made_by_the_word_of_a_cache() {
+        use kube::runtime::watcher::Event;
+        let gone = || (404, FakeApi::status(404, "NotFound"));
+        let stateful_set = json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "redis", "namespace": "lab"},
+        });
+        // The Secret, the set, the StatefulSet; then the record is gone, and with it the status.
+        let api = FakeApi::answering([gone(), (200, set()), (200, stateful_set), gone(), gone()]);
+        let (stores, mut writers) = Stores::new();
+        for event in
+            [Event::Init, Event::InitApply(serde_json::from_value(record()).unwrap()), Event::InitDone]
+        {
+            writers.config_maps.apply_watcher_event(&event);
+        }
+        writers.services.apply_watcher_event(&Event::InitDone);
+        writers.stateful_sets.apply_watcher_event(&Event::InitDone);
+        writers.disruption_budgets.apply_watcher_event(&Event::InitDone);
+        let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
+        reconcile_one(Arc::new(guarded), context_with(&api, stores)).await.unwrap();
+        let sent: Vec<String> =
+            api.requests().iter().map(|sent| format!("{} {}", sent.method, sent.path)).collect();
+        assert!(sent[2].starts_with("GET ") && sent[2].ends_with("/statefulsets/redis"), "{sent:?}");
+        assert!(sent.iter().all(|request| !request.starts_with("POST ")), "{sent:?}");
     }
 }

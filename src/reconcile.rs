@@ -161,7 +161,8 @@ async fn stages(job: &Job<'_>, seen: &mut Seen, live: Live, outcome: &mut Outcom
     }
 }
 
-/// What the spec asks for, in the order in which one thing needs the other. `None` where the set may be gone.
+/// What the spec asks for, in the order in which one thing needs the other. `None` where the set may be gone, or what was decided
+/// by is not so any more.
 async fn roll_out(
     job: &Job<'_>,
     seen: &mut Seen,
@@ -182,7 +183,7 @@ async fn roll_out(
     let rolled_out = Box::pin(apply_children(job, seen, plan, (live, is_fresh), outcome)).await?;
     let Some(rolled_out) = rolled_out else { return Ok(None) };
     let roll = replace_outdated(job, seen, plan, &rolled_out).await?;
-    Ok(Some((rolled_out.applied, roll)))
+    Ok(roll.map(|roll| (rolled_out.applied, roll)))
 }
 
 /// A stage failed: the status, the log and a figure tell of it.

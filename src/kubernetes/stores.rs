@@ -5,7 +5,7 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use futures::Stream;
+use futures::{FutureExt, Stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -64,6 +64,19 @@ impl Stores {
         (Self { services, config_maps, stateful_sets, disruption_budgets }, writers)
     }
 
+    /// Whether every watch has listed all that there is: the record beside caches that are still empty would be one of a set without
+    /// children.
+    fn are_filled(&self) -> bool {
+        [
+            self.services.wait_until_ready().now_or_never().is_some(),
+            self.config_maps.wait_until_ready().now_or_never().is_some(),
+            self.stateful_sets.wait_until_ready().now_or_never().is_some(),
+            self.disruption_budgets.wait_until_ready().now_or_never().is_some(),
+        ]
+        .into_iter()
+        .all(|is_filled| is_filled)
+    }
+
     /// The children of a set. One that is missing here may be there, unseen yet or made by somebody else.
     pub fn children(&self, set: &SetName) -> Live {
         Live {
@@ -76,9 +89,9 @@ impl Stores {
         }
     }
 
-    /// The record of a set.
+    /// The record of a set; none until all caches are filled.
     pub fn record(&self, set: &SetName) -> Option<ConfigMap> {
-        get(&self.config_maps, set, &set.record())
+        if self.are_filled() { get(&self.config_maps, set, &set.record()) } else { None }
     }
 }
 
@@ -106,4 +119,28 @@ where
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .touched_objects()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    /// Regression: a record beside a `StatefulSet` that was not listed yet is that of a set of which nothing runs.
+    #[test]
+    fn a_cache_counts_once_all_are_filled() {
+        let set = SetName::new("lab", "redis");
+        let record: ConfigMap =
+            serde_json::from_value(json!({"metadata": {"name": set.record(), "namespace": "lab"}})).unwrap();
+        let (stores, mut writers) = Stores::new();
+        for event in [Event::Init, Event::InitApply(record.clone()), Event::InitDone] {
+            writers.config_maps.apply_watcher_event(&event);
+        }
+        writers.services.apply_watcher_event(&Event::InitDone);
+        writers.disruption_budgets.apply_watcher_event(&Event::InitDone);
+        assert_eq!(stores.record(&set), None, "the StatefulSets are not known yet");
+        writers.stateful_sets.apply_watcher_event(&Event::InitDone);
+        assert_eq!(stores.record(&set), Some(record));
+    }
 }

@@ -46,7 +46,7 @@ pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginn
         job.ctx.memory.remember_record(&job.subject.set, stored.resource_version.clone());
     }
     outcome.record = Some(stored.record.clone());
-    Ok(match password(job, &live).await? {
+    Ok(match password(job, &live, is_fresh).await? {
         Beginning::On(password) => {
             outcome.password_missing = password.is_none();
             Beginning::On(Begun { live, stored, is_fresh, password })
@@ -135,7 +135,11 @@ fn is_of_another(stateful_set: &StatefulSet, subject: &Subject) -> bool {
 }
 
 /// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value.
-async fn password(job: &Job<'_>, live: &Live) -> Result<Beginning<Option<Password>>, StageError> {
+async fn password(
+    job: &Job<'_>,
+    live: &Live,
+    is_fresh: bool,
+) -> Result<Beginning<Option<Password>>, StageError> {
     let (ctx, subject) = (job.ctx, job.subject);
     if let Some(known) = ctx.memory.password(&subject.set, &occasion(job)) {
         return Ok(Beginning::On(Some(known)));
@@ -148,6 +152,10 @@ async fn password(job: &Job<'_>, live: &Live) -> Result<Beginning<Option<Passwor
     // Of a set that is gone the record can be the last thing that the garbage collector has left.
     if !is_there(job).await? {
         return Ok(Beginning::Gone);
+    }
+    // Nor is one made by the word of a cache: the servers would have another.
+    if !is_fresh && children::fetch_stateful_set(&ctx.client, &subject.set).await?.is_some() {
+        return Ok(Beginning::On(password));
     }
     password::create_password(&ctx.client, subject).await?;
     Ok(Beginning::On(read_password(job).await?))

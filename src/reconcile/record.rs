@@ -2,15 +2,18 @@
 
 use tracing::info;
 
-use super::stages::{Job, Seen};
+use super::{
+    look,
+    stages::{Job, Seen},
+};
 use crate::{
     kubernetes::record::{self, Found},
     reconcile::error::StageError,
 };
 use redis_node::record::Record;
 
-/// Whether the record is the newest: asked before anything is done by it. Where it is not, the newest is taken in its place, and
-/// what was decided by the other is void.
+/// Whether the record is the newest: asked before anything is done by it. Where it is not, the newest is taken in its place and the
+/// servers are looked at by it; what was decided by the other is void.
 pub(super) async fn is_newest(job: &Job<'_>, seen: &mut Seen) -> Result<bool, StageError> {
     if seen.is_fresh {
         return Ok(true);
@@ -21,6 +24,9 @@ pub(super) async fn is_newest(job: &Job<'_>, seen: &mut Seen) -> Result<bool, St
     let is_same = newest.resource_version == seen.stored.resource_version;
     seen.stored = newest;
     took(job, seen);
+    if !is_same {
+        look::again(job, seen).await;
+    }
     Ok(is_same)
 }
 

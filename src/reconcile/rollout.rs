@@ -52,18 +52,22 @@ pub(super) async fn apply_children(
     (live, is_fresh): (Live, bool),
     outcome: &mut Outcome,
 ) -> Result<Option<RolledOut>, StageError> {
-    let (wanted, members) = wanted(job, seen, plan, &live, outcome)?;
-    let is_done = members == seen.stored.record.members
-        && children::is_as_desired(&wanted.plan, &wanted.desired, &live);
-    if let (true, Some(stateful_set)) = (is_done, live.stateful_set.clone()) {
-        return Ok(Some(RolledOut { applied: Applied { stateful_set, writes: Vec::new() }, is_fresh }));
+    let (mut live, mut is_fresh) = (live, is_fresh);
+    let (mut wanted, mut members) = self::wanted(job, seen, plan, &live, outcome)?;
+    if !is_fresh {
+        let is_done = members == seen.stored.record.members
+            && children::is_as_desired(&wanted.plan, &wanted.desired, &live);
+        if let (true, Some(stateful_set)) = (is_done, live.stateful_set.clone()) {
+            return Ok(Some(RolledOut { applied: Applied { stateful_set, writes: Vec::new() }, is_fresh }));
+        }
+        // The caches show that something is to be written: over what there is by the API server's own word.
+        live = children::fetch(&job.ctx.client, &plan.subject.set).await?;
+        is_fresh = true;
+        if !is_newest(job, seen).await? {
+            return Ok(None);
+        }
+        (wanted, members) = self::wanted(job, seen, plan, &live, outcome)?;
     }
-    // The caches show that something is to be written: over what there is by the API server's own word.
-    let live = if is_fresh { live } else { children::fetch(&job.ctx.client, &plan.subject.set).await? };
-    if !is_newest(job, seen).await? {
-        return Ok(None);
-    }
-    let (wanted, members) = self::wanted(job, seen, plan, &live, outcome)?;
     if members != seen.stored.record.members {
         let record = Record { members, ..seen.stored.record.clone() };
         write(job, seen, record).await?;
@@ -75,7 +79,7 @@ pub(super) async fn apply_children(
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
     }
-    Ok(Some(RolledOut { applied, is_fresh: true }))
+    Ok(Some(RolledOut { applied, is_fresh }))
 }
 
 /// What is to be there now, and the plan with the file to mount.
@@ -110,39 +114,38 @@ pub(super) fn running(live: &Live) -> Option<i32> {
     live.stateful_set.as_ref().and_then(|set| set.spec.as_ref()?.replicas)
 }
 
-/// The next step of a roll, if one is due.
+/// The next step of a roll, if one is due. `None` where what it was decided by is not so any more.
 pub(super) async fn replace_outdated(
     job: &Job<'_>,
     seen: &mut Seen,
     plan: &Plan,
     rolled_out: &RolledOut,
-) -> Result<Roll, StageError> {
+) -> Result<Option<Roll>, StageError> {
     let (client, set) = (&job.ctx.client, &plan.subject.set);
-    let next = next_step(seen, plan, &rolled_out.applied.stateful_set);
-    match &next {
-        Roll::Replace { pod, uid, .. } if job.ctx.memory.has_deleted(set, uid) => {
-            return Ok(Roll::Wait(format!("{pod} is being deleted")));
-        }
-        Roll::Replace { .. } => {}
-        _ => return Ok(next),
-    }
-    // A pod is not deleted by the word of a cache.
-    if !is_newest(job, seen).await? {
-        return Ok(Roll::Unknown);
-    }
-    let next = if rolled_out.is_fresh {
-        next
-    } else {
-        match children::fetch_stateful_set(client, set).await? {
-            Some(stateful_set) => next_step(seen, plan, &stateful_set),
-            None => Roll::Unknown,
-        }
+    let mut next = next_step(seen, plan, &rolled_out.applied.stateful_set);
+    // The watch may be behind: a pod is deleted once.
+    let is_due = |next: &Roll| match next {
+        Roll::Replace { uid, .. } => !job.ctx.memory.has_deleted(set, uid),
+        _ => false,
     };
-    if let Roll::Replace { pod, uid, why } = &next {
+    if !is_due(&next) {
+        return Ok(Some(next));
+    }
+    // Nor is a pod deleted by the word of a cache.
+    if !is_newest(job, seen).await? {
+        return Ok(None);
+    }
+    if !rolled_out.is_fresh {
+        let Some(stateful_set) = children::fetch_stateful_set(client, set).await? else { return Ok(None) };
+        next = next_step(seen, plan, &stateful_set);
+    }
+    if let Roll::Replace { pod, uid, why } = &next
+        && is_due(&next)
+    {
         pods::delete_pod(client, job.subject, pod, uid, why).await?;
         job.ctx.memory.deleted(set, uid);
     }
-    Ok(next)
+    Ok(Some(next))
 }
 
 /// Revision of the present pod template; none while its controller has not taken up the latest change.

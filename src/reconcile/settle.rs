@@ -104,7 +104,6 @@ async fn rounds(
         };
         let step = next(&seen.stored.record, first_look.take().as_ref(), &seen.look, &goal);
         if !is_told_only(job, seen, &step) && !is_newest(job, seen).await? {
-            look::again(job, seen).await;
             continue;
         }
         let Some(decision) = to_carry_out(step, outcome) else { return Ok(()) };

@@ -164,25 +164,3 @@ fn path_expressions(code: &str) -> Vec<String> {
         .filter(|word| word.starts_with(|c: char| c.is_alphabetic() || c == '_'))
         .collect()
 }
-
-/// Every text literal of a source, tests and comments left out.
-pub fn text_literals(source: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let without_comments: String = without_tests(source)
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let mut rest = without_comments.as_str();
-    while let Some(at) = rest.find('"') {
-        // '"' as a character is none that begins a text.
-        if rest[..at].ends_with('\'') {
-            rest = &rest[at + 1..];
-            continue;
-        }
-        let length = text_length(&rest[at..]);
-        found.push(rest[at + 1..at + length].trim_end_matches('"').to_owned());
-        rest = &rest[at + length..];
-    }
-    found
-}

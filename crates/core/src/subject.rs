@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_core::Resource;
 
 use crate::{
-    api::{RedisReplicaSet, annotations::Consent, spec::Storage},
+    api::{RedisReplicaSet, annotations::Consent},
     names::{ACCEPT_DATA_LOSS, SetName},
     redis_conf::File,
     settings::Settings,
@@ -58,7 +58,7 @@ impl Subject {
                 .is_some()
                 .then(|| metadata.finalizers.clone().unwrap_or_default()),
             consent: metadata.annotations.as_ref().and_then(consent),
-            has_volumes: keeps_volumes(&spec.storage),
+            has_volumes: spec.storage.ephemeral.is_none(),
             appends: File::first(&spec.config).appendonly(),
             cluster_domain: settings.cluster_domain.clone(),
         })
@@ -78,10 +78,6 @@ impl Subject {
     pub fn is_left_alone(&self) -> bool {
         self.paused || self.finalizers.is_some()
     }
-}
-
-fn keeps_volumes(storage: &Storage) -> bool {
-    storage.ephemeral.is_none()
 }
 
 /// `<pod>@<epoch>`. Anything else is no consent.
