@@ -57,12 +57,12 @@ test-cluster: up ## Tests on the real cluster: the lab, a set's whole life, inst
 	test -z "$$failed"
 
 .PHONY: bench
-bench: up ## Measure the times that docs/evidence/figures.md shows.
-	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo test --features cluster-tests --test bench -- --nocapture
+bench: up ## Measure the times that docs/evidence/figures.md shows; ARGS gives more, for example ARGS="--runs 5".
+	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo run --package bench -- $(ARGS)
 
 .PHONY: scenarios
 scenarios: up ## Play every scenario once and write docs/evidence/scenarios.md; ARGS gives more, for example ARGS="--only drain".
-	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo test --features cluster-tests --test scenarios -- $(ARGS)
+	KUBECTL=$(KUBECTL) HELM=$(HELM) CLUSTER=$(CLUSTER_TOOL) cargo run --package scenarios -- $(ARGS)
 
 .PHONY: up
 up: static tools ## The cluster with the operator's image, without anything installed.

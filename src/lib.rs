@@ -21,7 +21,7 @@
 //! ```
 //!
 //! What looks, elects, labels and reports needs a `Subject`, never a valid spec. A stage that fails is a line in the `Outcome`,
-//! and what does not need it goes on. `tests/architecture.rs` holds the code to this page.
+//! and what does not need it goes on. `tests/architecture/` holds the code to this page.
 
 pub mod act;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The agent as it runs in a pod, with real Redis servers (`tests/support/pods.rs`).
+//! The agent as it runs in a pod, with real Redis servers (`rig::local::pods`).
 
 #![allow(
     clippy::unwrap_used,
@@ -7,9 +7,6 @@
     clippy::indexing_slicing,
     reason = "helpers of tests are test code too"
 )]
-
-#[path = "support/pods.rs"]
-mod pods;
 
 use std::{
     fs,
@@ -21,13 +18,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pods::{AGENT, Container, DOMAIN, Network, PASSWORD, Pod, fqdn, kill, mode, said, wait_until};
 use redis_agent::{
     ask::Resolve,
     start::choose,
     start_rule::{Own, Reason, Start},
 };
 use redis_node::password::Password;
+use rig::local::pods::{
+    Container, DOMAIN, Network, PASSWORD, Pod, agent, fqdn, kill, mode, said, wait_until,
+};
 
 /// "At once": far below any wait, with room for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -273,7 +272,7 @@ fn ends_soon_after_sigterm_as_pid_1() {
     pod.members(&[0, 1]);
     // Signals from outside reach PID 1 of a namespace only if it handles them: as in a container.
     let mut command = pod.command("unshare");
-    command.args(["--pid", "--fork", "--kill-child", AGENT]).args(pod.start_args(&["--wait", "600"]));
+    command.args(["--pid", "--fork", "--kill-child"]).arg(agent()).args(pod.start_args(&["--wait", "600"]));
     let mut container = Container::spawn(command);
     container.logged("waiting for");
     let children = format!("/proc/{0}/task/{0}/children", container.pid());
@@ -313,7 +312,7 @@ fn takes_valkey_where_there_is_no_redis_and_else_names_the_image() {
     let pod = network.pod(0);
     let bin = pod.path("bin");
     let start = || {
-        let mut command = pod.command(AGENT);
+        let mut command = pod.command(agent());
         command.args(pod.start_args(&[])).env("PATH", &bin);
         // The programs that lead into the namespace are found by the test's own PATH.
         let (setpriv, nsenter) = ("/usr/bin/setpriv", "/usr/bin/nsenter");
@@ -336,24 +335,24 @@ fn takes_valkey_where_there_is_no_redis_and_else_names_the_image() {
 #[test]
 fn installs_itself() {
     let dir = tempfile::TempDir::new().unwrap();
-    let install = || Command::new(AGENT).arg("install").arg(dir.path()).output().unwrap();
+    let install = || Command::new(agent()).arg("install").arg(dir.path()).output().unwrap();
     let installed = dir.path().join("agent");
     // Twice: an init container may run again while the first copy is in use.
     for _ in 0..2 {
         assert!(install().status.success());
         assert_eq!(mode(&installed), 0o755);
-        assert!(fs::read(&installed).unwrap() == fs::read(AGENT).unwrap());
+        assert!(fs::read(&installed).unwrap() == fs::read(agent()).unwrap());
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
 
-    let output = Command::new(AGENT).args(["install", "/nonexistent"]).output().unwrap();
+    let output = Command::new(agent()).args(["install", "/nonexistent"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("cannot install the agent as /nonexistent/agent"), "{}", said(&output));
 }
 
 #[test]
 fn help_names_every_flag_and_its_default() {
-    let output = Command::new(AGENT).args(["start", "--help"]).output().unwrap();
+    let output = Command::new(agent()).args(["start", "--help"]).output().unwrap();
     let help = said(&output);
     for text in [
         "--pod",
@@ -705,7 +704,7 @@ fn a_peer_that_answers_without_end_is_hung_up_on() {
         }
         sent
     });
-    let output = Command::new(AGENT).args(["probe", "liveness", "--port", &port]).output().unwrap();
+    let output = Command::new(agent()).args(["probe", "liveness", "--port", &port]).output().unwrap();
     let sent = server.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     // What was read, and what the sockets' buffers hold.
@@ -722,7 +721,7 @@ fn an_http_server_is_no_redis() {
         let _ = stream.read(&mut [0; 64]);
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
-    let output = Command::new(AGENT).args(["probe", "liveness", "--port", &port]).output().unwrap();
+    let output = Command::new(agent()).args(["probe", "liveness", "--port", &port]).output().unwrap();
     server.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(said(&output), "not an answer of a Redis server: no valid reply in the Redis protocol");

@@ -2,9 +2,6 @@
 //! that nothing is written at rest.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-#[path = "support/control_plane.rs"]
-mod control_plane;
-
 use std::{
     fs,
     path::Path,
@@ -17,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use control_plane::ControlPlane;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -51,6 +47,7 @@ use redis_operator::{
     },
     observe::Connections,
 };
+use rig::local::control_plane::ControlPlane;
 use serde_json::{Value, json};
 use tower::{Layer, Service as TowerService};
 

@@ -8,18 +8,12 @@
     reason = "a step that fails is the test's failure"
 )]
 
-#[path = "support/answers.rs"]
-mod answers;
-#[allow(dead_code, reason = "a part of it is used here")]
-#[path = "support/redis_server.rs"]
-mod redis_server;
-
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use answers::{pod, record};
+use operator_core::fixtures::{pod, record};
 use operator_core::{
     api::directives,
     election::snapshot::Snapshot,
@@ -32,7 +26,7 @@ use redis_operator::{
     act,
     redis::{connection::Connection, probe::probe},
 };
-use redis_server::{PATIENCE, RedisServer};
+use rig::local::redis_server::{PASSWORD, PATIENCE, RedisServer};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -140,7 +134,7 @@ async fn what_one_refuses_no_other_is_told_and_the_rest_is_done() {
     assert_eq!(refused, [("nonsense", "redis-1"), ("maxmemory", "redis-1")], "{report:?}");
     for refused in &report.refused {
         assert!(refused.words.starts_with("ERR ") && refused.words.contains(&refused.name), "{refused:?}");
-        assert!(refused.words.len() < 210 && !refused.words.contains(redis_server::PASSWORD));
+        assert!(refused.words.len() < 210 && !refused.words.contains(PASSWORD));
     }
     assert_eq!(report.start_only, ["databases".to_owned()].into());
     for server in set {

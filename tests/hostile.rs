@@ -8,18 +8,6 @@
     reason = "a step that fails is the test's failure"
 )]
 
-#[path = "support/control_plane.rs"]
-mod control_plane;
-#[path = "support/operator.rs"]
-mod operator;
-#[path = "support/plane.rs"]
-mod plane;
-#[allow(dead_code, reason = "only its addresses are used here")]
-#[path = "support/redis_server.rs"]
-mod redis_server;
-#[path = "support/sets.rs"]
-mod sets;
-
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -30,15 +18,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control_plane::USERS;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, api::PostParams};
-use operator::{Kubelet, Operator, until};
 use operator_core::api::RedisReplicaSet;
-use plane::{PATIENCE, assert_nothing_was_forbidden, controllers, plane, wait_for};
-use redis_server::listen;
+use rig::local::plane::{PATIENCE, assert_nothing_was_forbidden, controllers, plane, wait_for};
+use rig::local::redis_server::listen;
+use rig::local::sets::apply;
+use rig::{
+    local::kubelet::Kubelet,
+    local::operator::{Operator, until},
+};
 use serde_json::json;
-use sets::apply;
 
 const PASSWORD: &str = "correct-horse-battery";
 
@@ -88,8 +78,7 @@ async fn until_mended(kubelet: &Kubelet, sets: &Api<RedisReplicaSet>) -> Duratio
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_answer_without_end_cost_others_nothing() {
     const WATCHED: Duration = Duration::from_secs(15);
-    let user = USERS[7];
-    let (plane, client) = plane("hostile", user).await;
+    let (plane, client, user) = plane("hostile").await;
     controllers(plane);
     let sent = Arc::new(AtomicU64::new(0));
     let hostile: Vec<_> = (0..3)
@@ -103,7 +92,7 @@ async fn servers_that_answer_without_end_cost_others_nothing() {
         Some(Ok(ordinal)) => hostile[ordinal],
         _ => address,
     };
-    let operator = Operator::start(plane, user, "hostile", "only");
+    let operator = Operator::start(plane, &user, "hostile", "only");
     until("it leads", PATIENCE, async || operator.leads().then_some(())).await;
     let secrets = Api::<Secret>::namespaced(client.clone(), "hostile");
     for name in ["redis-auth", "evil-auth"] {
@@ -144,5 +133,5 @@ async fn servers_that_answer_without_end_cost_others_nothing() {
         mended <= mended_before.mul_f64(1.2) + Duration::from_millis(500),
         "{mended:?}, {mended_before:?} before"
     );
-    assert_nothing_was_forbidden(plane, user);
+    assert_nothing_was_forbidden(plane, &user);
 }

@@ -8,21 +8,15 @@
     reason = "a step that fails is the test's failure"
 )]
 
-#[path = "support/answers.rs"]
-mod answers;
-#[allow(dead_code, reason = "a part of it is used here")]
-#[path = "support/redis_server.rs"]
-mod redis_server;
-
 use std::{
     io::{Read, Write},
     process::Command,
     time::{Duration, Instant},
 };
 
-use answers::{pod, record};
 use futures::StreamExt;
 use kube::runtime::reflector::ObjectRef;
+use operator_core::fixtures::{pod, record};
 use operator_core::{
     api::status::InstanceState::{
         self, AuthFailed, Busy, Foreign, InSync, Lagging, LinkDown, Loading, Parked, Primary, Syncing,
@@ -42,7 +36,7 @@ use redis_operator::{
     redis::probe::{Target, probe},
     watch::servers::{Monitor, Watched},
 };
-use redis_server::{PATIENCE, RedisServer, free_address, listen};
+use rig::local::redis_server::{PATIENCE, RedisServer, free_address, listen};
 
 /// Deadline of one probe: short, since some of these servers never answer.
 const DEADLINE: Duration = Duration::from_secs(1);

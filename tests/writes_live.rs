@@ -2,10 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a step that fails is the test's failure")]
 
-#[allow(dead_code, reason = "a part of it is used here")]
-#[path = "support/redis_server.rs"]
-mod redis_server;
-
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -19,7 +15,7 @@ use redis_operator::{
     redis::{probe::probe, writes::try_write},
     watch::servers::{Monitor, Watched},
 };
-use redis_server::{PATIENCE, RedisServer};
+use rig::local::redis_server::{PATIENCE, RedisServer};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 

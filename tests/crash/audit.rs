@@ -9,10 +9,8 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    control_plane::ControlPlane,
-    state::{LISTS, text},
-};
+use crate::state::{LISTS, text};
+use rig::local::control_plane::ControlPlane;
 
 /// Times by what was done.
 pub type Counts = BTreeMap<String, usize>;
@@ -21,7 +19,7 @@ pub type Counts = BTreeMap<String, usize>;
 pub struct Audit {
     plane: &'static ControlPlane,
     /// Whose deletes count.
-    user: &'static str,
+    user: String,
     seen: Mutex<Seen>,
 }
 
@@ -36,7 +34,7 @@ struct Seen {
 
 impl Audit {
     /// Nothing was read yet.
-    pub fn new(plane: &'static ControlPlane, user: &'static str) -> Self {
+    pub fn new(plane: &'static ControlPlane, user: String) -> Self {
         Self { plane, user, seen: Mutex::default() }
     }
 

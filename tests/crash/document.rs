@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::{
     Failure,
     campaign::{Kill, Part},
-    machine,
 };
+use rig::machine;
 
 const METHOD: &str = "\
 How it is done:

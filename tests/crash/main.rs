@@ -14,21 +14,9 @@
 mod api_proxy;
 mod audit;
 mod campaign;
-#[path = "../support/control_plane.rs"]
-mod control_plane;
 mod document;
-#[allow(dead_code, reason = "only what it says of the machine is used here")]
-#[path = "../bench/machine.rs"]
-mod machine;
-#[path = "../support/operator.rs"]
-mod operator;
 mod redis_proxy;
-#[allow(dead_code, reason = "only its addresses are used here")]
-#[path = "../support/redis_server.rs"]
-mod redis_server;
 mod run;
-#[path = "../support/sets.rs"]
-mod sets;
 mod state;
 mod trap;
 mod workload;

@@ -15,11 +15,8 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use crate::{
-    operator::Front,
-    redis_server::listen,
-    trap::{Moment, Trap},
-};
+use crate::trap::{Moment, Trap};
+use rig::{local::kubelet::Front, local::redis_server::listen};
 
 /// Commands that change nothing but their own connection, by their first words. Whatever is not here counts.
 const READING: [&str; 11] = [

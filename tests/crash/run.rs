@@ -21,14 +21,17 @@ use serde_json::json;
 use crate::{
     api_proxy::ApiProxy,
     audit::Audit,
-    control_plane::{ControlPlane, Controllers, USERS},
-    operator::{Kubelet, grant},
     redis_proxy::{RedisProxies, front},
-    sets::{create_namespace, install_crd, rustls_provider},
     state::{State, state},
     trap::{Call, Target, Trap},
     workload::{NAME, Subject, Workload, is_settled},
     writer::Writer,
+};
+use rig::{
+    local::control_plane::{ControlPlane, Controllers},
+    local::kubelet::Kubelet,
+    local::operator::grant,
+    local::sets::{create_namespace, install_crd, rustls_provider},
 };
 
 /// How long a run may take from the user's last step to its end.
@@ -46,7 +49,7 @@ const STAYS: Duration = Duration::from_secs(1);
 /// What all runs share.
 pub struct Lab {
     plane: &'static ControlPlane,
-    user: &'static str,
+    user: String,
     audit: Audit,
     runs: AtomicUsize,
     _controllers: Controllers,
@@ -79,8 +82,8 @@ impl Lab {
         install_crd(&client).await;
         add_node(&client).await;
         let controllers = plane.controllers("statefulset-controller,garbage-collector-controller");
-        let (user, runs) = (USERS[0], AtomicUsize::new(0));
-        Self { plane, user, audit: Audit::new(plane, user), runs, _controllers: controllers }
+        let (user, runs) = (plane.user(), AtomicUsize::new(0));
+        Self { plane, audit: Audit::new(plane, user.clone()), user, runs, _controllers: controllers }
     }
 
     /// Runs a workload, killing the operator at the target; to the state of the undisturbed run, where there was one.
@@ -93,12 +96,12 @@ impl Lab {
         let namespace = format!("{workload}-{}", self.runs.fetch_add(1, Ordering::Relaxed));
         let client = self.plane.client().await;
         create_namespace(&client, &namespace).await;
-        grant(&client, self.user, &namespace).await;
+        grant(&client, &self.user, &namespace).await;
 
         let proxy = ApiProxy::listen().await;
-        let kubeconfig = self.plane.kubeconfig_by_way_of(&proxy.url(), self.user);
+        let kubeconfig = self.plane.kubeconfig_by_way_of(&proxy.url(), &self.user);
         let trap = Arc::new(Trap::start(kubeconfig, &namespace, client.clone()));
-        let as_operator = Client::try_from(self.plane.config_of(self.user).await).unwrap();
+        let as_operator = Client::try_from(self.plane.config_of(&self.user).await).unwrap();
         let _serving = proxy.serve(as_operator, Arc::clone(&trap));
         let redis_proxies = Arc::new(RedisProxies::default());
         let front = front(&redis_proxies, &trap);

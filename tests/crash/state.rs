@@ -12,7 +12,8 @@ use redis_node::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{audit::Audit, operator::Kubelet};
+use crate::audit::Audit;
+use rig::local::kubelet::Kubelet;
 
 /// Where the objects of a set are.
 pub const LISTS: [(&str, &str); 7] = [

@@ -15,7 +15,7 @@ use kube::{
 };
 use tokio::sync::Notify;
 
-use crate::operator::Operator;
+use rig::local::operator::Operator;
 
 /// What an operator says that ends because it could not renew its Lease.
 const LEASE_LOST: &str = "the Lease redis-operator could not be renewed";

@@ -11,10 +11,11 @@ use operator_core::{api::RedisReplicaSet, names::SWITCHOVER_TO};
 use redis_node::{files::RECORD_KEY, info, record::Record};
 use serde_json::{Value, json};
 
-use crate::{
-    operator::{Kubelet, NO_IMAGE, until},
-    sets::apply_with,
-    writer::Writer,
+use crate::writer::Writer;
+use rig::{
+    local::kubelet::{Kubelet, NO_IMAGE},
+    local::operator::until,
+    local::sets::apply_with,
 };
 
 /// Name of the set.

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::operator::Kubelet;
+use rig::local::kubelet::Kubelet;
 
 /// Between two writes.
 const PERIOD: Duration = Duration::from_millis(20);

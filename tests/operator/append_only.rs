@@ -21,8 +21,7 @@ async fn primary(lab: &Lab) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn made_again_over_append_only_files_the_last_primary_of_record_goes_on() {
-    let user = USERS[6];
-    let lab = Lab::with_config("append-only", user, "appendonly yes\nappendfsync always\n").await;
+    let lab = Lab::with_config("append-only", "appendonly yes\nappendfsync always\n").await;
     let config = json!({"appendonly": "yes", "appendfsync": "always"});
     let spec = |replicas: i32| json!({"replicas": replicas, "config": config, "primary": {"failback": false}, "storage": {"size": "1Gi"}});
     lab.up("redis", spec(3)).await;
@@ -83,5 +82,5 @@ async fn made_again_over_append_only_files_the_last_primary_of_record_goes_on() 
         records.get_opt("redis-record").await.unwrap().is_none().then_some(())
     })
     .await;
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }

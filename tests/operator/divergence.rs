@@ -1,6 +1,6 @@
 //! A former primary comes back over data that its successor never had.
 
-use super::{storage::Lab, *};
+use super::*;
 
 /// The offset of a history, or another number of `INFO replication`.
 fn number(lab: &Lab, pod: &str, field: &str) -> i64 {
@@ -11,8 +11,7 @@ fn number(lab: &Lab, pod: &str, field: &str) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_that_is_given_up_stands_in_the_status_before_it_goes() {
-    let user = USERS[7];
-    let lab = Lab::new("divergence", user).await;
+    let lab = Lab::new("divergence").await;
     lab.up("redis", json!({"replicas": 2})).await;
     lab.write(0..10, "both", 1).await;
 
@@ -63,7 +62,7 @@ async fn data_that_is_given_up_stands_in_the_status_before_it_goes() {
     let told_of = events.list(&ListParams::default()).await.unwrap();
     let of = |event: &&Event| event.reason.as_deref() == Some("DataDiverged");
     assert_eq!(told_of.items.iter().filter(of).count(), 1, "{:?}", told_of.items);
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 
 fn run_id(info: &str) -> Option<&str> {

@@ -1,6 +1,6 @@
 //! What the operator asks of the API server.
 
-use super::{storage::Lab, *};
+use super::*;
 
 /// Watches list their kind once, or when they were away for too long.
 const LISTS: [&str; 6] = [
@@ -13,7 +13,7 @@ const LISTS: [&str; 6] = [
 ];
 
 /// Requests of the operator about objects of this namespace, but for its Lease and its watches: `verb resource`.
-fn requests(plane: &ControlPlane, user: &str, namespace: &str) -> Vec<String> {
+fn in_namespace(plane: &ControlPlane, user: &str, namespace: &str) -> Vec<String> {
     plane
         .audit()
         .iter()
@@ -31,21 +31,23 @@ fn requests(plane: &ControlPlane, user: &str, namespace: &str) -> Vec<String> {
 /// Regression: eight reads a reconcile, and 130 requests of a start.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_rest_only_the_secret_is_asked_for() {
-    let user = USERS[7];
-    let lab = Lab::new("requests", user).await;
+    let lab = Lab::new("requests").await;
     lab.up("redis", json!({"replicas": 3})).await;
     // Votes, the history on the volumes, the budget.
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let begun = requests(lab.plane, user, "requests");
+    let begun = in_namespace(lab.plane, &lab.user, "requests");
     println!("a start: {} requests: {begun:#?}", begun.len());
     assert!(begun.len() <= 40, "{begun:#?}");
 
     // Longer than between two scheduled reconciles.
     tokio::time::sleep(Duration::from_secs(65)).await;
-    let after = requests(lab.plane, user, "requests");
+    let after = in_namespace(lab.plane, &lab.user, "requests");
     let (secrets, others): (Vec<&String>, Vec<&String>) =
         after[begun.len()..].iter().partition(|request| request.starts_with("get secrets"));
     assert_eq!(others, Vec::<&String>::new());
+    let renewed = requests(lab.plane, &lab.user);
+    let renewed = renewed.iter().filter(|(verb, of, _)| verb == "update" && of.ends_with("/leases")).count();
+    assert!(renewed > 20, "the Lease alone is renewed: {renewed}");
     // By name, since the operator may watch none: once in each scheduled reconcile.
     assert!((1..=2).contains(&secrets.len()), "{secrets:?}");
 }

@@ -1,163 +1,11 @@
 //! Volumes: they grow, they outlive pods and sets, and the newest of them is found again.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, PersistentVolumeClaim},
-    storage::v1::StorageClass,
-};
+use k8s_openapi::api::storage::v1::StorageClass;
 use operator_core::names::HISTORY;
 
 use super::*;
-
-#[path = "append_only.rs"]
-mod append_only;
-
-const PASSWORD: &str = "correct-horse-battery";
-
-/// A namespace with an operator and kubelets, and its sets.
-pub struct Lab {
-    pub plane: &'static ControlPlane,
-    pub client: Client,
-    namespace: &'static str,
-    pub sets: Api<RedisReplicaSet>,
-    claims: Api<PersistentVolumeClaim>,
-    pub kubelet: Kubelet,
-    pub operator: Operator,
-}
-
-impl Lab {
-    pub async fn new(namespace: &'static str, user: &str) -> Self {
-        Self::with_config(namespace, user, "").await
-    }
-
-    /// With more lines of redis.conf.
-    pub async fn with_config(namespace: &'static str, user: &str, config: &str) -> Self {
-        let (plane, client) = plane(namespace, user).await;
-        controllers(plane);
-        let operator = Operator::start(plane, user, namespace, "only");
-        until("it leads", PATIENCE, async || operator.leads().then_some(())).await;
-        let kubelet = Kubelet::start_with(client.clone(), namespace, PASSWORD, config);
-        let sets = Api::namespaced(client.clone(), namespace);
-        let claims = Api::namespaced(client.clone(), namespace);
-        Self { plane, client, namespace, sets, claims, kubelet, operator }
-    }
-
-    /// Applies a set whose password is the one that the kubelets run their servers with, and waits until it is Ready.
-    pub async fn up(&self, name: &str, spec: Value) {
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), self.namespace);
-        let secret =
-            json!({"metadata": {"name": format!("{name}-auth")}, "stringData": {"password": PASSWORD}});
-        // It is a person's, and stays when the set goes.
-        let _ = secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await;
-        let generation = self.generation(name).await;
-        apply(&self.sets, name, spec).await;
-        self.ready(name, generation).await;
-    }
-
-    async fn generation(&self, name: &str) -> i64 {
-        self.sets.get_opt(name).await.unwrap().and_then(|set| set.metadata.generation).unwrap_or(0)
-    }
-
-    /// Waits until a later spec than that of this generation is carried out.
-    async fn ready(&self, name: &str, after: i64) {
-        until(&format!("{name} is Ready as wanted"), Duration::from_secs(60), async || {
-            let set = self.sets.get(name).await.unwrap();
-            let status = set.status.unwrap_or_default();
-            let wanted = status.observed_generation > Some(after) && status.replicas == set.spec.replicas;
-            let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-            (wanted && ready).then_some(())
-        })
-        .await;
-    }
-
-    pub async fn epoch(&self, name: &str) -> i64 {
-        self.sets.get(name).await.unwrap().status.unwrap().primary.unwrap().epoch
-    }
-
-    /// Each claim with what it asks for.
-    async fn sizes(&self) -> BTreeMap<String, String> {
-        let size = |claim: &PersistentVolumeClaim| {
-            claim
-                .spec
-                .as_ref()?
-                .resources
-                .as_ref()?
-                .requests
-                .as_ref()?
-                .get("storage")
-                .map(|size| size.0.clone())
-        };
-        let claims = self.claims.list(&ListParams::default()).await.unwrap();
-        claims.iter().map(|claim| (claim.name_any(), size(claim).unwrap())).collect()
-    }
-
-    /// What a driver does: every claim gets a volume of the size that it asks for.
-    async fn provide_volumes(&self) {
-        for (claim, size) in self.sizes().await {
-            let status = json!({"status": {"phase": "Bound", "capacity": {"storage": size}}});
-            self.claims.patch_status(&claim, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
-        }
-    }
-
-    /// What Events say of data of before.
-    async fn adopted(&self) -> BTreeSet<String> {
-        let events = Api::<Event>::namespaced(self.client.clone(), self.namespace);
-        let events = events.list(&ListParams::default()).await.unwrap();
-        let notes = events.items.into_iter().filter(|event| event.reason.as_deref() == Some("DataAdopted"));
-        notes.filter_map(|event| event.note).collect()
-    }
-
-    /// Deletes a set and waits until its pods have ended.
-    async fn delete(&self) {
-        self.sets.delete("redis", &DeleteParams::default()).await.unwrap();
-        let pods = Api::<Pod>::namespaced(self.client.clone(), self.namespace);
-        until("the pods are gone", PATIENCE, async || uids(&pods).await.is_empty().then_some(())).await;
-    }
-
-    async fn uids(&self) -> BTreeMap<String, String> {
-        let claims = self.claims.list(&ListParams::default()).await.unwrap();
-        claims.iter().map(|claim| (claim.name_any(), claim.uid().unwrap())).collect()
-    }
-
-    /// Writes keys at the primary, and waits until every replica has them.
-    pub async fn write(&self, keys: std::ops::Range<u32>, value: &str, replicas: usize) {
-        // Never the same again: a replica that has it has all that was written before.
-        static MARKS: AtomicU32 = AtomicU32::new(0);
-        let primary = self.sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod;
-        for key in keys {
-            let () = self.kubelet.command(&primary, &["SET", &format!("key-{key}"), value]).unwrap();
-        }
-        let mark = MARKS.fetch_add(1, Ordering::Relaxed).to_string();
-        let () = self.kubelet.command(&primary, &["SET", "last", &mark]).unwrap();
-        until("every replica has it", PATIENCE, async || {
-            (0..=replicas).all(|n| self.value(n, "last") == mark).then_some(())
-        })
-        .await;
-    }
-
-    pub fn value(&self, pod: usize, key: &str) -> String {
-        self.kubelet.command(&format!("redis-{pod}"), &["GET", key]).unwrap_or_default()
-    }
-
-    /// Every key has this value in every pod, and there is no other.
-    ///
-    /// A replica that resyncs partially is in sync when it has the history, with the last bytes still on their way; they
-    /// are waited for.
-    async fn assert_keys(&self, pods: usize, keys: u32, value: &str) {
-        self.write(0..0, value, pods - 1).await;
-        for pod in 0..pods {
-            let size: u32 = self.kubelet.command(&format!("redis-{pod}"), &["DBSIZE"]).unwrap();
-            assert_eq!(size, keys + 1, "redis-{pod}");
-            for key in 0..keys {
-                assert_eq!(self.value(pod, &format!("key-{key}")), value, "redis-{pod} key-{key}");
-            }
-        }
-    }
-}
 
 async fn storage_class(client: &Client, name: &str, grows: bool) {
     let class: StorageClass = serde_json::from_value(json!({
@@ -169,8 +17,7 @@ async fn storage_class(client: &Client, name: &str, grows: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_grow_where_their_class_allows_it() {
-    let user = USERS[3];
-    let lab = Lab::new("growth", user).await;
+    let lab = Lab::new("growth").await;
     storage_class(&lab.client, "grows", true).await;
     storage_class(&lab.client, "rigid", false).await;
     let spec = |replicas: i32, size: &str, class: &str| json!({"replicas": replicas, "storage": {"size": size, "storageClassName": class}});
@@ -220,7 +67,7 @@ async fn volumes_grow_where_their_class_allows_it() {
         assert!(message.contains(words), "{message}");
     }
     lab.up("rigid", spec(2, "1Gi", "rigid")).await;
-    let tried: Vec<_> = requests(lab.plane, user)
+    let tried: Vec<_> = requests(lab.plane, &lab.user)
         .into_iter()
         .filter(|(.., code)| *code == 403)
         .map(|(verb, what, _)| verb + &what)
@@ -231,8 +78,7 @@ async fn volumes_grow_where_their_class_allows_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scaled_down_and_up_again_the_set_keeps_its_data() {
-    let user = USERS[4];
-    let lab = Lab::new("scaling", user).await;
+    let lab = Lab::new("scaling").await;
     let spec = |replicas: i32, policy: &str| json!({"replicas": replicas, "storage": {"size": "1Gi", "retention": {"whenScaled": policy, "whenDeleted": policy}}});
     lab.up("redis", spec(1, "Retain")).await;
     lab.write(0..20, "one", 0).await;
@@ -265,7 +111,7 @@ async fn scaled_down_and_up_again_the_set_keeps_its_data() {
     assert_eq!(lab.epoch("redis").await, 1, "the primary never moved");
     lab.sets.delete("redis", &DeleteParams::default()).await.unwrap();
     until("the volumes go with the set", PATIENCE, async || lab.uids().await.is_empty().then_some(())).await;
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 
 /// What the annotations of these claims say, once they say it of this epoch.
@@ -285,8 +131,7 @@ async fn wait_for_history(lab: &Lab, claims: &[&str], epoch: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_so() {
-    let user = USERS[5];
-    let lab = Lab::new("again", user).await;
+    let lab = Lab::new("again").await;
     let sized = |replicas: i32, size: &str| json!({"replicas": replicas, "primary": {"failback": false}, "storage": {"size": size, "storageClassName": "resizes"}});
     let spec = |replicas| sized(replicas, "1Gi");
     storage_class(&lab.client, "resizes", true).await;
@@ -327,5 +172,5 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     assert_eq!(lab.sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod, primary);
     lab.assert_keys(3, 30, "two").await;
     until("an Event says so", PATIENCE, async || (adopted().await.len() == 2).then_some(())).await;
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }

@@ -1,6 +1,6 @@
 //! Switchovers whose primary cannot reach its successor.
 
-use super::{storage::Lab, *};
+use super::*;
 
 /// Asks for the primary to move, by the annotation.
 async fn ask(lab: &Lab, pod: &str) {
@@ -15,8 +15,7 @@ async fn primary(lab: &Lab) -> String {
 /// Regression: a password that somebody had changed on the primary ended all writes at the next switchover, for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handover_that_cannot_end_is_taken_back() {
-    let user = USERS[7];
-    let lab = Lab::new("handover", user).await;
+    let lab = Lab::new("handover").await;
     lab.up("redis", json!({"replicas": 2})).await;
     lab.write(0..10, "before", 1).await;
     let () = lab.kubelet.command("redis-0", &["CONFIG", "SET", "masterauth", "wrong"]).unwrap();
@@ -52,14 +51,13 @@ async fn a_handover_that_cannot_end_is_taken_back() {
     wait_for(&lab.sets, "redis", "Progressing=True SwitchoverPending").await;
     assert_eq!(lab.value(1, "key-9"), "before");
     println!("taken back {told:.1?} after it was asked for; writes waited for {longest:.1?}");
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 
 /// Regression: set while a switchover was under way, `paused` left the primary without writes until it was taken away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_set_ends_its_switchover_first() {
-    let user = USERS[7];
-    let lab = Lab::new("paused", user).await;
+    let lab = Lab::new("paused").await;
     lab.up("redis", json!({"replicas": 2})).await;
     // What an operator leaves behind that ended in the middle of a switchover.
     let pause = json!({"spec": {"paused": true}});
@@ -90,5 +88,5 @@ async fn a_paused_set_ends_its_switchover_first() {
     wait_for(&lab.sets, "redis", "Progressing=False Paused").await;
     wait_for(&lab.sets, "redis", "Ready=True Verified").await;
     let () = lab.kubelet.command("redis-1", &["SET", "a", "1"]).unwrap();
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }

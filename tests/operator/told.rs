@@ -1,6 +1,6 @@
 //! Sets about which a status stayed at its last True.
 
-use super::{storage::Lab, *};
+use super::*;
 
 /// Until this condition stands in the status.
 async fn until_told(lab: &Lab, condition: &str) -> Duration {
@@ -12,8 +12,7 @@ async fn until_told(lab: &Lab, condition: &str) -> Duration {
 /// Regression: with a foreign finalizer nobody looked at it any more, and its primary was not replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_set_that_waits_for_a_finalizer_is_looked_after() {
-    let user = USERS[7];
-    let lab = Lab::new("finalizer", user).await;
+    let lab = Lab::new("finalizer").await;
     lab.up("redis", json!({"replicas": 3})).await;
     lab.write(0..10, "before", 2).await;
     let epoch = lab.epoch("redis").await;
@@ -35,14 +34,13 @@ async fn a_deleted_set_that_waits_for_a_finalizer_is_looked_after() {
     lab.sets.patch("redis", &PatchParams::default(), &finalizers(Value::Null)).await.unwrap();
     until("it is gone", PATIENCE, async || lab.sets.get_opt("redis").await.unwrap().is_none().then_some(()))
         .await;
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 
 /// Regression: with a memory request above its limit nobody was asked, elected or told about until a person corrected it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spec_that_cannot_be_carried_out_stops_no_election() {
-    let user = USERS[7];
-    let lab = Lab::new("impossible", user).await;
+    let lab = Lab::new("impossible").await;
     lab.up("redis", json!({"replicas": 3})).await;
     lab.write(0..10, "before", 2).await;
     let epoch = lab.epoch("redis").await;
@@ -70,15 +68,14 @@ async fn a_spec_that_cannot_be_carried_out_stops_no_election() {
 
     lab.sets.patch("redis", &PatchParams::default(), &resources(Value::Null)).await.unwrap();
     wait_for(&lab.sets, "redis", "Ready=True Verified").await;
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 
 /// Regression: a set in sync was Ready for as long as its every write was refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_refuses_writes_is_told_about_within_six_seconds() {
     const AT_MOST: Duration = Duration::from_secs(6);
-    let user = USERS[7];
-    let lab = Lab::new("refuses", user).await;
+    let lab = Lab::new("refuses").await;
     lab.up("redis", json!({"replicas": 2})).await;
     let config = |name: &str, value: &str| {
         let () = lab.kubelet.command("redis-0", &["CONFIG", "SET", name, value]).unwrap();
@@ -104,5 +101,5 @@ async fn a_primary_that_refuses_writes_is_told_about_within_six_seconds() {
     for told in [few, enough, full, room, paused, goes_on] {
         assert!(told <= AT_MOST, "{told:?}");
     }
-    assert_nothing_was_forbidden(lab.plane, user);
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
 }

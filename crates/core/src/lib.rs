@@ -14,6 +14,8 @@ pub mod desired;
 pub mod diff;
 pub mod election;
 pub mod events;
+#[cfg(feature = "fixtures")]
+pub mod fixtures;
 pub mod hash;
 pub mod labels;
 pub mod live_config;

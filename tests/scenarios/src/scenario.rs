@@ -1,0 +1,300 @@
+//! The scenarios: what each is, on what it makes sense, and what must hold in it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{operators::Fate, plays, stage::Stage};
+use rig::{Failure, cluster::set::Storage};
+
+/// Where a set keeps its data, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
+pub enum Kind {
+    /// Volumes, with a dump from time to time.
+    Rdb,
+    /// Volumes, with append-only files.
+    Aof,
+    /// The Pod itself.
+    Ephemeral,
+}
+
+impl Kind {
+    /// All of them, in the order in which they take turns.
+    pub const ALL: [Self; 3] = [Self::Rdb, Self::Ephemeral, Self::Aof];
+
+    /// In a word, for the table.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Rdb => "RDB",
+            Self::Aof => "AOF",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
+
+    fn spec(self, image: &str) -> Value {
+        match self {
+            Self::Rdb => Storage::Volumes.spec(image),
+            Self::Ephemeral => Storage::Ephemeral.spec(image),
+            Self::Aof => {
+                let mut spec = Storage::Volumes.spec(image);
+                merge(&mut spec, json!({"config": {"appendonly": "yes"}}));
+                spec
+            }
+        }
+    }
+}
+
+/// Adds fields to an object.
+fn merge(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
+}
+
+/// One scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
+pub enum Scenario {
+    Switchover,
+    DeletePrimary,
+    DeleteReplica,
+    Evict,
+    Drain,
+    Roll,
+    StartConfig,
+    LiveConfig,
+    Image,
+    Scale,
+    ScaleToOne,
+    KillPrimary,
+    TerminatePrimary,
+    OutOfMemory,
+    KillAll,
+    PowerCut,
+    EmptyReplica,
+    EmptyPrimary,
+    NeverStarts,
+    RecordDeleted,
+    Recreate,
+    OperatorStopped,
+    UnsettledFile,
+    PromotedByHand,
+    NodeAway,
+    ForeignHistory,
+    CannotSave,
+    RecordLost,
+    VolumesByHand,
+}
+
+/// What may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing that was answered with OK.
+    Nothing,
+    /// Only what no replica acknowledged.
+    Unacknowledged,
+    /// Also what was written after the last dump: every process that had it was killed.
+    SinceDump,
+    /// Everything: no copy outlives the processes.
+    Everything,
+}
+
+/// What must hold, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What may be lost.
+    pub loss: Loss,
+    /// Median of the longest gaps between acknowledged writes.
+    pub longest_p50: Option<i64>,
+    /// 99th percentile of the longest gaps between acknowledged writes.
+    pub longest_p99: Option<i64>,
+    /// Sum of the gaps between acknowledged writes.
+    pub total: Option<i64>,
+}
+
+impl Scenario {
+    /// What happens, for the table.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Switchover => "switchover by annotation, and back",
+            Self::DeletePrimary => "primary's pod deleted",
+            Self::DeleteReplica => "replica's pod deleted",
+            Self::Evict => "primary's pod evicted",
+            Self::Drain => "primary's node drained",
+            Self::Roll => "rolling update",
+            Self::StartConfig => "directive that needs a start changed",
+            Self::LiveConfig => "directive changed live",
+            Self::Image => "image changed to a newer Redis",
+            Self::Scale => "3 → 5 → 2 → 3 pods",
+            Self::ScaleToOne => "3 → 1 → 3 → 1 → 3 pods",
+            Self::KillPrimary => "primary's process killed",
+            Self::TerminatePrimary => "primary's process ended by SIGTERM",
+            Self::OutOfMemory => "primary killed for its memory",
+            Self::KillAll => "all processes killed at once",
+            Self::PowerCut => "all killed at once, with files of different ages",
+            Self::EmptyReplica => "replica's files removed, process killed",
+            Self::EmptyPrimary => "primary's files removed, process killed",
+            Self::NeverStarts => "primary's pod can never start again",
+            Self::RecordDeleted => "ConfigMap of the record deleted",
+            Self::Recreate => "resource deleted and made again over its volumes",
+            Self::OperatorStopped => "no operator: replica killed, replica's pod deleted",
+            Self::UnsettledFile => "switchover to a replica whose append-only file is older than its data",
+            Self::PromotedByHand => "replica promoted by hand and written to, primary's process killed",
+            Self::NodeAway => "primary's node cut off for 10 min, its pod deleted by force",
+            Self::ForeignHistory => "no operator: replica copies another Redis, primary's process killed",
+            Self::CannotSave => "primary cannot save and refuses writes",
+            Self::RecordLost => "record deleted while a replica is frozen",
+            Self::VolumesByHand => "set made over two of three volumes, without labels and record",
+        }
+    }
+
+    /// On what it makes sense.
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            // There are no volumes to make it again over.
+            Self::Recreate | Self::PowerCut => &[Kind::Rdb, Kind::Aof],
+            Self::UnsettledFile | Self::PromotedByHand => &[Kind::Aof],
+            // Volumes of this cluster never leave their node.
+            Self::NodeAway => &[Kind::Ephemeral],
+            Self::ForeignHistory | Self::CannotSave | Self::VolumesByHand => &[Kind::Rdb],
+            _ => &Kind::ALL,
+        }
+    }
+
+    /// Whether it makes sense with this fate of the operator.
+    pub fn suffers(self, fate: Fate) -> bool {
+        !matches!(self, Self::OperatorStopped | Self::PromotedByHand | Self::ForeignHistory)
+            || fate == Fate::Left
+    }
+
+    /// Whether there is a replica at every moment, to acknowledge writes.
+    pub fn has_replicas(self) -> bool {
+        self != Self::ScaleToOne
+    }
+
+    /// Whether it can be done several times to one set.
+    pub fn repeats(self) -> bool {
+        // A set never goes back to an older Redis.
+        self != Self::Image
+    }
+
+    /// Whether no container but the primary's is restarted.
+    pub fn restarts_the_primary_alone(self) -> bool {
+        matches!(self, Self::KillPrimary | Self::TerminatePrimary | Self::OutOfMemory | Self::EmptyPrimary)
+    }
+
+    /// Whether the primary's return to its home is waited for too; where nobody asks for it, it takes half a minute.
+    pub fn goes_home(self) -> bool {
+        matches!(self, Self::Switchover | Self::Roll | Self::TerminatePrimary | Self::UnsettledFile)
+    }
+
+    /// The spec of the set that it happens to.
+    pub fn spec(self, kind: Kind, image: &str) -> Value {
+        let mut spec = kind.spec(image);
+        if self == Self::KillPrimary {
+            // It is played often, and each return home would be half a minute more.
+            merge(&mut spec, json!({"primary": {"failback": false}}));
+        }
+        if self == Self::OutOfMemory {
+            merge(&mut spec, json!({"resources": {"limits": {"memory": "96Mi"}}}));
+        }
+        spec
+    }
+
+    /// What must hold.
+    pub fn limits(self, kind: Kind, fate: Fate) -> Limits {
+        let mut limits =
+            Limits { loss: Loss::Unacknowledged, longest_p50: None, longest_p99: None, total: None };
+        match self {
+            Self::Switchover | Self::DeletePrimary | Self::Evict | Self::Drain | Self::OperatorStopped => {
+                limits.longest_p99 = Some(500);
+            }
+            Self::Roll => limits.total = Some(1_000),
+            Self::KillPrimary => {
+                limits.longest_p50 = Some(2_000);
+                limits.longest_p99 = Some(4_000);
+            }
+            _ => {}
+        }
+        if fate != Fate::Left {
+            // Without an operator nobody moves the primary, and the next one has to wait for the Lease.
+            (limits.longest_p50, limits.longest_p99, limits.total) = (None, None, None);
+        }
+        limits.loss = match (self, kind) {
+            (Self::KillAll | Self::PowerCut, Kind::Rdb) => Loss::SinceDump,
+            (Self::KillAll, Kind::Ephemeral) => Loss::Everything,
+            _ if self.is_planned() => Loss::Nothing,
+            _ => Loss::Unacknowledged,
+        };
+        limits
+    }
+
+    /// Whether a person asked for it, so that it must lose nothing at all.
+    fn is_planned(self) -> bool {
+        match self {
+            Self::Switchover
+            | Self::DeletePrimary
+            | Self::DeleteReplica
+            | Self::Evict
+            | Self::Drain
+            | Self::Roll
+            | Self::StartConfig
+            | Self::LiveConfig
+            | Self::Image
+            | Self::Scale
+            | Self::ScaleToOne
+            | Self::RecordDeleted
+            | Self::Recreate
+            | Self::OperatorStopped
+            | Self::CannotSave
+            | Self::RecordLost => true,
+            Self::KillPrimary
+            | Self::TerminatePrimary
+            | Self::OutOfMemory
+            | Self::KillAll
+            | Self::PowerCut
+            | Self::EmptyReplica
+            | Self::EmptyPrimary
+            | Self::NeverStarts
+            | Self::UnsettledFile
+            | Self::PromotedByHand
+            | Self::NodeAway
+            | Self::ForeignHistory
+            // A volume that is not restored takes along what was on it alone.
+            | Self::VolumesByHand => false,
+        }
+    }
+
+    /// Does it to a set that is settled, and waits until it has shown.
+    pub async fn play(self, stage: &Stage<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Switchover => plays::planned::switchover(stage).await,
+            Self::DeletePrimary => plays::planned::delete(stage, &stage.set.primary()?).await,
+            Self::DeleteReplica => plays::planned::delete(stage, &stage.set.replica()?).await,
+            Self::Evict => plays::planned::evict(stage).await,
+            Self::Drain => plays::planned::drain(stage).await,
+            Self::Roll => plays::change::roll(stage).await,
+            Self::StartConfig => plays::change::start_config(stage).await,
+            Self::LiveConfig => plays::change::live_config(stage).await,
+            Self::Image => plays::change::image(stage).await,
+            Self::Scale => plays::change::scale(stage, &[5, 2, 3]).await,
+            Self::ScaleToOne => plays::change::scale(stage, &[1, 3, 1, 3]).await,
+            Self::KillPrimary => plays::faults::end_primary(stage, "KILL").await,
+            Self::TerminatePrimary => plays::faults::end_primary(stage, "TERM").await,
+            Self::OutOfMemory => plays::faults::out_of_memory(stage).await,
+            Self::KillAll => plays::faults::kill_all(stage).await,
+            Self::PowerCut => plays::faults::power_cut(stage).await,
+            Self::EmptyReplica => plays::faults::empty(stage, &stage.set.replica()?).await,
+            Self::EmptyPrimary => plays::faults::empty(stage, &stage.set.primary()?).await,
+            Self::NeverStarts => plays::faults::never_starts(stage).await,
+            Self::RecordDeleted => plays::planned::record_deleted(stage).await,
+            Self::Recreate => plays::planned::recreate(stage).await,
+            Self::OperatorStopped => plays::planned::without_operator(stage).await,
+            Self::UnsettledFile => plays::outside::unsettled_file(stage).await,
+            Self::PromotedByHand => plays::outside::promoted_by_hand(stage).await,
+            Self::NodeAway => plays::outside::node_away(stage).await,
+            Self::ForeignHistory => plays::outside::foreign_history(stage).await,
+            Self::CannotSave => plays::outside::cannot_save(stage).await,
+            Self::RecordLost => plays::outside::record_lost_beside_a_silent_member(stage).await,
+            Self::VolumesByHand => plays::outside::volumes_by_hand(stage).await,
+        }
+    }
+}
