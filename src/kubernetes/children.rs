@@ -381,7 +381,7 @@ fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 /// Whose it is, and what a person can do.
 fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
     const REMEDY: &str =
-        "If nobody needs it, delete it; otherwise create this RedisReplicaSet under another name";
+        "Delete it if it is not needed, or create this RedisReplicaSet under another name";
     match controller_of(metadata) {
         Some(owner) if owner.kind == plan.subject.owner.kind && owner.name == plan.subject.set.name => {
             format!(
@@ -391,6 +391,6 @@ fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
             )
         }
         Some(owner) => format!("It belongs to {} {}. {REMEDY}", owner.kind, owner.name),
-        None => format!("It has no owner, so somebody else made it. {REMEDY}"),
+        None => format!("It has no owner, so the operator did not make it. {REMEDY}"),
     }
 }

@@ -111,7 +111,7 @@ async fn exchanged(job: &Job<'_>, stored: &Stored) -> Vec<String> {
     match claims::exchanged(&job.ctx.client, job.subject, &stored.claims, &stored.record.members).await {
         Ok(pods) => pods,
         Err(error) => {
-            warn!(error = chain(&error), "nobody knows whether the volumes are those of the record");
+            warn!(error = chain(&error), "whether the volumes are those of the record is not known");
             stored.record.members.clone()
         }
     }

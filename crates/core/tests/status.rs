@@ -382,7 +382,7 @@ fn situations() -> Vec<(&'static str, Pass)> {
             }),
         ),
         (
-            "the spec is invalid, and nobody serves",
+            "the spec is invalid, and no server serves",
             saw(vec![parked(0), follows(1, 0), follows(2, 0)]).and(|o| {
                 o.plan = None;
                 o.size = None;

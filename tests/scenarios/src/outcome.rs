@@ -116,7 +116,7 @@ impl Outcome {
         (self.sum(|written| written.lost_ok), self.sum(|written| written.ok - written.acknowledged))
     }
 
-    /// Looks at everything that must hold..
+    /// Looks at everything that must hold.
     pub fn judge(&mut self) {
         let limits = self.limits();
         let (lost, _) = self.acknowledged();

@@ -129,7 +129,7 @@ fn silent(members: &[&str], why: &str) -> Hold {
     Hold {
         reason: Reason::MemberUnreachable,
         message: format!(
-            "nobody is known to serve, and a primary is elected only when every member answers; waiting for {}{why}",
+            "no server is known to serve, and the operator elects a primary only when every member answers; waiting for {}{why}",
             members.join(", ")
         ),
     }
@@ -180,7 +180,7 @@ fn without_primary(record: &Record, look: &Snapshot, members: &[&str]) -> Result
         .collect();
     if !hearing.is_empty() {
         let why = format!(
-            ". It cannot be done without: {} still hears from it, so it serves, whatever else is known of it",
+            ". It cannot be done without: {} still hears from it, so it serves",
             hearing.join(", ")
         );
         return Err(silent(members, &why));
@@ -223,7 +223,7 @@ fn former_process(record: &Record, look: &Snapshot) -> Option<Hold> {
         .map(|c| c.pod.to_owned());
     let missing = match (&look.former, heard) {
         (Former::Unproven(missing), _) => missing.clone(),
-        (Former::Ended, Some(pod)) => format!("{pod} still hears from it, whatever else is known of it"),
+        (Former::Ended, Some(pod)) => format!("{pod} still hears from it, so it serves"),
         (Former::Ended, None) => return None,
     };
     Some(Hold {
@@ -249,7 +249,7 @@ fn unsettled_members(look: &Snapshot) -> Option<Hold> {
     let busy: Vec<&str> = members.iter().filter(|c| is_unsettled(c)).map(|c| c.pod).collect();
     (!busy.is_empty()).then(|| Hold {
         reason: Reason::MemberLoading,
-        message: format!("nobody serves; waiting for {} to finish loading or handing over", busy.join(", ")),
+        message: format!("no server serves; waiting for {} to finish loading or handing over", busy.join(", ")),
     })
 }
 

@@ -66,7 +66,7 @@ pub(super) fn heir(switch: &SwitchTo, look: &Snapshot) -> TargetProcess {
             TargetProcess::Ended
         }
         (None, _) => TargetProcess::Unknown(format!(
-            "{} does not answer: nobody knows whether it serves already",
+            "{} does not answer, so it may serve already",
             switch.target
         )),
     }

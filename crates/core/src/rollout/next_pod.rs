@@ -123,7 +123,7 @@ fn replace_stuck(stuck: &ObservedPod, template: &Template, record: &Record, look
     let has_served = record.primary.is_some() || !record.sure;
     if template.ephemeral && has_served && !look.primary_serves(record) && !is_primary {
         return Roll::Wait(format!(
-            "{} cannot start, and nobody serves: its pod may hold the only copy of the data. Delete the pod yourself \
+            "{} cannot start, and no server serves: its pod may hold the only copy of the data. Delete the pod yourself \
              to accept its loss",
             stuck.name
         ));
@@ -314,7 +314,7 @@ mod tests {
             roll(&set(), &Template { ephemeral, ..template(2) }, &record(0), &look)
         };
         assert!(
-            waits(&with(InstanceState::Parked, true)).contains("redis-1 cannot start, and nobody serves")
+            waits(&with(InstanceState::Parked, true)).contains("redis-1 cannot start, and no server serves")
         );
         assert_eq!(replaced(&with(InstanceState::Parked, false)), "redis-1", "its volume keeps the data");
         assert_eq!(replaced(&with(Primary, true)), "redis-1", "the primary has it all");

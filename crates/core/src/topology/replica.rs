@@ -47,7 +47,7 @@ impl Set<'_> {
             findings.add(InstanceState::Loading, "loads its dataset");
         }
         if is_parked(upstream) {
-            findings.add(InstanceState::Parked, "parked: follows nobody until the operator says whom");
+            findings.add(InstanceState::Parked, "parked: follows no server until the operator names one");
             return InstanceState::Parked;
         }
         self.whom(member, upstream, findings);
