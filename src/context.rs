@@ -14,6 +14,7 @@ use crate::{
     leadership::Leadership,
     memory::Memory,
     metrics::Metrics,
+    redis::pool::Pool,
     watch::{pods::Terminations, servers::Monitor},
 };
 
@@ -39,7 +40,9 @@ pub struct Context {
     pub recorder: Recorder,
     /// Figures of the process.
     pub metrics: Arc<Metrics>,
-    /// Held connections.
+    /// The servers of all sets, each with the connection that is held to it.
+    pub servers: Pool,
+    /// What watches them.
     pub monitor: Monitor,
     /// What the process remembers of each set between reconciles.
     pub memory: Memory,

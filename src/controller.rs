@@ -178,6 +178,7 @@ fn forget(ctx: &Context, namespace: Option<&str>, name: &str) {
     let name = SetName::new(namespace.unwrap_or_default(), name);
     let object = ObjectRef::new(&name.name).within(&name.namespace);
     ctx.monitor.forget(&object);
+    ctx.servers.keep(&name, |_| false);
     ctx.memory.forget(&object);
     ctx.claims.forget(&name);
     let pods = (0..9).map(|ordinal| name.pod(ordinal)).collect::<Vec<_>>();
@@ -199,6 +200,7 @@ mod tests {
         },
         memory::Memory,
         metrics::Metrics,
+        redis::pool::Pool,
         watch::{pods, servers::Monitor},
     };
     use kube::runtime::{
@@ -225,6 +227,7 @@ mod tests {
                 Reporter { controller: "redis-operator".into(), instance: None },
             ),
             metrics: Arc::new(Metrics::default()),
+            servers: Pool::default(),
             monitor: Monitor::new(triggers().0),
             memory: Memory::default(),
             claims: crate::kubernetes::claims::Memory::default(),

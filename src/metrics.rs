@@ -219,6 +219,7 @@ fn result_of(failure: &ProbeFailure) -> &'static str {
         ProbeFailure::Auth(_) => "auth",
         ProbeFailure::Loading => "loading",
         ProbeFailure::Busy => "busy",
+        ProbeFailure::ClientLimit => "client-limit",
         ProbeFailure::Reply(_) => "error-reply",
         ProbeFailure::Malformed(_) => "malformed",
     }
@@ -307,7 +308,10 @@ mod tests {
             time_micros: 0,
         };
         let persistence = Persistence::default();
-        Answer { info: Info { server, replication, persistence, keys: None }, announced: String::new() }
+        Answer {
+            info: Info { server, replication, persistence, clients: None, keys: None },
+            announced: String::new(),
+        }
     }
 
     fn look(answers: Vec<Result<Answer, NoAnswer>>) -> Snapshot {

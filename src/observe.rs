@@ -1,4 +1,4 @@
-//! Looking: the pods of a set as the watch shows them, and every Redis asked anew.
+//! Looking: the pods of a set as the watch shows them, and what every Redis says now.
 //!
 //! What fails is part of the look, never an error that ends the reconcile.
 
@@ -20,10 +20,7 @@ use redis_node::{files::REDIS_PORT, password::Password};
 
 use crate::{
     leadership::Leadership,
-    redis::{
-        connection::Connection,
-        probe::{Target, probe},
-    },
+    redis::{connection::Connection, pool::Pool, server::Target},
 };
 
 /// Time that one Redis has to answer everything: connection, password, INFO. A healthy one needs milliseconds; one
@@ -56,7 +53,7 @@ impl Connections {
 /// Looks at all pods of a set. A DNS answer for a pod may be out of date for `dns_stale`; acts over the connections are allowed for
 /// as long as the mandate holds.
 pub async fn observe(
-    (pods, dns_stale): (&Store<Pod>, Duration),
+    (pods, servers, dns_stale): (&Store<Pod>, &Pool, Duration),
     mandate: &Leadership,
     subject: &Subject,
     password: Option<&Password>,
@@ -72,9 +69,10 @@ pub async fn observe(
 
     let asked = stream::iter(mine.into_iter().map(|(ordinal, pod)| {
         let target = target(subject, ordinal, &pod, password);
+        let server = servers.server(&subject.set, &pod.uid().unwrap_or_default());
         async move {
             let answer = match target {
-                Ok(target) => match probe(&target, PROBE_DEADLINE).await {
+                Ok(target) => match server.ask(&target, PROBE_DEADLINE).await {
                     Ok(answered) => Ok(answered),
                     Err(failure) => Err(not_started(&pod, &failure).unwrap_or(NoAnswer::Failed(failure))),
                 },

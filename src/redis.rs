@@ -1,6 +1,8 @@
-//! Talking to one Redis: the way to it (`connection`), how it is asked (`probe`), and whether it takes writes (`writes`).
+//! Talking to one Redis: its held connection (`server`), those of all sets (`pool`), the commands (`connection`), and whether it
+//! takes writes (`writes`).
 
 mod bounded;
 pub mod connection;
-pub mod probe;
+pub mod pool;
+pub mod server;
 pub mod writes;

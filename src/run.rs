@@ -33,6 +33,7 @@ use crate::{
     memory::Memory,
     metrics::Metrics,
     reconcile::DEADLINE,
+    redis::pool::Pool,
     watch::{
         Trigger,
         pods::{self, Terminations},
@@ -169,6 +170,7 @@ fn context(
         dns_stale: settings.dns_stale(),
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(metrics),
+        servers: Pool::default(),
         monitor: Monitor::new(trigger),
         memory: Memory::default(),
         claims: claims::Memory::default(),

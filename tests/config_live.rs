@@ -22,11 +22,8 @@ use operator_core::{
     redis_conf::File,
     topology::{Verdict, topology},
 };
-use redis_operator::{
-    act,
-    redis::{connection::Connection, probe::probe},
-};
-use rig::local::redis_server::{PASSWORD, PATIENCE, RedisServer};
+use redis_operator::{act, redis::connection::Connection};
+use rig::local::redis_server::{PASSWORD, PATIENCE, RedisServer, probe};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 

@@ -14,8 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
-use kube::runtime::reflector::ObjectRef;
 use operator_core::fixtures::{pod, record};
 use operator_core::{
     api::status::InstanceState::{
@@ -32,11 +30,8 @@ use redis_node::{
     info::Aof,
     password::Password,
 };
-use redis_operator::{
-    redis::probe::{Target, probe},
-    watch::servers::{Monitor, Watched},
-};
-use rig::local::redis_server::{PATIENCE, RedisServer, free_address, listen};
+use redis_operator::redis::server::Target;
+use rig::local::redis_server::{PATIENCE, RedisServer, free_address, listen, probe};
 
 /// Deadline of one probe: short, since some of these servers never answer.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -371,24 +366,6 @@ async fn a_server_that_answers_without_end_is_hung_up_on() {
     let sent = stranger.await.unwrap();
     assert!((256 << 10..16 << 20).contains(&sent), "{sent} bytes: {failure:?}");
     println!("hung up after {sent} bytes: {failure}");
-}
-
-/// Regression: a server at `maxclients` answers each connection with an error and closes it.
-#[tokio::test]
-async fn a_full_server_is_not_dialled_without_a_pause() {
-    let server = RedisServer::start(&[]);
-    let mut client = server.client();
-    let () = redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(2).query(&mut client).unwrap();
-    let (trigger, mut passes) = futures::channel::mpsc::unbounded();
-    let monitor = Monitor::new(trigger);
-    let watched = Watched { uid: "u".to_owned(), target: server.target(), known: None, write: None };
-    monitor.watch(&ObjectRef::new("redis"), vec![watched]);
-    tokio::time::timeout(PATIENCE, passes.next()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let stats: String = redis::cmd("INFO").arg("stats").query(&mut client).unwrap();
-    let rejected = stats.lines().find_map(|line| line.strip_prefix("rejected_connections:")).unwrap();
-    let rejected: u32 = rejected.trim().parse().unwrap();
-    assert!((2..10).contains(&rejected), "{rejected} in 3 s");
 }
 
 #[tokio::test]

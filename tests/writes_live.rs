@@ -5,6 +5,7 @@
 use std::{
     fs,
     os::unix::fs::symlink,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use futures::StreamExt;
 use kube::runtime::reflector::ObjectRef;
 use redis_node::answer::{Answer, Refusal, Write};
 use redis_operator::{
-    redis::{probe::probe, writes::try_write},
+    redis::{server::Server, writes::try_write},
     watch::servers::{Monitor, Watched},
 };
 use rig::local::redis_server::{PATIENCE, RedisServer};
@@ -21,8 +22,9 @@ const DEADLINE: Duration = Duration::from_secs(1);
 
 async fn ask(server: &RedisServer) -> (Answer, Write) {
     let target = server.target();
-    let (answer, mut connection) = probe(&target, DEADLINE).await.unwrap();
-    (answer, try_write(&mut connection, &target).await)
+    let held = Server::default();
+    let (answer, mut connection) = held.ask(&target, DEADLINE).await.unwrap();
+    (answer, try_write(&held, &mut connection, &target).await)
 }
 
 /// Tries until a write is refused for this cause; its words.
@@ -129,9 +131,10 @@ async fn paused_clients_are_told_from_a_slow_server() {
     let () = primary.command(&["CLIENT", "UNPAUSE"]);
     assert_eq!(ask(&primary).await.1, Write::Taken);
     let target = primary.target();
-    let (_, mut connection) = probe(&target, DEADLINE).await.unwrap();
+    let held = Server::default();
+    let (_, mut connection) = held.ask(&target, DEADLINE).await.unwrap();
     primary.freeze();
-    let write = try_write(&mut connection, &target).await;
+    let write = try_write(&held, &mut connection, &target).await;
     assert!(matches!(write, Write::Unknown(_)), "{write:?}");
 }
 
@@ -143,10 +146,12 @@ async fn a_held_connection_asks_for_a_pass_when_writes_are_refused() {
     let (trigger, mut passes) = futures::channel::mpsc::unbounded();
     let monitor = Monitor::new(trigger);
     let set = ObjectRef::new("redis");
+    let held = Arc::new(Server::default());
     let knows = |write: Write| Watched {
         uid: "u".to_owned(),
+        server: Arc::clone(&held),
         target: primary.target(),
-        known: Some(answer.info.replication.clone()),
+        known: Some((answer.info.replication.clone(), false)),
         write: Some(write),
     };
     monitor.watch(&set, vec![knows(write)]);

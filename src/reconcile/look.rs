@@ -1,4 +1,4 @@
-//! A look: every server asked anew, and what else there is to know at this moment.
+//! A look: every server asked, and what else there is to know at this moment.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
     let (ctx, subject) = (job.ctx, job.subject);
     let record = &stored.record;
     let (observed, connections) =
-        observe((&ctx.pods, ctx.dns_stale), &ctx.mandate, subject, password, job.now).await;
+        observe((&ctx.pods, &ctx.servers, ctx.dns_stale), &ctx.mandate, subject, password, job.now).await;
     ctx.metrics.count_probes(&observed);
     let is_refused = |pod: &ObservedPod| matches!(pod.answer, Err(NoAnswer::Failed(ProbeFailure::Auth(_))));
     if observed.pods.iter().any(is_refused) {

@@ -27,14 +27,17 @@ pub(super) async fn try_to_write(job: &Job<'_>, seen: &mut Seen) -> Option<Write
     let pod = pods.iter().find(|pod| pod.metadata.uid.as_deref() == Some(&observed.uid))?;
     let ordinal = job.subject.set.ordinal(primary)?;
     let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
-    Some(try_write(seen.connections.get_mut(primary)?, &target).await)
+    let server = job.ctx.servers.server(&job.subject.set, &observed.uid);
+    Some(try_write(&server, seen.connections.get_mut(primary)?, &target).await)
 }
 
 /// Holds a connection to every server that this reconcile could address.
 pub(super) fn watch_servers(job: &Job<'_>, seen: &Seen, write: Option<&Write>) {
     let pods = job.ctx.pods.state();
-    let own = pods.iter().filter(|pod| belongs(pod, &job.subject.set));
-    let watched = own.filter_map(|pod| watched(job, pod, seen, write)).collect();
+    let own: Vec<_> = pods.iter().filter(|pod| belongs(pod, &job.subject.set)).collect();
+    let is_there = |uid: &str| own.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid));
+    job.ctx.servers.keep(&job.subject.set, is_there);
+    let watched = own.into_iter().filter_map(|pod| watched(job, pod, seen, write)).collect();
     job.ctx.monitor.watch(&ObjectRef::from_obj(job.resource), watched);
 }
 
@@ -48,9 +51,10 @@ fn watched(job: &Job<'_>, pod: &Arc<Pod>, seen: &Seen, write: Option<&Write>) ->
         .iter()
         .find(|p| p.uid == uid)
         .and_then(|p| p.answer.as_ref().ok())
-        .map(|answer| answer.info.replication.clone());
+        .map(|answer| (answer.info.replication.clone(), answer.info.is_full()));
     let is_primary = seen.stored.record.primary.as_ref() == pod.metadata.name.as_ref();
     let write = write.filter(|_| is_primary).cloned();
     let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
-    Some(Watched { uid, target, known, write })
+    let server = job.ctx.servers.server(&job.subject.set, &uid);
+    Some(Watched { uid, server, target, known, write })
 }

@@ -13,20 +13,32 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+};
 
-/// How many bytes a server may still send.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Allowance(Arc<AtomicUsize>);
+/// How many bytes a server may still send, and whether it has ended the stream.
+#[derive(Clone, Debug)]
+pub(super) struct Allowance {
+    bytes: Arc<AtomicUsize>,
+    ended: watch::Sender<bool>,
+}
 
 impl Allowance {
+    /// Allows nothing yet; `ended` turns true with the end of the stream.
+    pub(super) fn new(ended: watch::Sender<bool>) -> Self {
+        Self { bytes: Arc::default(), ended }
+    }
+
     /// Allows this many bytes from now on, whatever was left.
     pub(super) fn set(&self, bytes: usize) {
-        self.0.store(bytes, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn take(&self, bytes: usize) -> io::Result<()> {
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        let taken =
+            self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         match taken {
             Ok(_) => Ok(()),
             Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long")),
@@ -54,8 +66,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        Poll::Ready(self.allowance.take(buf.filled().len().saturating_sub(before)))
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        let read = read.and_then(|()| match buf.filled().len().saturating_sub(before) {
+            0 => {
+                self.allowance.ended.send_replace(true);
+                Ok(())
+            }
+            bytes => self.allowance.take(bytes),
+        });
+        if read.is_err() {
+            self.allowance.ended.send_replace(true);
+        }
+        Poll::Ready(read)
     }
 }
 

@@ -3,27 +3,35 @@
 //! A connection never reconnects: an act has to reach the very process that the observation came from
 //! (`docs/design/protocol.md`, "Ideas"), and a process that ended takes its connections along.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd, pipe,
 };
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    sync::{Mutex, watch},
+    task::AbortHandle,
+};
 
 use crate::redis::{
     bounded::{Allowance, Bounded},
-    probe::Target,
+    server::Target,
 };
 use redis_node::{
     answer::ProbeFailure,
-    info::{self, Info, Replication},
+    info::{self, Clients, Info, Replication},
     password::Password,
 };
 
-/// Name of the connections over which an operator acts, as `CLIENT LIST` shows it.
+/// Name of the operator's connections, as `CLIENT LIST` shows it.
 const OPERATOR: &str = "redis-operator";
+
+/// A server at its client limit says so as soon as it has accepted a connection.
+const GREETING_WITHIN: Duration = Duration::from_millis(200);
 
 /// The longest answer to a command, in bytes. `INFO` and `CONFIG GET *` are some 10 KiB, and a set has nine pods at most.
 const LONGEST_ANSWER: usize = 256 << 10;
@@ -37,19 +45,30 @@ fn operators(list: &str) -> Vec<&str> {
     list.lines().filter(is_operator).filter_map(|line| line.strip_prefix("id=")?.split(' ').next()).collect()
 }
 
-/// An authenticated connection to one Redis process. Each method is bounded by the deadline that the connection
-/// was opened with; after a time-out nobody knows whether the server has carried the command out.
-#[derive(Debug)]
+/// An authenticated connection to one Redis process; clones go over the same one, one command at a time. Each method is
+/// bounded by the deadline that the connection was opened with; after a time-out nobody knows whether the server has carried the
+/// command out, and what is sent next waits behind it.
+#[derive(Clone, Debug)]
 pub struct Connection {
+    wire: Arc<Wire>,
     inner: MultiplexedConnection,
-    allowance: Allowance,
     deadline: Duration,
+}
+
+/// What the clones of a connection share.
+#[derive(Debug)]
+struct Wire {
+    allowance: Allowance,
+    /// Held from a command to its answer: the allowance is for one answer.
+    turn: Mutex<()>,
+    /// True once the server has closed it, or broken the protocol.
+    ended: watch::Receiver<bool>,
     password: Password,
     /// Reads what the server sends. One that waits for an answer would wait for ever.
     reader: AbortHandle,
 }
 
-impl Drop for Connection {
+impl Drop for Wire {
     fn drop(&mut self) {
         self.reader.abort();
     }
@@ -57,17 +76,60 @@ impl Drop for Connection {
 
 impl Connection {
     /// Connects and authenticates, within `deadline`.
-    pub(super) async fn open(target: &Target, deadline: Duration) -> Result<Self, ProbeFailure> {
-        let allowance = Allowance::default();
+    pub(super) async fn open(
+        target: &Target,
+        password: &Password,
+        deadline: Duration,
+    ) -> Result<Self, ProbeFailure> {
+        let (end, ended) = watch::channel(false);
+        let allowance = Allowance::new(end);
         allowance.set(LONGEST_ANSWER);
         let connected = within(deadline, connect(target, allowance.clone())).await?;
         let (inner, reader) = connected.map_err(|error| classify(&error, ""))?;
-        let password = target.password.clone();
-        let mut connection = Self { inner, allowance, deadline, password, reader };
+        let wire = Wire { allowance, turn: Mutex::default(), ended, password: password.clone(), reader };
+        let mut connection = Self { wire: Arc::new(wire), inner, deadline };
         // AUTH is sent here, not by the crate: it calls every error reply to AUTH a wrong password, also "max
         // number of clients reached".
-        connection.run("AUTH", cmd("AUTH").arg(target.password.as_bytes())).await?;
+        let login = connection.run("AUTH", cmd("AUTH").arg(password.as_bytes())).await;
+        if let Err(ProbeFailure::Connection(_)) = login
+            && let Some(refusal) = within(deadline, refused_at_once(target)).await?
+        {
+            return Err(refusal);
+        }
+        login?;
+        connection.introduce().await?;
         Ok(connection)
+    }
+
+    /// Names the connection, keeps it from being closed where clients take too much memory (Redis 7.0), and its commands from
+    /// counting as use of a key (Redis 7.2). A server that does not know one of the three goes on without it.
+    async fn introduce(&mut self) -> Result<(), ProbeFailure> {
+        let mut all = pipe();
+        all.cmd("CLIENT").arg("SETNAME").arg(OPERATOR);
+        all.cmd("CLIENT").arg("NO-EVICT").arg("ON").cmd("CLIENT").arg("NO-TOUCH").arg("ON");
+        let _turn = self.wire.turn.lock().await;
+        self.wire.allowance.set(LONGEST_ANSWER);
+        let told = within(self.deadline, self.inner.req_packed_commands(&all, 0, 3)).await?;
+        match told {
+            Err(error) if error.kind() == ErrorKind::Io => Err(classify(&error, "CLIENT")),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether the server has closed it.
+    pub(super) fn has_ended(&self) -> bool {
+        *self.wire.ended.borrow()
+    }
+
+    /// Waits until the server closes it. No command need be under way for that.
+    pub async fn ended(&self) {
+        // An error says that the reader is gone, which is the end too.
+        let _ = self.wire.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    /// The password that the server accepted.
+    pub(super) fn password(&self) -> &Password {
+        &self.wire.password
     }
 
     /// `INFO`, all that the operator reads: server, persistence, replication and keyspace. The plain form, since
@@ -75,6 +137,13 @@ impl Connection {
     pub async fn info(&mut self) -> Result<Info, ProbeFailure> {
         let text: String = self.query("INFO", &cmd("INFO")).await?;
         info::parse(&text).map_err(|error| ProbeFailure::Malformed(error.to_string()))
+    }
+
+    /// `INFO replication` and `INFO clients`: what is watched between two looks. Redis 6.2 takes one section at a time.
+    pub async fn poll(&mut self) -> Result<(Replication, Option<Clients>), ProbeFailure> {
+        let replication = self.info_replication().await?;
+        let text: String = self.query("INFO", cmd("INFO").arg("clients")).await?;
+        Ok((replication, info::parse_clients(&text)))
     }
 
     /// `INFO replication`, for the second look before an act and for its confirmation after.
@@ -129,7 +198,7 @@ impl Connection {
     /// Lets the server log in to other members as this connection did: `masterauth` is the set's password, and the user
     /// is the default one. Neither is asked before it is needed, so one that somebody changed is not noticed until then.
     pub async fn set_masterauth(&mut self) -> Result<(), ProbeFailure> {
-        let password = self.password.clone();
+        let password = self.wire.password.clone();
         for (name, wanted) in [("masterauth", password.as_bytes()), ("masteruser", &b""[..])] {
             let found: Vec<Vec<u8>> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg(name)).await?;
             if found.get(1).is_none_or(|found| found != wanted) {
@@ -182,15 +251,16 @@ impl Connection {
     /// `REPLCONF GETACK *` to a replica: it acknowledges its offset to its primary at once.
     pub async fn acknowledge_now(&mut self) -> Result<(), ProbeFailure> {
         // Redis never replies to it (`replconfCommand`), so one reply, to PING, is that of both.
-        self.allowance.set(LONGEST_ANSWER);
         let mut both = pipe();
         both.cmd("REPLCONF").arg("GETACK").arg("*").cmd("PING");
+        let _turn = within(self.deadline, self.wire.turn.lock()).await?;
+        self.wire.allowance.set(LONGEST_ANSWER);
         let told = within(self.deadline, self.inner.req_packed_commands(&both, 0, 1)).await?;
         told.map(|_| ()).map_err(|error| classify(&error, "REPLCONF"))
     }
 
-    /// Names this connection as one over which an operator acts, and closes all others of that name: what is still on
-    /// its way over them never arrives.
+    /// Closes all other connections of an operator: what is still on its way over them never arrives. Named once more, since a
+    /// client can rename none but itself, and a name is what the next operator finds this one by.
     pub async fn fence_other_operators(&mut self) -> Result<(), ProbeFailure> {
         self.run("CLIENT", cmd("CLIENT").arg("SETNAME").arg(OPERATOR)).await?;
         let list = cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal").clone();
@@ -218,9 +288,10 @@ impl Connection {
     /// all pauses with the failover, later versions their own alone.
     pub async fn abort_failover_without_writes(&mut self, limit: Duration) -> Result<(), ProbeFailure> {
         let limit = limit.as_millis().to_string();
-        self.allowance.set(LONGEST_ANSWER);
         let mut all = pipe();
         all.cmd("FAILOVER").arg("ABORT").cmd("CLIENT").arg("PAUSE").arg(limit).arg("WRITE");
+        let _turn = within(self.deadline, self.wire.turn.lock()).await?;
+        self.wire.allowance.set(LONGEST_ANSWER);
         let told = within(self.deadline, self.inner.req_packed_commands(&all, 0, 2)).await?;
         let replies = told.map_err(|error| classify(&error, "FAILOVER"))?;
         // Of the first an error says that it had ended by itself.
@@ -240,8 +311,12 @@ impl Connection {
         deadline: Duration,
         command: &Cmd,
     ) -> Result<Result<(), RedisError>, ProbeFailure> {
-        self.allowance.set(LONGEST_ANSWER);
-        within(deadline, command.query_async::<()>(&mut self.inner)).await
+        within(deadline, async {
+            let _turn = self.wire.turn.lock().await;
+            self.wire.allowance.set(LONGEST_ANSWER);
+            command.query_async::<()>(&mut self.inner).await
+        })
+        .await
     }
 
     async fn query<T: FromRedisValue>(&mut self, name: &str, command: &Cmd) -> Result<T, ProbeFailure> {
@@ -254,10 +329,12 @@ impl Connection {
         name: &str,
         command: &Cmd,
     ) -> Result<T, ProbeFailure> {
-        self.allowance.set(longest);
-        within(self.deadline, command.query_async(&mut self.inner))
-            .await?
-            .map_err(|error| classify(&error, name))
+        let asked = within(self.deadline, async {
+            let _turn = self.wire.turn.lock().await;
+            self.wire.allowance.set(longest);
+            command.query_async(&mut self.inner).await
+        });
+        asked.await?.map_err(|error| classify(&error, name))
     }
 }
 
@@ -278,6 +355,15 @@ async fn connect(
     Ok((connection, tokio::spawn(driver).abort_handle()))
 }
 
+/// Whether a server refuses new clients before it reads anything. One at its limit writes that and closes, and a client that
+/// sends meanwhile may learn of the closing alone: so this one listens and says nothing.
+async fn refused_at_once(target: &Target) -> Option<ProbeFailure> {
+    let mut greeting = [0; 128];
+    let mut stream = TcpStream::connect((target.address, target.port)).await.ok()?;
+    let heard = tokio::time::timeout(GREETING_WITHIN, stream.read(&mut greeting)).await.ok()?.ok()?;
+    ProbeFailure::client_limit(&String::from_utf8_lossy(greeting.get(..heard)?))
+}
+
 /// Bounds a future by the deadline.
 pub(super) async fn within<T>(
     deadline: Duration,
@@ -286,7 +372,8 @@ pub(super) async fn within<T>(
     tokio::time::timeout(deadline, future).await.map_err(|_| ProbeFailure::Timeout(deadline))
 }
 
-/// What an error of the crate means. By code word, never by text: Redis and Valkey word theirs differently.
+/// What an error of the crate means. By code word, not by text, since Redis and Valkey word theirs differently; but for one that has
+/// none.
 pub(super) fn classify(error: &RedisError, command: &str) -> ProbeFailure {
     match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => ProbeFailure::Refused,
@@ -299,7 +386,8 @@ pub(super) fn classify(error: &RedisError, command: &str) -> ProbeFailure {
             Some(code @ ("NOAUTH" | "WRONGPASS")) => ProbeFailure::Auth(code.to_owned()),
             Some("LOADING") => ProbeFailure::Loading,
             Some("BUSY") => ProbeFailure::Busy,
-            Some(code) => ProbeFailure::Reply(format!("{code} to {command}")),
+            Some(code) => ProbeFailure::client_limit(error.detail().unwrap_or_default())
+                .unwrap_or_else(|| ProbeFailure::Reply(format!("{code} to {command}"))),
             None => ProbeFailure::Connection(format!("{kind:?}")),
         },
     }

@@ -7,7 +7,7 @@ use redis::{ErrorKind, cmd};
 
 use crate::redis::{
     connection::{Connection, classify, words},
-    probe::Target,
+    server::{Server, Target},
 };
 use redis_node::answer::{ProbeFailure, Refusal, Write};
 
@@ -17,18 +17,17 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(1);
 /// Nobody needs to have this key: nothing is written to it.
 const KEY: &str = "redis-operator:write-test";
 
-/// Tries a write. It may leave the connection with a command that was not answered, so nothing else goes over it after.
-pub async fn try_write(connection: &mut Connection, target: &Target) -> Write {
+/// Tries a write over the held connection. Where it has to wait, all that comes after it waits too, so another connection is held
+/// from then on; of a server that takes no new clients, the same one.
+pub async fn try_write(server: &Server, connection: &mut Connection, target: &Target) -> Write {
     match connection.write_nothing(WRITE_DEADLINE).await {
         Ok(()) => Write::Taken,
         Err(Unwritten::Refused(why, words)) => Write::Refused(why, words),
         // A slow command holds up everybody, a pause only those who write.
-        Err(Unwritten::Failed(ProbeFailure::Timeout(_))) => {
-            match Connection::open(target, WRITE_DEADLINE).await {
-                Ok(_) => Write::Paused,
-                Err(failure) => Write::Unknown(failure),
-            }
-        }
+        Err(Unwritten::Failed(ProbeFailure::Timeout(_))) => match server.dial(target, WRITE_DEADLINE).await {
+            Ok(_) => Write::Paused,
+            Err(failure) => Write::Unknown(failure),
+        },
         Err(Unwritten::Failed(failure)) => Write::Unknown(failure),
     }
 }

@@ -1,8 +1,7 @@
-//! Watching the servers between reconciles: a held connection to each, so that a dead process, a broken link or a
-//! repointed replica starts a reconcile at once instead of at the next scheduled one.
+//! Watching the servers between reconciles, over the connection that is held to each, so that a dead process, a broken link or
+//! a repointed replica starts a reconcile at once instead of at the next scheduled one.
 //!
-//! The monitor decides nothing and reports nothing: it only says "look now". What is true is found by the reconcile,
-//! with fresh connections.
+//! The monitor decides nothing and reports nothing: it only says "look now". What is true is found by the reconcile.
 
 use std::{
     collections::HashMap,
@@ -12,14 +11,14 @@ use std::{
 };
 
 use kube::runtime::reflector::ObjectRef;
-use tokio::{io::AsyncReadExt, net::TcpStream, task::AbortHandle, time::timeout};
+use tokio::{task::AbortHandle, time::sleep};
 use tracing::debug;
 
 use crate::{
     observe::PROBE_DEADLINE,
     redis::{
         connection::Connection,
-        probe::{Target, probe},
+        server::{Server, Target},
         writes::try_write,
     },
     watch::Trigger,
@@ -30,7 +29,7 @@ use operator_core::{
 };
 use redis_node::{
     answer::{Refusal, Write},
-    info::Replication,
+    info::{Replication, is_full},
 };
 
 /// How often a held connection asks whom the server follows. With the probe's deadline twice (here and in the reconcile)
@@ -45,10 +44,12 @@ const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Watched {
     /// UID of the pod: another pod is another watch.
     pub uid: String,
+    /// The connection to it.
+    pub server: Arc<Server>,
     /// Where it answers.
     pub target: Target,
-    /// What it said in the last look; `None` where it did not answer.
-    pub known: Option<Replication>,
+    /// What it said in the last look, and whether it took new clients no more; `None` where it did not answer.
+    pub known: Option<(Replication, bool)>,
     /// What became of a write in the last look; `None` where none was tried.
     pub write: Option<Write>,
 }
@@ -80,13 +81,15 @@ struct Meaning {
     replicas: Vec<(String, String, bool)>,
     replid: String,
     failover_state: String,
+    /// It takes no new clients.
+    full: bool,
     /// What became of a write; the same cause in other words is no news.
     write: Option<Discriminant<Write>>,
     refusal: Option<Refusal>,
 }
 
 impl Meaning {
-    fn of(replication: &Replication, write: Option<&Write>) -> Self {
+    fn of(replication: &Replication, full: bool, write: Option<&Write>) -> Self {
         let mut replicas: Vec<_> = replication
             .replicas
             .iter()
@@ -101,6 +104,7 @@ impl Meaning {
             replicas,
             replid: replication.replid.clone(),
             failover_state: replication.failover_state.clone(),
+            full,
             write: write.map(discriminant),
             refusal: match write {
                 Some(Write::Refused(why, _)) => Some(*why),
@@ -137,15 +141,16 @@ impl Monitor {
             !held.task.is_finished() && watched.iter().any(|w| w.uid == *uid && w.target == held.target)
         });
         for one in watched {
-            let meaning = one.known.as_ref().map(|known| Meaning::of(known, one.write.as_ref()));
+            let meaning = one.known.as_ref();
+            let meaning = meaning.map(|(known, full)| Meaning::of(known, *full, one.write.as_ref()));
             if let Some(existing) = held.get(&one.uid) {
                 // The reconcile knows more than the task: what it saw is no news.
                 *existing.known.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
                 continue;
             }
             let known = Arc::new(Mutex::new(meaning));
-            let task =
-                tokio::spawn(hold(set.clone(), one.target.clone(), Arc::clone(&known), self.trigger.clone()));
+            let server = (one.server, one.target.clone());
+            let task = tokio::spawn(hold(set.clone(), server, Arc::clone(&known), self.trigger.clone()));
             held.insert(one.uid, Held { task: task.abort_handle(), target: one.target, known });
         }
         if !held.is_empty() {
@@ -159,10 +164,10 @@ impl Monitor {
     }
 }
 
-/// Holds one server for as long as the task lives.
+/// Watches one server for as long as the task lives.
 async fn hold(
     set: ObjectRef<RedisReplicaSet>,
-    target: Target,
+    (server, target): (Arc<Server>, Target),
     known: Arc<Mutex<Option<Meaning>>>,
     trigger: Trigger,
 ) {
@@ -182,50 +187,45 @@ async fn hold(
         known.as_ref().is_some_and(|known| known.write.is_some())
     };
     loop {
-        if let Ok((answer, connection)) = probe(&target, PROBE_DEADLINE).await {
-            news(Some(Meaning::of(&answer.info.replication, None)));
-            follow(&target, connection, tries, |replication, write| {
-                news(Some(Meaning::of(replication, write)));
-            })
-            .await;
+        if let Ok((answer, connection)) = server.ask(&target, PROBE_DEADLINE).await {
+            news(Some(Meaning::of(&answer.info.replication, answer.info.is_full(), None)));
+            follow(&server, &target, connection, tries, &news).await;
+            // The process lives where it answers at once: it closed an idle client (directive `timeout`), or a person did.
+            if let Ok((answer, _)) = server.ask(&target, PROBE_DEADLINE).await {
+                news(Some(Meaning::of(&answer.info.replication, answer.info.is_full(), None)));
+                // Not at once: one that closes each connection would be dialled a thousand times a second.
+                sleep(RECONNECT_INTERVAL).await;
+                continue;
+            }
         }
         news(None);
-        tokio::time::sleep(RECONNECT_INTERVAL).await;
+        sleep(RECONNECT_INTERVAL).await;
     }
 }
 
-/// Polls over one connection until it breaks. A second, silent connection tells of the process' end at once: the
-/// client library notices a closed connection only when it sends the next command.
+/// Polls over one connection until it breaks, or another one takes its place.
 async fn follow(
+    server: &Server,
     target: &Target,
     mut connection: Connection,
     tries: impl Fn() -> bool,
-    changed: impl Fn(&Replication, Option<&Write>),
+    changed: impl Fn(Option<Meaning>),
 ) {
-    let dial = || timeout(PROBE_DEADLINE, TcpStream::connect((target.address, target.port)));
-    let Ok(Ok(mut silent)) = dial().await else { return };
-    let mut unexpected = [0_u8; 64];
     loop {
-        let closed = tokio::select! {
-            // Whatever it is: nobody asked for bytes, either.
-            _ = silent.read(&mut unexpected) => true,
-            () = tokio::time::sleep(POLL_INTERVAL) => false,
-        };
-        let Ok(replication) = connection.info_replication().await else { return };
+        tokio::select! {
+            () = connection.ended() => return,
+            () = sleep(POLL_INTERVAL) => {}
+        }
+        let Ok((replication, clients)) = connection.poll().await else { return };
         let serves = replication.upstream.is_none() && !replication.failover_runs();
-        let write = if serves && tries() { Some(try_write(&mut connection, target).await) } else { None };
-        changed(&replication, write.as_ref());
+        let write =
+            if serves && tries() { Some(try_write(server, &mut connection, target).await) } else { None };
+        let full = is_full(&replication, clients);
+        changed(Some(Meaning::of(&replication, full, write.as_ref())));
         if matches!(write, Some(Write::Paused | Write::Unknown(_))) {
             // A write that waits blocks what comes after it.
-            let Ok((_, anew)) = probe(target, PROBE_DEADLINE).await else { return };
-            connection = anew;
-        }
-        if closed {
-            // The process lives: it closed an idle client (directive `timeout`), or takes no more of them. Not at once:
-            // one that closes each connection, or never stops sending, would be dialled a thousand times a second.
-            tokio::time::sleep(RECONNECT_INTERVAL).await;
-            let Ok(Ok(again)) = dial().await else { return };
-            silent = again;
+            let Some(other) = server.held(target) else { return };
+            connection = other;
         }
     }
 }

@@ -40,6 +40,9 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Time for one answer. A Redis that is silent for longer at the first question is not worth waiting for.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a Redis that takes no new clients is asked what it is. The operator needs a few seconds to move the role away.
+const FULL_WITHIN: Duration = Duration::from_secs(20);
+
 /// How long another replica may take to follow the new primary. The operator tells it to within a tenth of a second of
 /// the takeover; one that a stale DNS answer leads astray takes longer than a deletion should.
 const JOIN_WITHIN: Duration = Duration::from_secs(3);
@@ -104,6 +107,11 @@ fn watch(
     let mut replicas = Vec::new();
     loop {
         let answer = ask();
+        // It may be the primary. The operator, which holds a connection, moves the role away, and cuts the clients then.
+        if is_first && answer == Err(ProbeFailure::ClientLimit) && began.elapsed() < wait.min(FULL_WITHIN) {
+            thread::sleep(ASK_EVERY);
+            continue;
+        }
         let end = end(&answer, is_first, began.elapsed() >= wait);
         match (end, answer) {
             (Some(End::Moved), Ok(Replication { upstream: Some(primary), .. })) => {
@@ -192,7 +200,9 @@ fn end(answer: &Result<Replication, ProbeFailure>, is_first: bool, is_over: bool
         }
         Ok(_) => is_over.then_some(End::Over),
         // A primary that a slow command or script holds up for a moment is still the primary.
-        Err(ProbeFailure::Timeout(_) | ProbeFailure::Busy) if !is_first => is_over.then_some(End::Over),
+        Err(ProbeFailure::Timeout(_) | ProbeFailure::Busy | ProbeFailure::ClientLimit) if !is_first => {
+            is_over.then_some(End::Over)
+        }
         Err(failure) => Some(End::NotAsked(failure.to_string())),
     }
 }

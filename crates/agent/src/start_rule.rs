@@ -221,10 +221,14 @@ impl Says {
     }
 
     /// Whether a newer answer takes the place of this one. A peer that was handing its role over to this pod and now
-    /// merely gives no answer in time is slow, frozen or cut off, and goes on with it afterwards.
+    /// merely gives no answer in time is slow, frozen, full or cut off, and goes on with it afterwards.
     pub fn yields_to(&self, newer: &Self, own_host: &str) -> bool {
-        let unknown =
-            matches!(newer, Self::Silent(Silence::Failed(ProbeFailure::Timeout(_) | ProbeFailure::Busy)));
+        let unknown = matches!(
+            newer,
+            Self::Silent(Silence::Failed(
+                ProbeFailure::Timeout(_) | ProbeFailure::Busy | ProbeFailure::ClientLimit
+            ))
+        );
         !(unknown && self.hands_over_to(own_host))
     }
 }

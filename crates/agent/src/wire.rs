@@ -87,7 +87,7 @@ fn refusal(code: &str, text: &str) -> ProbeFailure {
         "NOAUTH" | "WRONGPASS" | "NOPERM" => ProbeFailure::Auth(reply),
         "LOADING" => ProbeFailure::Loading,
         "BUSY" => ProbeFailure::Busy,
-        _ => ProbeFailure::Reply(reply),
+        _ => ProbeFailure::client_limit(text).unwrap_or(ProbeFailure::Reply(reply)),
     }
 }
 

@@ -43,7 +43,10 @@ pub fn answer(announced: &str, replication: Replication) -> Answer {
         time_micros: 0,
     };
     let persistence = Persistence::default();
-    Answer { info: Info { server, replication, persistence, keys: None }, announced: announced.to_owned() }
+    Answer {
+        info: Info { server, replication, persistence, clients: None, keys: None },
+        announced: announced.to_owned(),
+    }
 }
 
 /// A primary with this history that lists these replicas as good ones.

@@ -170,7 +170,10 @@ mod tests {
             backlog_active: false,
         };
         let persistence = Persistence::default();
-        Answer { info: Info { server, replication, persistence, keys: None }, announced: String::new() }
+        Answer {
+            info: Info { server, replication, persistence, clients: None, keys: None },
+            announced: String::new(),
+        }
     }
 
     /// Pods by ordinal with their label and state; only one in state `Primary` serves.

@@ -228,6 +228,7 @@ fn no_answer(reason: &NoAnswer, stuck: Option<&str>, findings: &mut Findings) ->
             let state = match failure {
                 ProbeFailure::Loading => InstanceState::Loading,
                 ProbeFailure::Busy => InstanceState::Busy,
+                ProbeFailure::ClientLimit => InstanceState::ClientLimit,
                 ProbeFailure::Auth(_) => InstanceState::AuthFailed,
                 ProbeFailure::Malformed(_) => InstanceState::Foreign,
                 ProbeFailure::Refused

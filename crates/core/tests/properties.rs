@@ -32,7 +32,7 @@ fn number(flag: bool) -> i32 {
 
 /// INFO as a Redis prints it, with lines and sections that the operator does not know.
 fn render(info: &Info) -> String {
-    let Info { server, replication, persistence, keys } = info;
+    let Info { server, replication, persistence, clients: _, keys } = info;
     let mut text = String::from("# Server\r\n");
     match server.flavour {
         Flavour::Redis => writeln!(text, "redis_version:{}\r", server.version).unwrap(),
@@ -190,8 +190,15 @@ fn info() -> impl Strategy<Value = Info> {
     let rarely = || prop::bool::weighted(0.1);
     let persistence = (rarely(), rarely(), select(vec![Aof::Off, Aof::Whole, Aof::Rewriting]))
         .prop_map(|(loading, async_loading, aof)| Persistence { loading, async_loading, aof });
-    (server, replication(), persistence, proptest::option::of(0..i64::MAX))
-        .prop_map(|(server, replication, persistence, keys)| Info { server, replication, persistence, keys })
+    (server, replication(), persistence, proptest::option::of(0..i64::MAX)).prop_map(
+        |(server, replication, persistence, keys)| Info {
+            server,
+            replication,
+            persistence,
+            clients: None,
+            keys,
+        },
+    )
 }
 
 fn reply(ordinal: i32) -> impl Strategy<Value = Result<Answer, NoAnswer>> {

@@ -36,12 +36,24 @@ pub enum ProbeFailure {
     /// A script blocks the server.
     #[error("busy with a script")]
     Busy,
+    /// The server has as many clients as `maxclients` allows, and closes each new connection (`acceptCommonHandler`).
+    #[error("it takes no new clients: max number of clients reached")]
+    ClientLimit,
     /// Another error reply.
     #[error("answered with an error: {0}")]
     Reply(String),
     /// The answer was not what a Redis says.
     #[error("not an answer of a Redis server: {0}")]
     Malformed(String),
+}
+
+impl ProbeFailure {
+    /// What an error reply with this text means, if it is the one that a server at its client limit sends before it closes
+    /// the connection. It has no code word of its own. Redis 6.2 to 8 and Valkey word it so; with cluster mode there is more in
+    /// the middle.
+    pub fn client_limit(text: &str) -> Option<Self> {
+        text.contains("max number of clients").then_some(Self::ClientLimit)
+    }
 }
 
 /// What became of a write.

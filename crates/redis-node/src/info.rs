@@ -1,4 +1,4 @@
-//! What a Redis says of itself: `INFO server`, `persistence`, `replication` and `keyspace`, parsed strictly.
+//! What a Redis says of itself: `INFO server`, `clients`, `persistence`, `replication` and `keyspace`, parsed strictly.
 //!
 //! Pure. `redis::Role` and `redis::InfoDict` are not used: both lose or invent numbers (a replica's offset -1).
 //!
@@ -19,8 +19,32 @@ pub struct Info {
     pub replication: Replication,
     /// Section `persistence`.
     pub persistence: Persistence,
+    /// Section `clients`, or `None` where it was not asked for, or names no limit.
+    pub clients: Option<Clients>,
     /// Keys in all databases (section `keyspace`), or `None` where that section was not asked for.
     pub keys: Option<i64>,
+}
+
+impl Info {
+    /// Whether the server refuses new clients.
+    pub fn is_full(&self) -> bool {
+        is_full(&self.replication, self.clients)
+    }
+}
+
+/// Whether a server refuses new clients: `maxclients` is the limit of clients and replicas together.
+pub fn is_full(replication: &Replication, clients: Option<Clients>) -> bool {
+    let replicas = i64::try_from(replication.replicas.len()).unwrap_or(i64::MAX);
+    clients.is_some_and(|clients| clients.connected.saturating_add(replicas) >= clients.max)
+}
+
+/// Section `clients`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// `connected_clients`: all but replicas.
+    pub connected: i64,
+    /// `maxclients`.
+    pub max: i64,
 }
 
 /// Section `server`.
@@ -186,6 +210,7 @@ pub fn parse(text: &str) -> Result<Info, ParseError> {
         server: parse_server(text)?,
         replication: parse_replication(text)?,
         persistence: parse_persistence(text)?,
+        clients: parse_clients(text),
         keys: parse_keys(text)?,
     })
 }
@@ -255,6 +280,13 @@ pub fn parse_replication(text: &str) -> Result<Replication, ParseError> {
         offset: replication.number("master_repl_offset")?,
         backlog_active: replication.flag("repl_backlog_active")?,
     })
+}
+
+/// Parses section `clients`. Nothing is decided by it, so an answer without it is good all the same.
+pub fn parse_clients(text: &str) -> Option<Clients> {
+    let clients = Section::of(text, "Clients").ok()?;
+    let number = |field| clients.number(field).ok();
+    Some(Clients { connected: number("connected_clients")?, max: number("maxclients")? })
 }
 
 /// Sums the keys of all databases, or `None` where the answer has no section `keyspace`. An empty database has

@@ -259,6 +259,7 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
                     Storage::Rdb | Storage::Ephemeral => Aof::Off,
                 },
             },
+            clients: None,
             keys: Some(i64::from(!view.empty)),
         },
         announced: host(member),

@@ -179,6 +179,8 @@ pub enum InstanceState {
     Loading,
     /// Runs a script that blocks every other command: unknown, not down.
     Busy,
+    /// Takes no new clients, and the operator has no connection to it: `maxclients` is reached.
+    ClientLimit,
     /// Refused the operator's password.
     AuthFailed,
     /// Another server answered at this pod's address.

@@ -49,6 +49,7 @@ fn server(pod: &str, replid: &str, offset: i64, keys: i64) -> Answer {
                 backlog_active: false,
             },
             persistence: Persistence::default(),
+            clients: None,
             keys: Some(keys),
         },
         announced: host(pod),

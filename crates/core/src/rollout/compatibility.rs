@@ -170,7 +170,10 @@ pub(crate) mod tests {
             time_micros: 0,
         };
         let persistence = Persistence::default();
-        Answer { info: Info { server, replication, persistence, keys: None }, announced: String::new() }
+        Answer {
+            info: Info { server, replication, persistence, clients: None, keys: None },
+            announced: String::new(),
+        }
     }
 
     /// Pods `redis-0`, `redis-1`, … with their version, state and template.

@@ -42,7 +42,13 @@ pub(super) fn not_probed(outcome: &Outcome) -> Finding {
 
 /// States that say nothing about the server, good or bad.
 pub(super) fn is_silent(state: InstanceState) -> bool {
-    matches!(state, InstanceState::Unreachable | InstanceState::Busy | InstanceState::AuthFailed)
+    matches!(
+        state,
+        InstanceState::Unreachable
+            | InstanceState::Busy
+            | InstanceState::ClientLimit
+            | InstanceState::AuthFailed
+    )
 }
 
 pub(super) fn in_state<'a>(instances: &'a [InstanceStatus], states: &[InstanceState]) -> Vec<&'a str> {

@@ -14,8 +14,15 @@ use std::{
 };
 
 use redis::{ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo};
-use redis_node::{files::REDIS_PORT, password::Password};
-use redis_operator::redis::probe::Target;
+use redis_node::{
+    answer::{Answer, ProbeFailure},
+    files::REDIS_PORT,
+    password::Password,
+};
+use redis_operator::redis::{
+    connection::Connection,
+    server::{Server, Target},
+};
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it.
@@ -23,6 +30,14 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Password of every server and of its replication.
 pub const PASSWORD: &str = "correct horse";
+
+/// Asks a server over a connection that nothing else holds.
+///
+/// # Errors
+/// Why it could not be asked.
+pub async fn probe(target: &Target, deadline: Duration) -> Result<(Answer, Connection), ProbeFailure> {
+    Server::default().ask(target, deadline).await
+}
 
 /// One redis-server; ends with this value.
 pub struct RedisServer {

@@ -1,0 +1,139 @@
+//! One Redis process and the connection that the operator holds to it: watching, looking and acting go over the same one.
+//!
+//! It is opened anew only where it broke, or where the server stays silent over it and answers over a fresh one. So a server
+//! that takes no new clients is still seen, and can be helped.
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use crate::redis::connection::{Connection, within};
+use redis_node::{
+    answer::{Answer, ProbeFailure},
+    password::Password,
+};
+
+/// A server that is silent for longer over the held connection is also asked over a fresh one: the path to it may be broken. A
+/// healthy server answers within a millisecond.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// A Redis to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Stable DNS name of the pod.
+    pub host: String,
+    /// Address of the pod as the API server gave it; `host` is resolved to this and nothing else.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Password of the default user.
+    pub password: Password,
+}
+
+/// One pod's Redis.
+#[derive(Debug, Default)]
+pub struct Server {
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    connection: Option<Connection>,
+    /// Where it leads: a pod whose network is made again gets another address, and another pod the former one.
+    address: Option<IpAddr>,
+    /// What the server accepted last. A Secret that was changed reaches a running pod late, or never.
+    accepted: Option<Password>,
+}
+
+impl Server {
+    /// What the server says of itself, within `deadline`, and the connection over which it said so. Acts that follow from the
+    /// answer go over that connection: it leads to the process that answered and to no other.
+    pub async fn ask(
+        &self,
+        target: &Target,
+        deadline: Duration,
+    ) -> Result<(Answer, Connection), ProbeFailure> {
+        match self.held(target) {
+            Some(held) => within(deadline, self.ask_held(held, target, deadline)).await?,
+            None => within(deadline, self.dial(target, deadline)).await?,
+        }
+    }
+
+    /// The connection that is held to this address, unless it has ended.
+    pub fn held(&self, target: &Target) -> Option<Connection> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = held.connection.clone().filter(|_| held.address == Some(target.address));
+        here.filter(|connection| !connection.has_ended())
+    }
+
+    /// Opens another connection and holds that one from now on.
+    ///
+    /// # Errors
+    /// Why there is none; the former one is still held.
+    pub async fn dial(
+        &self,
+        target: &Target,
+        deadline: Duration,
+    ) -> Result<(Answer, Connection), ProbeFailure> {
+        let mut connection = self.open(target, deadline).await?;
+        let answer = said(&mut connection).await?;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.accepted = Some(connection.password().clone());
+        held.address = Some(target.address);
+        held.connection = Some(connection.clone());
+        Ok((answer, connection))
+    }
+
+    async fn open(&self, target: &Target, deadline: Duration) -> Result<Connection, ProbeFailure> {
+        let opened = Connection::open(target, &target.password, deadline).await;
+        let accepted = self.held.lock().unwrap_or_else(PoisonError::into_inner).accepted.clone();
+        match (opened, accepted.filter(|accepted| *accepted != target.password)) {
+            (Err(ProbeFailure::Auth(_)), Some(accepted)) => {
+                Connection::open(target, &accepted, deadline).await
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    async fn ask_held(
+        &self,
+        held: Connection,
+        target: &Target,
+        deadline: Duration,
+    ) -> Result<(Answer, Connection), ProbeFailure> {
+        let mut clone = held.clone();
+        let asked = said(&mut clone);
+        tokio::pin!(asked);
+        tokio::select! {
+            answer = &mut asked => return match answer {
+                Err(_) if held.has_ended() => self.dial(target, deadline).await,
+                Err(ProbeFailure::Refused | ProbeFailure::Connection(_) | ProbeFailure::Auth(_)) => {
+                    self.dial(target, deadline).await
+                }
+                answer => answer.map(|answer| (answer, held)),
+            },
+            () = sleep(SILENCE) => {}
+        }
+        tokio::select! {
+            answer = &mut asked => answer.map(|answer| (answer, held)),
+            dialled = self.dial(target, deadline) => match dialled {
+                // It lives, and answers as soon as it can over the connection that it has.
+                Err(ProbeFailure::ClientLimit | ProbeFailure::Busy | ProbeFailure::Loading) => {
+                    asked.await.map(|answer| (answer, held))
+                }
+                dialled => dialled,
+            },
+        }
+    }
+}
+
+/// `INFO`, and the name that the server announces.
+async fn said(connection: &mut Connection) -> Result<Answer, ProbeFailure> {
+    let info = connection.info().await?;
+    let announced = connection.announced().await?;
+    Ok(Answer { info, announced })
+}
