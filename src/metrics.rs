@@ -311,6 +311,7 @@ mod tests {
         Answer {
             info: Info { server, replication, persistence, clients: None, keys: None },
             announced: String::new(),
+            refuses_password: false,
         }
     }
 

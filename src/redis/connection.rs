@@ -23,7 +23,7 @@ use crate::redis::{
 };
 use redis_node::{
     answer::ProbeFailure,
-    info::{self, Clients, Info, Replication},
+    info::{self, Info, Replication},
     password::Password,
 };
 
@@ -116,6 +116,15 @@ impl Connection {
         }
     }
 
+    /// Whether the server takes this password. One that does not leaves the connection as it is (`authCommand`).
+    pub(super) async fn takes(&mut self, password: &Password) -> Result<bool, ProbeFailure> {
+        match self.run("AUTH", cmd("AUTH").arg(password.as_bytes())).await {
+            Ok(()) => Ok(true),
+            Err(ProbeFailure::Auth(_)) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Whether the server has closed it.
     pub(super) fn has_ended(&self) -> bool {
         *self.wire.ended.borrow()
@@ -139,11 +148,15 @@ impl Connection {
         info::parse(&text).map_err(|error| ProbeFailure::Malformed(error.to_string()))
     }
 
-    /// `INFO replication` and `INFO clients`: what is watched between two looks. Redis 6.2 takes one section at a time.
-    pub async fn poll(&mut self) -> Result<(Replication, Option<Clients>), ProbeFailure> {
+    /// What is watched between two looks: `INFO replication`, and whether the server turns newcomers away.
+    pub async fn poll(&mut self) -> Result<(Replication, bool), ProbeFailure> {
         let replication = self.info_replication().await?;
+        // Redis 6.2 takes one section at a time.
         let text: String = self.query("INFO", cmd("INFO").arg("clients")).await?;
-        Ok((replication, info::parse_clients(&text)))
+        let full = info::is_full(&replication, info::parse_clients(&text));
+        let password = self.wire.password.clone();
+        let closed = full || !self.takes(&password).await?;
+        Ok((replication, closed))
     }
 
     /// `INFO replication`, for the second look before an act and for its confirmation after.

@@ -80,7 +80,7 @@ impl Server {
         deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
         let mut connection = self.open(target, deadline).await?;
-        let answer = said(&mut connection).await?;
+        let answer = said(&mut connection, target).await?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.accepted = Some(connection.password().clone());
         held.address = Some(target.address);
@@ -106,7 +106,7 @@ impl Server {
         deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
         let mut clone = held.clone();
-        let asked = said(&mut clone);
+        let asked = said(&mut clone, target);
         tokio::pin!(asked);
         tokio::select! {
             answer = &mut asked => return match answer {
@@ -131,9 +131,10 @@ impl Server {
     }
 }
 
-/// `INFO`, and the name that the server announces.
-async fn said(connection: &mut Connection) -> Result<Answer, ProbeFailure> {
+/// `INFO`, the name that the server announces, and whether it takes the password from others who would come now.
+async fn said(connection: &mut Connection, target: &Target) -> Result<Answer, ProbeFailure> {
     let info = connection.info().await?;
     let announced = connection.announced().await?;
-    Ok(Answer { info, announced })
+    let refuses_password = !connection.takes(&target.password).await?;
+    Ok(Answer { info, announced, refuses_password })
 }

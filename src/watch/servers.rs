@@ -28,8 +28,8 @@ use operator_core::{
     topology::{MAX_ACK_LAG_SECONDS, MAX_LINK_SILENCE_SECONDS},
 };
 use redis_node::{
-    answer::{Refusal, Write},
-    info::{Replication, is_full},
+    answer::{Answer, Refusal, Write},
+    info::Replication,
 };
 
 /// How often a held connection asks whom the server follows. With the probe's deadline twice (here and in the reconcile)
@@ -48,7 +48,7 @@ pub struct Watched {
     pub server: Arc<Server>,
     /// Where it answers.
     pub target: Target,
-    /// What it said in the last look, and whether it took new clients no more; `None` where it did not answer.
+    /// What it said in the last look, and whether it turned newcomers away; `None` where it did not answer.
     pub known: Option<(Replication, bool)>,
     /// What became of a write in the last look; `None` where none was tried.
     pub write: Option<Write>,
@@ -81,15 +81,15 @@ struct Meaning {
     replicas: Vec<(String, String, bool)>,
     replid: String,
     failover_state: String,
-    /// It takes no new clients.
-    full: bool,
+    /// It turns newcomers away.
+    closed: bool,
     /// What became of a write; the same cause in other words is no news.
     write: Option<Discriminant<Write>>,
     refusal: Option<Refusal>,
 }
 
 impl Meaning {
-    fn of(replication: &Replication, full: bool, write: Option<&Write>) -> Self {
+    fn of(replication: &Replication, closed: bool, write: Option<&Write>) -> Self {
         let mut replicas: Vec<_> = replication
             .replicas
             .iter()
@@ -104,7 +104,7 @@ impl Meaning {
             replicas,
             replid: replication.replid.clone(),
             failover_state: replication.failover_state.clone(),
-            full,
+            closed,
             write: write.map(discriminant),
             refusal: match write {
                 Some(Write::Refused(why, _)) => Some(*why),
@@ -142,7 +142,7 @@ impl Monitor {
         });
         for one in watched {
             let meaning = one.known.as_ref();
-            let meaning = meaning.map(|(known, full)| Meaning::of(known, *full, one.write.as_ref()));
+            let meaning = meaning.map(|(known, closed)| Meaning::of(known, *closed, one.write.as_ref()));
             if let Some(existing) = held.get(&one.uid) {
                 // The reconcile knows more than the task: what it saw is no news.
                 *existing.known.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
@@ -164,6 +164,11 @@ impl Monitor {
     }
 }
 
+/// Whether a server that answers over its held connection would turn others away, who come now.
+pub fn turns_away(answer: &Answer) -> bool {
+    answer.info.is_full() || answer.refuses_password
+}
+
 /// Watches one server for as long as the task lives.
 async fn hold(
     set: ObjectRef<RedisReplicaSet>,
@@ -181,6 +186,7 @@ async fn hold(
             let _ = trigger.unbounded_send(set.clone());
         }
     };
+    let meaning = |answer: &Answer| Meaning::of(&answer.info.replication, turns_away(answer), None);
     // Only a reconcile knows whether this is the primary of record: it tries first.
     let tries = || {
         let known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,11 +194,11 @@ async fn hold(
     };
     loop {
         if let Ok((answer, connection)) = server.ask(&target, PROBE_DEADLINE).await {
-            news(Some(Meaning::of(&answer.info.replication, answer.info.is_full(), None)));
+            news(Some(meaning(&answer)));
             follow(&server, &target, connection, tries, &news).await;
             // The process lives where it answers at once: it closed an idle client (directive `timeout`), or a person did.
             if let Ok((answer, _)) = server.ask(&target, PROBE_DEADLINE).await {
-                news(Some(Meaning::of(&answer.info.replication, answer.info.is_full(), None)));
+                news(Some(meaning(&answer)));
                 // Not at once: one that closes each connection would be dialled a thousand times a second.
                 sleep(RECONNECT_INTERVAL).await;
                 continue;
@@ -216,12 +222,11 @@ async fn follow(
             () = connection.ended() => return,
             () = sleep(POLL_INTERVAL) => {}
         }
-        let Ok((replication, clients)) = connection.poll().await else { return };
+        let Ok((replication, closed)) = connection.poll().await else { return };
         let serves = replication.upstream.is_none() && !replication.failover_runs();
         let write =
             if serves && tries() { Some(try_write(server, &mut connection, target).await) } else { None };
-        let full = is_full(&replication, clients);
-        changed(Some(Meaning::of(&replication, full, write.as_ref())));
+        changed(Some(Meaning::of(&replication, closed, write.as_ref())));
         if matches!(write, Some(Write::Paused | Write::Unknown(_))) {
             // A write that waits blocks what comes after it.
             let Some(other) = server.held(target) else { return };

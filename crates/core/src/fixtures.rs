@@ -46,6 +46,7 @@ pub fn answer(announced: &str, replication: Replication) -> Answer {
     Answer {
         info: Info { server, replication, persistence, clients: None, keys: None },
         announced: announced.to_owned(),
+        refuses_password: false,
     }
 }
 

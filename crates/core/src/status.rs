@@ -3,6 +3,7 @@
 //! Every reconcile ends here, failed ones included. What was not learned is `Unknown`, never the previous `True`.
 
 mod available;
+mod cause;
 mod conditions;
 pub mod divergences;
 mod finding;
@@ -26,9 +27,12 @@ use crate::{
 /// summary nor what a person must act on turned, the primary (once there is one) and the spec are the same, no verified server and no data was lost,
 /// and it is not there yet.
 pub fn is_progress_only(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
-    let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String)> {
+    // Another cause is news, another symptom is not.
+    let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String, String)> {
         let matters = |c: &&Condition| !["Replicated", "Progressing"].contains(&c.type_.as_str());
-        status.conditions.iter().filter(matters).map(|c| (c.type_.clone(), c.status.clone())).collect()
+        let cause = |c: &Condition| if c.type_ == "Degraded" { c.reason.clone() } else { String::new() };
+        let turned = status.conditions.iter().filter(matters);
+        turned.map(|c| (c.type_.clone(), c.status.clone(), cause(c))).collect()
     };
     before.is_some_and(|before| {
         !after.is_ready()

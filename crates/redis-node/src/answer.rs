@@ -13,6 +13,8 @@ pub struct Answer {
     pub info: Info,
     /// `replica-announce-ip` as configured: the name that this server believes to have. Proves whose server it is.
     pub announced: String,
+    /// It does not take the set's password any more. The connection over which it answered was authenticated before.
+    pub refuses_password: bool,
 }
 
 /// Why a Redis could not be asked, or gave no usable answer.

@@ -263,5 +263,6 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
             keys: Some(i64::from(!view.empty)),
         },
         announced: host(member),
+        refuses_password: false,
     }
 }

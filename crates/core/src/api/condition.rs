@@ -222,7 +222,18 @@ pub enum Reason {
     /// command.
     #[strum(props(on = "Degraded=True"))]
     SecretMissing,
-    /// A server is not what it should be (foreign, serving unasked, refusing the password).
+    /// A server refuses the password that stands in the Secret, so the operator cannot ask it.
+    ///
+    /// What to do: put back into the Secret what the servers take; the message has the command that prints it.
+    #[strum(props(on = "Degraded=True"))]
+    PasswordRefused,
+    /// A server has as many clients as `maxclients` allows, and refuses new ones, replicas among them.
+    ///
+    /// What to do: end clients, or raise `maxclients` in `spec.config`: the operator holds a connection to each server,
+    /// over which it sets that without a restart.
+    #[strum(props(on = "Degraded=True"))]
+    MaxClientsReached,
+    /// A server is not what it should be (foreign, or serving unasked).
     ///
     /// What to do: see the states of an instance below.
     #[strum(props(on = "Degraded=True"))]

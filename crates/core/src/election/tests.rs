@@ -53,6 +53,7 @@ fn server(pod: &str, replid: &str, offset: i64, keys: i64) -> Answer {
             keys: Some(keys),
         },
         announced: host(pod),
+        refuses_password: false,
     }
 }
 

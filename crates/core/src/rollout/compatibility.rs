@@ -173,6 +173,7 @@ pub(crate) mod tests {
         Answer {
             info: Info { server, replication, persistence, clients: None, keys: None },
             announced: String::new(),
+            refuses_password: false,
         }
     }
 

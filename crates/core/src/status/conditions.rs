@@ -14,7 +14,8 @@ use crate::{
     rollout::next_pod::Roll,
     status::{
         available::available,
-        finding::{Finding, in_state, is_silent, not_probed},
+        cause::degraded,
+        finding::{Finding, is_bootstrapping, is_silent, not_probed},
         outcome::Outcome,
         wanted,
     },
@@ -250,67 +251,14 @@ fn progressing(subject: &Subject, outcome: &Outcome, available: &Finding, replic
     }
 }
 
-/// Whether something needs a person's eyes.
-fn degraded(
-    subject: &Subject,
-    outcome: &Outcome,
-    instances: &[InstanceStatus],
-    available: &Finding,
-) -> Finding {
-    let wrong = in_state(
-        instances,
-        &[InstanceState::UnexpectedPrimary, InstanceState::Foreign, InstanceState::AuthFailed],
-    );
-    let mut pods: Vec<_> = outcome.look.iter().flat_map(|look| &look.observed.pods).collect();
-    pods.sort_by_key(|pod| pod.ordinal);
-    let stuck: Vec<String> =
-        pods.iter().filter_map(|p| p.stuck.as_ref().map(|why| format!("{}: {why}", p.name))).collect();
-    if outcome.password_missing {
-        let secret = subject.set.auth_secret();
-        Finding::yes(
-            Reason::SecretMissing,
-            format!(
-                "Secret {secret} or its key password is gone, so no server can be asked. Running pods still have it: \
-                 kubectl -n {} exec {} -c redis -- cat /etc/redis-operator/auth/password prints it; create the Secret \
-                 again with that value",
-                subject.set.namespace,
-                subject.set.pod(0)
-            ),
-        )
-    } else if let Some(failure) = outcome.failure().filter(|failure| failure.reason != Reason::InvalidSpec) {
-        Finding::yes(failure.reason, &*failure.message)
-    } else if let Some(hold) = outcome.hold.as_ref().filter(|_| !is_bootstrapping(outcome)) {
-        // What a consent needs; where a primary is named, its epoch stands beside it.
-        let epoch = outcome.record.as_ref().filter(|r| r.primary.is_none()).map(|r| r.epoch);
-        let hint = epoch.filter(|_| hold.reason == Reason::HistoriesDiffer);
-        let hint = hint.map(|epoch| format!("; the epoch is {epoch}")).unwrap_or_default();
-        Finding::yes(hold.reason, format!("{}{hint}", hold.message))
-    } else if !stuck.is_empty() {
-        Finding::yes(Reason::PodStuck, stuck.join("; "))
-    } else if [Reason::SavingFails, Reason::AppendingFails, Reason::MemoryFull, Reason::ClientsPaused]
-        .contains(&available.reason)
-    {
-        Finding::yes(available.reason, &*available.message)
-    } else if !wrong.is_empty() {
-        let words: Vec<String> = instances
-            .iter()
-            .filter(|i| wrong.contains(&i.pod.as_str()))
-            .map(|i| format!("{} {:?}: {}", i.pod, i.state, i.message.as_deref().unwrap_or_default()))
-            .collect();
-        Finding::yes(Reason::UnexpectedServer, words.join("; "))
-    } else if let Some(failure) = outcome.failure() {
-        Finding::yes(failure.reason, &*failure.message)
-    } else if outcome.look.is_none() {
-        not_probed(outcome)
-    } else {
-        Finding::no(Reason::AsExpected, "nothing needs a person")
-    }
-}
-
 /// The summary: what keeps the set from being what the spec wants, most important first.
 fn ready(outcome: &Outcome, causes: &[&Finding; 4], progressing: &Finding) -> Finding {
     let [spec_valid, degraded, available, replicated] = causes;
-    if spec_valid.is(ConditionStatus::False) {
+    // Where writes are taken an edit of the spec comes first; where not, what keeps them from being taken.
+    let is_down = degraded.is(ConditionStatus::True)
+        && degraded.reason != spec_valid.reason
+        && !available.is(ConditionStatus::True);
+    if spec_valid.is(ConditionStatus::False) && !is_down {
         return Finding::no(spec_valid.reason, &*spec_valid.message);
     }
     if degraded.is(ConditionStatus::True) {
@@ -344,15 +292,6 @@ fn ready(outcome: &Outcome, causes: &[&Finding; 4], progressing: &Finding) -> Fi
     }
     let primary = outcome.record.as_ref().and_then(|r| r.primary.as_deref()).unwrap_or_default();
     Finding::yes(Reason::Verified, format!("{primary} serves; {}", replicated.message))
-}
-
-/// A new set before its first primary. Holds that are not just the first member's start are shown as holds.
-fn is_bootstrapping(outcome: &Outcome) -> bool {
-    outcome.record.as_ref().is_none_or(|r| r.epoch == 0 && r.sure)
-        && outcome
-            .hold
-            .as_ref()
-            .is_none_or(|h| matches!(h.reason, Reason::MemberUnreachable | Reason::MemberLoading))
 }
 
 fn condition(

@@ -54,3 +54,12 @@ pub(super) fn is_silent(state: InstanceState) -> bool {
 pub(super) fn in_state<'a>(instances: &'a [InstanceStatus], states: &[InstanceState]) -> Vec<&'a str> {
     instances.iter().filter(|i| states.contains(&i.state)).map(|i| i.pod.as_str()).collect()
 }
+
+/// A new set before its first primary. Holds that are not just the first member's start are shown as holds.
+pub(super) fn is_bootstrapping(outcome: &Outcome) -> bool {
+    outcome.record.as_ref().is_none_or(|r| r.epoch == 0 && r.sure)
+        && outcome
+            .hold
+            .as_ref()
+            .is_none_or(|h| matches!(h.reason, Reason::MemberUnreachable | Reason::MemberLoading))
+}

@@ -7,6 +7,8 @@
     reason = "a step that fails is the test's failure"
 )]
 
+mod causes;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -608,7 +610,7 @@ fn every_situation_in_whole_conditions() {
         let conditions = lines(&pass.status(None, at(0))).join("\n");
         format!("# {name}\n{conditions}\n")
     });
-    insta::with_settings!({snapshot_path => "../../../tests/golden", prepend_module_to_snapshot => false, omit_expression => true}, {
+    insta::with_settings!({snapshot_path => "../../../../tests/golden", prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_snapshot!("conditions", told.collect::<Vec<_>>().join("\n"));
     });
 }
