@@ -82,6 +82,8 @@ struct Remembered {
     unsynced: HashMap<String, Instant>,
     /// The password as it was read, on which occasion, and when.
     password: Option<(Password, Occasion, Instant)>,
+    /// UID of the set, and a password that one of its servers accepted last.
+    accepted: Option<(String, Password)>,
     /// Version of the record that this process wrote, or read from the API server, last.
     record_version: Option<String>,
     /// UID of the pod that was deleted last, to be replaced.
@@ -227,6 +229,18 @@ impl Memory {
     /// A server refused the password: the Secret is to be read again.
     pub fn forget_password(&self, set: &SetName) {
         self.with(set, |remembered| remembered.password = None);
+    }
+
+    /// A server of the set with this UID accepted the password.
+    pub fn accepts_password(&self, set: &SetName, uid: &str, password: Password) {
+        self.with(set, |remembered| remembered.accepted = Some((uid.to_owned(), password)));
+    }
+
+    /// A password that a server of the set with this UID accepted.
+    pub fn accepted_password(&self, set: &SetName, uid: &str) -> Option<Password> {
+        self.with(set, |remembered| {
+            remembered.accepted.as_ref().filter(|(of, _)| of == uid).map(|(_, password)| password.clone())
+        })
     }
 
     /// For how long nobody has been serving, as far as this process knows.

@@ -44,6 +44,11 @@ impl Connections {
         self.open.keys().cloned().collect()
     }
 
+    /// A password that a server of the set has accepted.
+    pub fn password(&self) -> Option<Password> {
+        self.open.values().next().map(|connection| connection.password().clone())
+    }
+
     /// The connection to a pod's server; none where it did not answer, or where this operator no longer leads.
     pub fn get_mut(&mut self, pod: &str) -> Option<&mut Connection> {
         if self.mandate.holds() { self.open.get_mut(pod) } else { None }

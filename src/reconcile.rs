@@ -15,6 +15,7 @@ mod watch_servers;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::ObjectMeta;
 use tokio::{
     sync::OnceCell,
@@ -26,19 +27,14 @@ pub use self::publish::{PublishError, publish};
 use self::{
     begin::begin,
     configure::configure,
-    publish::send,
+    publish::{send, tell_of_a_loss},
     rollout::{apply_children, move_primary, replace_outdated, running},
     settle::settle,
     stages::{Beginning, Job, Seen},
     volumes::look_after_volumes,
     watch_servers::{try_to_write, watch_servers},
 };
-use crate::{
-    context::Context,
-    error_chain::chain,
-    kubernetes::children::{Applied, Live},
-    reconcile::error::StageError,
-};
+use crate::{context::Context, error_chain::chain, kubernetes::children::Live, reconcile::error::StageError};
 use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus, spec::RedisReplicaSetSpec},
     events,
@@ -87,12 +83,19 @@ pub async fn reconcile(
     let plan = plan_of(resource, unreadable, ctx, &mut outcome);
     outcome.plan.clone_from(&plan);
     let there = OnceCell::new();
-    let job = Job { ctx, resource, subject, plan: plan.as_ref(), now, there: &there };
-    let deadline = Instant::now() + ctx.deadline;
+    let began = Instant::now();
+    let job = Job { ctx, resource, subject, plan: plan.as_ref(), now, began, there: &there };
+    let deadline = began + ctx.deadline;
     let looked = timeout_at(deadline, Box::pin(first_look(&job, &mut outcome))).await;
     match looked.unwrap_or(Err(StageError::Deadline(ctx.deadline))) {
         Ok(Beginning::On((mut seen, live))) => {
-            let ended = timeout_at(deadline, Box::pin(stages(&job, &mut seen, live, &mut outcome))).await;
+            let staged = async {
+                // Without its record nothing is done to a set.
+                if seen.acts {
+                    Box::pin(stages(&job, &mut seen, live, &mut outcome)).await;
+                }
+            };
+            let ended = timeout_at(deadline, Box::pin(staged)).await;
             if ended.is_err() {
                 fail(ctx, &mut outcome, &StageError::Deadline(ctx.deadline));
             }
@@ -129,7 +132,10 @@ fn plan_of(
     planned.inspect_err(|error| fail(ctx, outcome, error)).ok()
 }
 
-async fn first_look(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<(Seen, Live)>, StageError> {
+async fn first_look(
+    job: &Job<'_>,
+    outcome: &mut Outcome,
+) -> Result<Beginning<(Seen, Option<Live>)>, StageError> {
     Ok(match Box::pin(begin(job, outcome)).await? {
         Beginning::On(begun) => Beginning::On(look::first(job, begun).await),
         Beginning::Wait => Beginning::Wait,
@@ -138,26 +144,42 @@ async fn first_look(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<(S
 }
 
 /// Who is primary, then what the spec asks for. A stage that fails is a line in the outcome, and what does not need it goes on.
-async fn stages(job: &Job<'_>, seen: &mut Seen, live: Live, outcome: &mut Outcome) {
+async fn stages(job: &Job<'_>, seen: &mut Seen, live: Option<Live>, outcome: &mut Outcome) {
+    // What is not known to be there is not changed, and neither are the members.
+    let job = &Job { plan: job.plan.filter(|_| live.is_some()), ..*job };
+    let live = live.unwrap_or_default();
     let running = running(&live);
     let is_fresh = seen.is_fresh;
     if let Err(error) = settle(job, seen, running, None, outcome).await {
-        return fail(job.ctx, outcome, &error);
+        fail(job.ctx, outcome, &error);
+        // Where the primary of record serves, what the spec asks for may be what ends the failure.
+        if !seen.look.primary_serves(&seen.stored.record) {
+            return;
+        }
     }
+    tell_of_a_loss(job, seen, outcome).await;
     // Of a set that is being deleted Kubernetes removes the objects; its data is looked after for as long as it serves.
     let Some(plan) = job.plan.filter(|_| !job.subject.is_left_alone()) else { return };
-    match Box::pin(roll_out(job, seen, plan, (live, is_fresh), outcome)).await {
-        Ok(Some((applied, roll))) => {
-            outcome.roll = Some(roll.clone());
-            if let Err(error) = move_primary(job, seen, plan, &applied, &roll, outcome).await {
-                fail(job.ctx, outcome, &error);
-            }
-            if let Err(error) = look_after_volumes(job, seen, plan, &applied, &roll, outcome).await {
-                fail(job.ctx, outcome, &error);
+    let there = live.stateful_set.clone();
+    let rolled_out = Box::pin(roll_out(job, seen, plan, (live, is_fresh), outcome)).await;
+    let (stateful_set, roll) = match (rolled_out, there) {
+        (Ok(Some((stateful_set, roll))), _) => (stateful_set, roll),
+        (Ok(None), _) => return,
+        (Err(error), there) => {
+            fail(job.ctx, outcome, &error);
+            // A pod that is being deleted has its role moved all the same, and volumes are looked after.
+            match there {
+                Some(there) => (there, Roll::Unknown),
+                None => return,
             }
         }
-        Ok(None) => {}
-        Err(error) => fail(job.ctx, outcome, &error),
+    };
+    outcome.roll = Some(roll.clone());
+    if let Err(error) = move_primary(job, seen, plan, &stateful_set, &roll, outcome).await {
+        fail(job.ctx, outcome, &error);
+    }
+    if let Err(error) = look_after_volumes(job, seen, plan, &stateful_set, &roll, outcome).await {
+        fail(job.ctx, outcome, &error);
     }
 }
 
@@ -169,7 +191,7 @@ async fn roll_out(
     plan: &Plan,
     (live, is_fresh): (Live, bool),
     outcome: &mut Outcome,
-) -> Result<Option<(Applied, Roll)>, StageError> {
+) -> Result<Option<(StatefulSet, Roll)>, StageError> {
     let mounted = live.config_map.as_ref().map(File::read);
     match configure(job, seen, plan, mounted.as_ref()).await {
         Ok(report) => {
@@ -183,7 +205,7 @@ async fn roll_out(
     let rolled_out = Box::pin(apply_children(job, seen, plan, (live, is_fresh), outcome)).await?;
     let Some(rolled_out) = rolled_out else { return Ok(None) };
     let roll = replace_outdated(job, seen, plan, &rolled_out).await?;
-    Ok(roll.map(|roll| (rolled_out.applied, roll)))
+    Ok(roll.map(|roll| (rolled_out.applied.stateful_set, roll)))
 }
 
 /// A stage failed: the status, the log and a figure tell of it.

@@ -29,7 +29,7 @@ use operator_core::{
         stateful_set::{self, Blocked, Change},
     },
     hash,
-    labels::APPLIED_HASH,
+    labels::{self, APPLIED_HASH},
     names::{CHILDREN_MANAGER, SetName},
     plan::Plan,
 };
@@ -64,12 +64,14 @@ impl Live {
 }
 
 /// The children after an apply.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Applied {
     /// The `StatefulSet` with its status, as it was read or as the apply answered.
     pub stateful_set: StatefulSet,
     /// What was written, for the log: nothing at rest.
     pub writes: Vec<Write>,
+    /// What could not be written; all that does not need it was.
+    pub failures: Vec<ApplyError>,
 }
 
 /// One write to the API server.
@@ -244,10 +246,11 @@ fn to_write<K: Child>(desired: &K, live: Option<&K>) -> Result<(Option<Why>, Str
     Ok((why, hash))
 }
 
-/// Makes the children as desired.
+/// Makes the children as desired: each by itself, so that one that is refused keeps none but those that need it.
 ///
-/// Nothing is written where any of them is not ours, or where the `StatefulSet` cannot be changed. The
-/// `StatefulSet` comes last, so that what its pods mount exists.
+/// # Errors
+/// Of a set without a `StatefulSet` that one cannot be made, or not without an object whose name is taken. Of one that runs all is
+/// said in [`Applied::failures`], and it goes on with the `StatefulSet` that is there.
 ///
 /// Boxed: whole pod templates travel through this future, and its caller's has to stay small.
 pub fn apply<'a>(
@@ -258,29 +261,43 @@ pub fn apply<'a>(
 ) -> BoxFuture<'a, Result<Applied, ApplyError>> {
     Box::pin(async move {
         let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } = desired;
-        for service in [&live.headless, &live.primary, &live.replicas] {
-            refuse_foreign(plan, service.as_ref())?;
-        }
-        refuse_foreign(plan, live.config_map.as_ref())?;
-        refuse_foreign(plan, live.stateful_set.as_ref())?;
-        if disruption_budget.is_some() {
-            refuse_foreign(plan, live.disruption_budget.as_ref())?;
-        }
-        let stateful_set = settle(stateful_set, live.stateful_set.as_ref())?;
-
-        let mut writes = Vec::new();
-        ensure(client, headless, live.headless, &mut writes).await?;
-        ensure(client, primary, live.primary, &mut writes).await?;
-        ensure(client, replicas, live.replicas, &mut writes).await?;
-        ensure(client, config_map, live.config_map, &mut writes).await?;
-        match disruption_budget {
-            Some(budget) => {
-                ensure(client, budget, live.disruption_budget, &mut writes).await?;
+        let running = live.stateful_set.clone().filter(|live| is_ours(plan, live.meta()));
+        if running.is_none() {
+            for service in [&live.headless, &live.primary, &live.replicas] {
+                refuse_foreign(plan, service.as_ref())?;
             }
-            None => remove(client, plan, live.disruption_budget, &mut writes).await?,
+            refuse_foreign(plan, live.config_map.as_ref())?;
+            refuse_foreign(plan, live.stateful_set.as_ref())?;
         }
-        let stateful_set = ensure(client, stateful_set, live.stateful_set, &mut writes).await?;
-        Ok(Applied { stateful_set, writes })
+        let (mut writes, mut failures) = (Vec::new(), Vec::new());
+        for (service, live) in [(headless, live.headless), (primary, live.primary), (replicas, live.replicas)]
+        {
+            failures.extend(ensure(client, plan, service, live, &mut writes).await.err());
+        }
+        let budget = match disruption_budget {
+            Some(budget) => {
+                ensure(client, plan, budget, live.disruption_budget, &mut writes).await.map(|_| ())
+            }
+            None => remove(client, plan, live.disruption_budget, &mut writes).await,
+        };
+        failures.extend(budget.err());
+        // It comes last, so that what its pods mount is there, and says what its template promises.
+        let applied = match ensure(client, plan, config_map, live.config_map, &mut writes).await {
+            Ok(_) => match settle(stateful_set, live.stateful_set.as_ref()) {
+                Ok(wanted) => ensure(client, plan, wanted, live.stateful_set, &mut writes).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        let stateful_set = match (applied, running) {
+            (Ok(stateful_set), _) => stateful_set,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(running)) => {
+                failures.push(error);
+                running
+            }
+        };
+        Ok(Applied { stateful_set, writes, failures })
     })
 }
 
@@ -304,10 +321,12 @@ fn settle(desired: StatefulSet, live: Option<&StatefulSet>) -> Result<StatefulSe
 /// Applies a child, unless the live one says all of it already.
 async fn ensure<K: Child>(
     client: &Client,
+    plan: &Plan,
     mut desired: K,
     live: Option<K>,
     writes: &mut Vec<Write>,
 ) -> Result<K, ApplyError> {
+    refuse_foreign(plan, live.as_ref())?;
     let object = ObjectName::of(&desired);
     let failed = |source| ApplyError::Api { verb: "apply", object: object.clone(), source: Box::new(source) };
     let encoding = |error| failed(kube::Error::SerdeError(error));
@@ -363,7 +382,7 @@ async fn remove<K: Child>(
 
 fn refuse_foreign<K: Child>(plan: &Plan, live: Option<&K>) -> Result<(), ApplyError> {
     match live {
-        Some(live) if !is_owned(plan, live.meta()) => {
+        Some(live) if !is_ours(plan, live.meta()) => {
             Err(ApplyError::Foreign { object: ObjectName::of(live), remedy: remedy(plan, live.meta()) })
         }
         _ => Ok(()),
@@ -372,6 +391,13 @@ fn refuse_foreign<K: Child>(plan: &Plan, live: Option<&K>) -> Result<(), ApplyEr
 
 fn is_owned(plan: &Plan, metadata: &ObjectMeta) -> bool {
     controller_of(metadata).is_some_and(|owner| owner.uid == plan.subject.uid)
+}
+
+/// Whether it is the set's own, or was left by one of its name whose resource was deleted with `--cascade=orphan`, or is restored
+/// without an owner: the apply then makes this set its owner.
+fn is_ours(plan: &Plan, metadata: &ObjectMeta) -> bool {
+    let is_orphan = controller_of(metadata).is_none();
+    is_owned(plan, metadata) || is_orphan && labels::are_of(&plan.subject.set, metadata.labels.as_ref())
 }
 
 fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -390,6 +416,8 @@ fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
             )
         }
         Some(owner) => format!("It belongs to {} {}. {REMEDY}", owner.kind, owner.name),
-        None => format!("It has no owner, so the operator did not make it. {REMEDY}"),
+        None => format!(
+            "It has no owner and not the labels of this set, so the operator did not make it. {REMEDY}"
+        ),
     }
 }

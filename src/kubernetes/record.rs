@@ -29,12 +29,19 @@ pub struct Stored {
 }
 
 /// A record that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Found {
     /// Of this set.
     Own(Stored),
-    /// Of a deleted set of this name, kept by its volumes.
+    /// Of a deleted set of this name, kept by its volumes, or left without an owner.
     Former(Stored),
+    /// Of this set, and not what the operator wrote: a person changed it.
+    Broken {
+        /// The version that the next write must replace.
+        resource_version: String,
+        /// What is wrong.
+        error: StoreError,
+    },
 }
 
 /// Reads the record, if there is one.
@@ -46,15 +53,15 @@ pub async fn read_record(client: &Client, subject: &Subject) -> Result<Option<Fo
         return Ok(None);
     };
     let is_own = owners(&map).any(|owner| owner.uid == subject.owner.uid);
-    let is_ours = labels::labels(&subject.set)
-        .iter()
-        .all(|(label, value)| map.metadata.labels.as_ref().and_then(|all| all.get(label)) == Some(value));
-    let stored = stored(map, subject);
-    match stored {
+    let is_ours = labels::are_of(&subject.set, map.metadata.labels.as_ref());
+    // One that neither a volume keeps nor somebody left goes by itself, with the set that it was of.
+    let is_orphan = owners(&map).all(|owner| owner.kind == CLAIM);
+    let resource_version = map.metadata.resource_version.clone().unwrap_or_default();
+    match stored(map, subject) {
         Ok(stored) if is_own => Ok(Some(Found::Own(stored))),
-        // One that no volume keeps goes by itself, with the set that it was of.
+        Ok(stored) if is_ours && is_orphan => Ok(Some(Found::Former(stored))),
+        Err(error) if is_own || is_ours && is_orphan => Ok(Some(Found::Broken { resource_version, error })),
         Ok(stored) if is_ours && !stored.claims.is_empty() => Ok(Some(Found::Former(stored))),
-        Err(error) if is_own => Err(error),
         _ => Err(StoreError::Foreign { kind: "ConfigMap", name }),
     }
 }
@@ -80,17 +87,17 @@ pub async fn create_record(
     stored(created, subject)
 }
 
-/// Replaces the record and the claims that it speaks of; fails with a conflict if somebody else wrote since it was
-/// read.
+/// Replaces the record of this version, and the claims that it speaks of; fails with a conflict if somebody else wrote since that
+/// was read.
 pub async fn write_record(
     client: &Client,
     subject: &Subject,
-    before: &Stored,
+    before: &str,
     record: &Record,
     claims: &Claims,
 ) -> Result<Stored, StoreError> {
     let name = subject.set.record();
-    let next = render(subject, record, Some(&before.resource_version), claims);
+    let next = render(subject, record, Some(before), claims);
     let written = record_api(client, subject)
         .replace(&name, &PostParams::default(), &next)
         .await
@@ -185,7 +192,8 @@ mod tests {
             created,
             Stored { record: a_record(), resource_version: "8".into(), claims: Claims::new() }
         );
-        assert_eq!(read_record(&api.client(), &subject).await.unwrap(), Some(Found::Own(created)));
+        let found = read_record(&api.client(), &subject).await.unwrap();
+        assert!(matches!(found, Some(Found::Own(found)) if found == created));
         let sent = &api.requests()[0].body;
         assert_eq!(sent["data"]["members"], "redis-0\nredis-1");
         assert_eq!(sent["metadata"]["ownerReferences"][0]["uid"], "u-1");
@@ -207,9 +215,7 @@ mod tests {
     async fn a_record_is_replaced_on_condition() {
         let api = FakeApi::answering([(409, FakeApi::status(409, "Conflict"))]);
         let claims: Claims = [("data-redis-1".to_owned(), "uid-1".to_owned())].into();
-        let before = Stored { record: a_record(), resource_version: "8".into(), claims: Claims::new() };
-        let error =
-            write_record(&api.client(), &a_subject(), &before, &a_record(), &claims).await.unwrap_err();
+        let error = write_record(&api.client(), &a_subject(), "8", &a_record(), &claims).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot update ConfigMap redis-record");
         let sent = &api.requests()[0];
         assert_eq!((sent.method.as_str(), &sent.body["metadata"]["resourceVersion"]), ("PUT", &json!("8")));
@@ -235,9 +241,15 @@ mod tests {
             let api = FakeApi::answering([(200, of(owners, ours.clone()))]);
             let claims = [("data-redis-1".to_owned(), "uid-1".to_owned())].into();
             let stored = Stored { record: a_record(), resource_version: "8".into(), claims };
-            assert_eq!(read_record(&api.client(), &subject).await.unwrap(), Some(Found::Former(stored)));
+            let found = read_record(&api.client(), &subject).await.unwrap();
+            assert!(matches!(found, Some(Found::Former(found)) if found == stored));
         }
-        for (owners, labels) in [(json!([former]), ours), (json!([claim]), json!({}))] {
+        // Left by a deletion with --cascade=orphan.
+        let api = FakeApi::answering([(200, of(json!([]), ours.clone()))]);
+        let found = read_record(&api.client(), &subject).await.unwrap();
+        assert!(matches!(found, Some(Found::Former(found)) if found.claims.is_empty()));
+        for (owners, labels) in [(json!([former]), ours), (json!([claim]), json!({})), (json!([]), json!({}))]
+        {
             let api = FakeApi::answering([(200, of(owners, labels))]);
             let error = read_record(&api.client(), &subject).await.unwrap_err();
             assert!(matches!(error, StoreError::Foreign { kind: "ConfigMap", .. }), "{error}");
@@ -248,14 +260,16 @@ mod tests {
     async fn what_is_no_record_of_this_set_is_refused() {
         let subject = a_subject();
         let api = FakeApi::answering([(404, FakeApi::status(404, "NotFound"))]);
-        assert_eq!(read_record(&api.client(), &subject).await.unwrap(), None);
+        assert!(read_record(&api.client(), &subject).await.unwrap().is_none());
         let api = FakeApi::answering([(200, config_map("u-0", &json!(a_record()).to_string()))]);
         let error = read_record(&api.client(), &subject).await.unwrap_err();
         assert!(matches!(error, StoreError::Foreign { kind: "ConfigMap", .. }), "{error}");
         for text in ["", "{}", "{\"epoch\": 1"] {
             let api = FakeApi::answering([(200, config_map("u-1", text))]);
-            let error = read_record(&api.client(), &subject).await.unwrap_err();
+            let found = read_record(&api.client(), &subject).await.unwrap();
+            let Some(Found::Broken { resource_version, error }) = found else { panic!("{text}: {found:?}") };
             assert!(matches!(error, StoreError::Unreadable { .. }), "{text}: {error}");
+            assert_eq!(resource_version, "8", "it is written over, and nothing newer");
         }
     }
 }

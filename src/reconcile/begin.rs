@@ -1,10 +1,15 @@
 //! What a set begins with: its children, the role record, and the password.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use kube::ResourceExt;
 use tracing::info;
 
-use super::stages::{Beginning, Begun, Job};
+use super::{
+    fail,
+    stages::{Beginning, Begun, Job},
+};
 use crate::{
     kubernetes::{
         children::{self, Live},
@@ -17,13 +22,13 @@ use crate::{
     reconcile::error::StageError,
 };
 use operator_core::{
-    api::Reason,
+    api::{Reason, RedisReplicaSet},
     election::{Hold, process_end::with_ends},
     status::outcome::Outcome,
     subject::Subject,
     volumes::{
         history::{History, begin_again},
-        takeover::{Claims, taken_over},
+        takeover::{Claims, orphaned, taken_over},
     },
 };
 use redis_node::{password::Password, record::Record};
@@ -31,39 +36,92 @@ use redis_node::{password::Password, record::Record};
 /// Reads what there is, and makes the record and the password of a new set.
 pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<Begun>, StageError> {
     let shown = job.ctx.stores.record(&job.subject.set).and_then(|map| record::own_record(map, job.subject));
-    let is_fresh = shown.is_none();
-    let (live, stored) = if let Some(stored) = shown {
-        (job.ctx.stores.children(&job.subject.set), stored)
-    } else {
-        let live = children::fetch(&job.ctx.client, &job.subject.set).await?;
-        match record(job, &live, outcome).await? {
-            Beginning::On(found) => (live, found),
+    let found = match shown {
+        Some(stored) => {
+            let live = Some(job.ctx.stores.children(&job.subject.set));
+            FoundBegun { live, stored, is_fresh: false, acts: true }
+        }
+        None => match by_the_api_server(job, outcome).await? {
+            Beginning::On(found) => found,
             Beginning::Wait => return Ok(Beginning::Wait),
             Beginning::Gone => return Ok(Beginning::Gone),
-        }
+        },
     };
-    if is_fresh {
+    let FoundBegun { live, stored, is_fresh, acts } = found;
+    if is_fresh && acts {
         job.ctx.memory.remember_record(&job.subject.set, stored.resource_version.clone());
     }
     outcome.record = Some(stored.record.clone());
-    Ok(match password(job, &live, is_fresh).await? {
-        Beginning::On(password) => {
-            outcome.password_missing = password.is_none();
-            Beginning::On(Begun { live, stored, is_fresh, password })
-        }
+    Ok(match password(job, live.as_ref(), is_fresh, outcome).await? {
+        Beginning::On(password) => Beginning::On(Begun { live, stored, is_fresh, acts, password }),
         Beginning::Wait => Beginning::Wait,
         Beginning::Gone => Beginning::Gone,
     })
 }
 
+/// What a set begins with, but for the password.
+struct FoundBegun {
+    live: Option<Live>,
+    stored: Stored,
+    is_fresh: bool,
+    acts: bool,
+}
+
+/// The children and the record, read from the API server. What it refuses is told, and what does not need it goes on.
+async fn by_the_api_server(
+    job: &Job<'_>,
+    outcome: &mut Outcome,
+) -> Result<Beginning<FoundBegun>, StageError> {
+    let live = match children::fetch(&job.ctx.client, &job.subject.set).await {
+        Ok(live) => Some(live),
+        Err(error) => {
+            fail(job.ctx, outcome, &error.into());
+            None
+        }
+    };
+    match record(job, live.as_ref(), outcome).await {
+        Ok(Beginning::On(stored)) => {
+            Ok(Beginning::On(FoundBegun { live, stored, is_fresh: true, acts: true }))
+        }
+        Ok(Beginning::Wait) => Ok(Beginning::Wait),
+        Ok(Beginning::Gone) => Ok(Beginning::Gone),
+        Err(error) => match stand_in(job.resource) {
+            Some(record) => {
+                fail(job.ctx, outcome, &error);
+                let stored = Stored { record, resource_version: String::new(), claims: Claims::new() };
+                Ok(Beginning::On(FoundBegun { live, stored, is_fresh: true, acts: false }))
+            }
+            None => Err(error),
+        },
+    }
+}
+
+/// What the status says of the primary, to look and tell by where the record cannot be read. Nothing is decided by it.
+fn stand_in(resource: &RedisReplicaSet) -> Option<Record> {
+    let status = resource.status.as_ref()?;
+    let primary = status.primary.as_ref()?;
+    let members = status.instances.iter().map(|instance| instance.pod.clone()).collect();
+    Some(Record { epoch: primary.epoch, primary: Some(primary.pod.clone()), ..Record::first(members, false) })
+}
+
 /// The record, made first where there is none yet.
-async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beginning<Stored>, StageError> {
+async fn record(
+    job: &Job<'_>,
+    live: Option<&Live>,
+    outcome: &mut Outcome,
+) -> Result<Beginning<Stored>, StageError> {
     let (ctx, subject) = (job.ctx, job.subject);
     let former = match record::read_record(&ctx.client, subject).await? {
         Some(Found::Own(stored)) => return Ok(Beginning::On(stored)),
-        Some(Found::Former(stored)) => Some(stored),
-        None => None,
+        Some(Found::Former(stored)) => FormerRecord::Readable(Box::new(stored)),
+        Some(Found::Broken { resource_version, error }) => {
+            fail(ctx, outcome, &error.into());
+            FormerRecord::Broken(resource_version)
+        }
+        None => FormerRecord::None,
     };
+    // What runs is not known, so neither is who is a member.
+    let Some(live) = live else { return Ok(Beginning::Wait) };
     if !is_there(job).await? {
         return Ok(Beginning::Gone);
     }
@@ -81,15 +139,7 @@ async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beg
         return Ok(Beginning::Wait);
     }
     let volumes = claims::former(&ctx.client, subject).await?;
-    let goes_on = former
-        .as_ref()
-        .filter(|_| subject.has_volumes)
-        .and_then(|former| Some((former, taken_over(&former.record, &former.claims, &volumes.claims)?)));
-    if let Some((former, record)) = goes_on {
-        let record = with_ends(&record, |uid| ctx.ends.latest(uid)).unwrap_or(record);
-        info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
-        ctx.claims.adopts(&subject.set);
-        let taken = record::write_record(&ctx.client, subject, former, &record, &former.claims).await?;
+    if let Some(taken) = go_on(job, &former, &volumes.claims, &pods).await? {
         return Ok(Beginning::On(taken));
     }
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
@@ -107,15 +157,57 @@ async fn record(job: &Job<'_>, live: &Live, outcome: &mut Outcome) -> Result<Beg
         Record::first(members, true)
     } else {
         ctx.claims.adopts(&subject.set);
-        let told = former.as_ref().and_then(|former| History::of(&former.record));
+        let told = former.stored().and_then(|former| History::of(&former.record));
         begin_again(members, History::joined(volumes.history.into_iter().chain(told)))
     };
     info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
-    let begun = match &former {
-        Some(former) => record::write_record(&ctx.client, subject, former, &first, &Claims::new()).await?,
+    let begun = match former.version() {
+        Some(version) => record::write_record(&ctx.client, subject, version, &first, &Claims::new()).await?,
         None => record::create_record(&ctx.client, subject, &first).await?,
     };
     Ok(Beginning::On(begun))
+}
+
+/// What stood in the place of the record.
+enum FormerRecord {
+    None,
+    /// Of this version, and nothing that the operator wrote.
+    Broken(String),
+    Readable(Box<Stored>),
+}
+
+impl FormerRecord {
+    fn stored(&self) -> Option<&Stored> {
+        if let Self::Readable(stored) = self { Some(stored) } else { None }
+    }
+
+    fn version(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Broken(version) => Some(version),
+            Self::Readable(stored) => Some(&stored.resource_version),
+        }
+    }
+}
+
+/// Goes on with the record of before, where it speaks of the servers or of all the volumes that are there.
+async fn go_on(
+    job: &Job<'_>,
+    former: &FormerRecord,
+    volumes: &Claims,
+    pods: &[Arc<Pod>],
+) -> Result<Option<Stored>, StageError> {
+    let (ctx, subject) = (job.ctx, job.subject);
+    let Some(former) = former.stored() else { return Ok(None) };
+    let uids = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref());
+    let of_volumes = || taken_over(&former.record, &former.claims, volumes).filter(|_| subject.has_volumes);
+    let Some(record) = orphaned(&former.record, uids).or_else(of_volumes) else { return Ok(None) };
+    let record = with_ends(&record, |uid| ctx.ends.latest(uid)).unwrap_or(record);
+    info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
+    ctx.claims.adopts(&subject.set);
+    let version = &former.resource_version;
+    let taken = record::write_record(&ctx.client, subject, version, &record, &former.claims).await?;
+    Ok(Some(taken))
 }
 
 /// Asked of the API server before anything is made: what is missing may have gone with the set, and what is made for a
@@ -134,19 +226,33 @@ fn is_of_another(stateful_set: &StatefulSet, subject: &Subject) -> bool {
     controller.is_some_and(|owner| owner.kind == subject.owner.kind && owner.uid != subject.owner.uid)
 }
 
-/// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value.
+/// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value, and so does the
+/// operator, for as long as it knows it.
 async fn password(
     job: &Job<'_>,
-    live: &Live,
+    live: Option<&Live>,
     is_fresh: bool,
+    outcome: &mut Outcome,
 ) -> Result<Beginning<Option<Password>>, StageError> {
     let (ctx, subject) = (job.ctx, job.subject);
     if let Some(known) = ctx.memory.password(&subject.set, &occasion(job)) {
         return Ok(Beginning::On(Some(known)));
     }
-    let password = read_password(job).await?;
-    let is_new = password.is_none() && live.stateful_set.is_none() && job.plan.is_some();
+    let accepted = ctx.memory.accepted_password(&subject.set, &subject.uid);
+    let password = match (read_password(job).await, accepted) {
+        (Ok(Some(password)), _) => return Ok(Beginning::On(Some(password))),
+        (Ok(None), accepted) => accepted,
+        // What the API server refuses to show stops nobody who knows it.
+        (Err(error), Some(accepted)) => {
+            fail(ctx, outcome, &error);
+            return Ok(Beginning::On(Some(accepted)));
+        }
+        (Err(error), None) => return Err(error),
+    };
+    let has_none = live.is_some_and(|live| live.stateful_set.is_none());
+    let is_new = password.is_none() && has_none && job.plan.is_some();
     if !is_new || subject.paused {
+        outcome.password_missing = true;
         return Ok(Beginning::On(password));
     }
     // Of a set that is gone the record can be the last thing that the garbage collector has left.
@@ -155,10 +261,13 @@ async fn password(
     }
     // Nor is one made by the word of a cache: the servers would have another.
     if !is_fresh && children::fetch_stateful_set(&ctx.client, &subject.set).await?.is_some() {
+        outcome.password_missing = true;
         return Ok(Beginning::On(password));
     }
     password::create_password(&ctx.client, subject).await?;
-    Ok(Beginning::On(read_password(job).await?))
+    let made = read_password(job).await?;
+    outcome.password_missing = made.is_none();
+    Ok(Beginning::On(made))
 }
 
 async fn read_password(job: &Job<'_>) -> Result<Option<Password>, StageError> {

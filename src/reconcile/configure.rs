@@ -46,12 +46,14 @@ pub(super) fn next_file(seen: &Seen, plan: &Plan, mounted: Option<&File>, report
     redis_conf::next(&plan.config, mounted, vetted, plan.subject.generation.unwrap_or_default())
 }
 
-/// Refuses an image that would not take over the data; an image that did not change is none.
-pub(super) fn check_image(seen: &Seen, plan: &Plan, live: &Live) -> Result<(), InvalidSpec> {
+/// The image to run. One that would not take over the data is refused, and what runs stays; an image that did not change is none.
+pub(super) fn check_image(seen: &Seen, plan: &Plan, live: &Live) -> Result<String, (InvalidSpec, String)> {
     let template = live.stateful_set.as_ref().and_then(|set| set.spec.as_ref()?.template.spec.as_ref());
     let redis = template.and_then(|pod| pod.containers.iter().find(|c| c.name == REDIS_CONTAINER));
     match redis.and_then(|container| container.image.as_deref()) {
-        Some(running) => compatibility::check(running, &plan.image, &seen.look),
-        None => Ok(()),
+        Some(running) => compatibility::check(running, &plan.image, &seen.look)
+            .map(|()| plan.image.clone())
+            .map_err(|error| (error, running.to_owned())),
+        None => Ok(plan.image.clone()),
     }
 }

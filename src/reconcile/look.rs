@@ -38,10 +38,10 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const HANDOVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first look of a reconcile.
-pub(super) async fn first(job: &Job<'_>, begun: Begun) -> (Seen, Live) {
-    let Begun { live, stored, is_fresh, password } = begun;
+pub(super) async fn first(job: &Job<'_>, begun: Begun) -> (Seen, Option<Live>) {
+    let Begun { live, stored, is_fresh, acts, password } = begun;
     let (look, connections) = take(job, &stored, password.as_ref()).await;
-    (Seen { stored, is_fresh, password, look, connections, hold: None }, live)
+    (Seen { stored, is_fresh, acts, password, look, connections, hold: None, told_at: job.began }, live)
 }
 
 /// Another one.
@@ -64,9 +64,11 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
     let (observed, connections) =
         observe((&ctx.pods, &ctx.servers, ctx.dns_stale), &ctx.mandate, subject, password, job.now).await;
     ctx.metrics.count_probes(&observed);
-    let is_refused = |pod: &ObservedPod| matches!(pod.answer, Err(NoAnswer::Failed(ProbeFailure::Auth(_))));
     if observed.pods.iter().any(is_refused) {
         ctx.memory.forget_password(&subject.set);
+    }
+    if let Some(accepted) = connections.password() {
+        ctx.memory.accepts_password(&subject.set, &subject.uid, accepted);
     }
     let topology = topology(|pod| subject.host_of(pod), record, &observed);
     let nobody_serves = topology.serving().is_empty();
@@ -100,6 +102,14 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
         ..look
     };
     (look, connections)
+}
+
+/// Whether the server of a pod refuses the password: the Secret may hold another one by now.
+fn is_refused(pod: &ObservedPod) -> bool {
+    match &pod.answer {
+        Ok(answer) => answer.refuses_password,
+        Err(failure) => matches!(failure, NoAnswer::Failed(ProbeFailure::Auth(_))),
+    }
 }
 
 /// The members whose volume is not the one that the record speaks of. Asked for only where it decides: append-only files do

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::{Event, EventType};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use super::PROGRESS_INTERVAL;
+use super::{
+    PROGRESS_INTERVAL,
+    stages::{Job, Seen},
+};
 use crate::{
     context::Context,
     error_chain::chain,
@@ -18,7 +21,7 @@ use crate::{
     },
 };
 use operator_core::{
-    api::{RedisReplicaSet, RedisReplicaSetStatus},
+    api::{ConditionType, RedisReplicaSet, RedisReplicaSetStatus},
     events::{self, Notice},
     hash,
     status::{derive, is_progress_only, outcome::Outcome},
@@ -27,6 +30,9 @@ use operator_core::{
 
 /// Time that the API server has to take a status or an Event.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A reconcile that takes longer tells of a loss before its end.
+const TELL_AFTER: Duration = Duration::from_millis(1500);
 
 /// Why the status could not be written.
 #[derive(Debug, Error)]
@@ -74,6 +80,36 @@ pub async fn publish(
         send(set, ctx, &notice).await;
     }
     Ok((status, false))
+}
+
+/// Writes the status in the middle of a reconcile that takes long, where it takes back that writes are taken or that all is well: a
+/// switchover that does not proceed, a server that does not answer. What else was learned is told at the end.
+pub(super) async fn tell_of_a_loss(job: &Job<'_>, seen: &mut Seen, outcome: &Outcome) {
+    let Job { ctx, resource, subject, .. } = *job;
+    if seen.told_at.elapsed() < TELL_AFTER {
+        return;
+    }
+    let mut so_far = outcome.clone();
+    so_far.record = Some(seen.stored.record.clone());
+    so_far.look = Some(seen.look.clone());
+    so_far.hold.clone_from(&seen.hold);
+    so_far.growth.get_or_insert_with(|| ctx.claims.growth(&subject.set));
+    let since = SignedDuration::try_from(job.began.elapsed()).unwrap_or_default();
+    let now = job.now.checked_add(since).unwrap_or(job.now);
+    let before = ctx.memory.current_status(resource);
+    let after = derive(before.as_ref(), subject, &so_far, now);
+    let is_loss = before.is_some_and(|before| {
+        [ConditionType::Ready, ConditionType::Available]
+            .into_iter()
+            .any(|type_| before.is_true(type_) && !after.is_true(type_))
+    });
+    if !is_loss {
+        return;
+    }
+    seen.told_at = Instant::now();
+    if let Err(error) = publish(resource, ctx, subject, &so_far, now).await {
+        warn!(error = chain(&error), "cannot write the status in between; it is written at the end");
+    }
 }
 
 /// Publishes a notice as an Event. That is a courtesy: failing to send one must not end a reconcile.

@@ -42,7 +42,8 @@ pub(super) async fn write(job: &Job<'_>, seen: &mut Seen, record: Record) -> Res
     let listed = if subject.has_volumes { ctx.claims.claims(&subject.set, &subject.uid) } else { None };
     let is_listed = listed.is_some();
     let claims = listed.unwrap_or_else(|| seen.stored.claims.clone());
-    seen.stored = record::write_record(&ctx.client, subject, &seen.stored, &record, &claims).await?;
+    seen.stored =
+        record::write_record(&ctx.client, subject, &seen.stored.resource_version, &record, &claims).await?;
     took(job, seen);
     if is_listed {
         ctx.claims.stand_in_record(&subject.set);

@@ -8,7 +8,7 @@ use tracing::info;
 use super::{
     begin::is_there,
     configure::{check_image, next_file},
-    look,
+    fail, look,
     record::{is_newest, write},
     settle::settle,
     stages::{Job, Seen},
@@ -53,12 +53,13 @@ pub(super) async fn apply_children(
     outcome: &mut Outcome,
 ) -> Result<Option<RolledOut>, StageError> {
     let (mut live, mut is_fresh) = (live, is_fresh);
-    let (mut wanted, mut members) = self::wanted(job, seen, plan, &live, outcome)?;
+    let (mut wanted, mut members) = self::wanted(job, seen, plan, &live, outcome);
     if !is_fresh {
         let is_done = members == seen.stored.record.members
             && children::is_as_desired(&wanted.plan, &wanted.desired, &live);
         if let (true, Some(stateful_set)) = (is_done, live.stateful_set.clone()) {
-            return Ok(Some(RolledOut { applied: Applied { stateful_set, writes: Vec::new() }, is_fresh }));
+            let applied = Applied { stateful_set, writes: Vec::new(), failures: Vec::new() };
+            return Ok(Some(RolledOut { applied, is_fresh }));
         }
         // The caches show that something is to be written: over what there is by the API server's own word.
         live = children::fetch(&job.ctx.client, &plan.subject.set).await?;
@@ -66,7 +67,7 @@ pub(super) async fn apply_children(
         if !is_newest(job, seen).await? {
             return Ok(None);
         }
-        (wanted, members) = self::wanted(job, seen, plan, &live, outcome)?;
+        (wanted, members) = self::wanted(job, seen, plan, &live, outcome);
     }
     if members != seen.stored.record.members {
         let record = Record { members, ..seen.stored.record.clone() };
@@ -75,9 +76,12 @@ pub(super) async fn apply_children(
     if live.lacks(&wanted.desired) && !is_there(job).await? {
         return Ok(None);
     }
-    let applied = Box::pin(children::apply(&job.ctx.client, &wanted.plan, wanted.desired, live)).await?;
+    let mut applied = Box::pin(children::apply(&job.ctx.client, &wanted.plan, wanted.desired, live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
+    }
+    for failure in applied.failures.drain(..) {
+        fail(job.ctx, outcome, &failure.into());
     }
     Ok(Some(RolledOut { applied, is_fresh }))
 }
@@ -95,8 +99,11 @@ fn wanted(
     plan: &Plan,
     live: &Live,
     outcome: &mut Outcome,
-) -> Result<(Wanted, Vec<String>), StageError> {
-    check_image(seen, plan, live)?;
+) -> (Wanted, Vec<String>) {
+    let image = check_image(seen, plan, live).unwrap_or_else(|(error, running)| {
+        fail(job.ctx, outcome, &error.into());
+        running
+    });
     let size = size(&plan.subject.set, plan.replicas, running(live), &seen.stored.record, &seen.look);
     let (pods, members) = (size.replicas, size.members.clone());
     outcome.size = Some(size);
@@ -104,9 +111,9 @@ fn wanted(
     let disruptions = disruptions(live.disruption_budget.as_ref(), &before, &seen.look, job.now);
     let mounted = live.config_map.as_ref().map(File::read);
     let config = next_file(seen, plan, mounted.as_ref(), outcome.config.as_ref());
-    let plan = Plan { config, ..plan.clone() };
+    let plan = Plan { config, image, ..plan.clone() };
     let desired = desired(&plan, Stage { pods, disruptions });
-    Ok((Wanted { plan, desired }, members))
+    (Wanted { plan, desired }, members)
 }
 
 /// Size of the live `StatefulSet`.
@@ -178,7 +185,7 @@ pub(super) async fn move_primary(
     job: &Job<'_>,
     seen: &mut Seen,
     plan: &Plan,
-    applied: &Applied,
+    stateful_set: &StatefulSet,
     roll: &Roll,
     outcome: &mut Outcome,
 ) -> Result<(), StageError> {
@@ -186,7 +193,7 @@ pub(super) async fn move_primary(
         return Ok(());
     }
     let (set, home) = (&plan.subject.set, plan.home.as_ref());
-    let revision = revision(&applied.stateful_set);
+    let revision = revision(stateful_set);
     let roll = (roll, revision.as_deref());
     let wish = wish(set, plan.replicas, home, &seen.stored.record, &seen.look, roll);
     match wish {
@@ -204,7 +211,7 @@ pub(super) async fn move_primary(
             let target = target.clone();
             info!(target, why, "the primary is to move");
             look::again(job, seen).await;
-            let running = applied.stateful_set.spec.as_ref().and_then(|spec| spec.replicas);
+            let running = stateful_set.spec.as_ref().and_then(|spec| spec.replicas);
             settle(job, seen, running, Some(&target), outcome).await
         }
     }

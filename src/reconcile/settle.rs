@@ -6,7 +6,9 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{
+    fail,
     look::{self, HANDOVER_PATIENCE, VOTE_AGE},
+    publish::tell_of_a_loss,
     record::{is_newest, write},
     stages::{Job, Seen},
 };
@@ -56,8 +58,14 @@ pub(super) async fn settle(
     if look::lacks_votes(&seen.stored.record, &seen.look) {
         outcome.again_in(VOTE_AGE);
     }
-    settled?;
-    if job.subject.paused && !was_open { Ok(()) } else { relabel(job, seen, outcome).await }
+    // Labels follow the record, whatever else failed; and a label that the API server refuses stops nothing but itself.
+    if !job.subject.paused || was_open {
+        let relabelled = relabel(job, seen, outcome).await;
+        if let Err(error) = relabelled {
+            fail(job.ctx, outcome, &error);
+        }
+    }
+    settled
 }
 
 /// The labels come last: a client that the Service leads to the primary finds one that serves.
@@ -140,6 +148,7 @@ async fn rounds(
             decision => carry_out(job, seen, running, decision).await?,
         }
         look::again(job, seen).await;
+        tell_of_a_loss(job, seen, outcome).await;
     }
     Ok(())
 }

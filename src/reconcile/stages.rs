@@ -1,7 +1,7 @@
 //! What the stages of a reconcile hand to each other.
 
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
     context::Context,
@@ -26,6 +26,8 @@ pub(super) struct Job<'a> {
     /// None while the spec cannot be carried out: what runs is looked after all the same.
     pub plan: Option<&'a Plan>,
     pub now: Timestamp,
+    /// The same moment, to measure from.
+    pub began: Instant,
     /// Whether the set is there, once the API server was asked in this reconcile.
     pub there: &'a OnceCell<bool>,
 }
@@ -42,13 +44,15 @@ pub(super) enum Beginning<T> {
 
 /// What a reconcile begins with.
 pub(super) struct Begun {
-    /// The children as they are.
-    pub live: Live,
+    /// The children as they are; `None` where the API server does not show them.
+    pub live: Option<Live>,
     /// The role record.
     pub stored: Stored,
     /// Both were read from the API server, and not from what the watches showed.
     pub is_fresh: bool,
-    /// `None` where the Secret or its key is missing.
+    /// Whether anything may be done by this record. Not by what stands in for one that cannot be read: servers are asked, and told of.
+    pub acts: bool,
+    /// `None` where the Secret or its key is missing, and no server has accepted one before.
     pub password: Option<Password>,
 }
 
@@ -57,12 +61,16 @@ pub(super) struct Seen {
     pub stored: Stored,
     /// The record was read from the API server in this reconcile, or written.
     pub is_fresh: bool,
+    /// Whether anything may be done by this record.
+    pub acts: bool,
     pub password: Option<Password>,
     pub look: Snapshot,
     /// Over which the look was taken.
     pub connections: Connections,
     /// Why nothing can be done safely.
     pub hold: Option<Hold>,
+    /// When this reconcile began, or told of a loss in between.
+    pub told_at: Instant,
 }
 
 impl Seen {

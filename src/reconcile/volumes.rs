@@ -1,13 +1,12 @@
 //! The volumes: they grow, and bear what a set that is begun again over them needs to know.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+
 use super::{
     record::{is_newest, write},
     stages::{Job, Seen},
 };
-use crate::{
-    kubernetes::{children::Applied, claims},
-    reconcile::error::StageError,
-};
+use crate::{kubernetes::claims, reconcile::error::StageError};
 use operator_core::{
     events,
     plan::Plan,
@@ -20,7 +19,7 @@ pub(super) async fn look_after_volumes(
     job: &Job<'_>,
     seen: &mut Seen,
     plan: &Plan,
-    applied: &Applied,
+    stateful_set: &StatefulSet,
     roll: &Roll,
     outcome: &mut Outcome,
 ) -> Result<(), StageError> {
@@ -34,7 +33,6 @@ pub(super) async fn look_after_volumes(
         )));
     }
     let at_rest = seen.hold.is_none() && is_at_rest(&record, &seen.look, Some(roll));
-    let stateful_set = &applied.stateful_set;
     let growth =
         claims::tend(&ctx.client, &ctx.claims, plan, &record, &seen.look, stateful_set, at_rest).await?;
     if !growth.running.is_empty() {

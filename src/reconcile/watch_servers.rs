@@ -27,8 +27,8 @@ pub(super) async fn try_to_write(job: &Job<'_>, seen: &mut Seen) -> Option<Write
     let pod = pods.iter().find(|pod| pod.metadata.uid.as_deref() == Some(&observed.uid))?;
     let ordinal = job.subject.set.ordinal(primary)?;
     let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
-    let server = job.ctx.servers.server(&job.subject.set, &observed.uid);
-    Some(try_write(&server, seen.connections.get_mut(primary)?, &target).await)
+    let of_pod = job.ctx.servers.server(&job.subject.set, &observed.uid);
+    Some(try_write(&of_pod, seen.connections.get_mut(primary)?, &target).await)
 }
 
 /// Holds a connection to every server that this reconcile could address.

@@ -137,7 +137,7 @@ impl Connection {
     }
 
     /// The password that the server accepted.
-    pub(super) fn password(&self) -> &Password {
+    pub fn password(&self) -> &Password {
         &self.wire.password
     }
 

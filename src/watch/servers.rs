@@ -223,9 +223,9 @@ async fn follow(
             () = sleep(POLL_INTERVAL) => {}
         }
         let Ok((replication, closed)) = connection.poll().await else { return };
-        let serves = replication.upstream.is_none() && !replication.failover_runs();
+        let is_primary = replication.upstream.is_none() && !replication.failover_runs();
         let write =
-            if serves && tries() { Some(try_write(server, &mut connection, target).await) } else { None };
+            if is_primary && tries() { Some(try_write(server, &mut connection, target).await) } else { None };
         changed(Some(Meaning::of(&replication, closed, write.as_ref())));
         if matches!(write, Some(Write::Paused | Write::Unknown(_))) {
             // A write that waits blocks what comes after it.

@@ -30,6 +30,11 @@ pub fn labels(set: &SetName) -> BTreeMap<String, String> {
         .into()
 }
 
+/// Whether these labels are those of a child of this set.
+pub fn are_of(set: &SetName, found: Option<&BTreeMap<String, String>>) -> bool {
+    labels(set).iter().all(|(label, value)| found.and_then(|found| found.get(label)) == Some(value))
+}
+
 /// Labels of the pods of a set that have this role now.
 pub fn of_role(set: &SetName, role: Role) -> BTreeMap<String, String> {
     let mut labels = labels(set);

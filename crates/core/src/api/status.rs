@@ -59,8 +59,12 @@ pub struct RedisReplicaSetStatus {
 impl RedisReplicaSetStatus {
     /// Whether the condition Ready is True.
     pub fn is_ready(&self) -> bool {
-        let ready = self.condition(ConditionType::Ready);
-        ready.is_some_and(|condition| condition.status == ConditionStatus::True.as_str())
+        self.is_true(ConditionType::Ready)
+    }
+
+    /// Whether a condition is True.
+    pub fn is_true(&self, type_: ConditionType) -> bool {
+        self.condition(type_).is_some_and(|condition| condition.status == ConditionStatus::True.as_str())
     }
 
     /// The condition of this type.

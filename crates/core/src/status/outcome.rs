@@ -61,9 +61,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// A stage failed.
+    /// A stage failed. Said once, however often it was tried.
     pub fn fail(&mut self, reason: Reason, message: impl Into<String>) {
-        self.failures.push(Failure { reason, message: message.into() });
+        let failure = Failure { reason, message: message.into() };
+        if !self.failures.contains(&failure) {
+            self.failures.push(failure);
+        }
     }
 
     /// The next reconcile is not to come later than this.

@@ -24,9 +24,19 @@ pub fn taken_over(record: &Record, known: &Claims, present: &Claims) -> Option<R
         .then(|| Record { voters: BTreeSet::new(), ..record.clone() })
 }
 
+/// The record of a set whose resource was deleted and whose objects were left (`--cascade=orphan`), to go on with while its servers
+/// run: where it names the very pod that served last. After a restore of it beside other pods it names one that is not there, and
+/// proves nothing.
+pub fn orphaned<'a>(record: &Record, mut pod_uids: impl Iterator<Item = &'a str>) -> Option<Record> {
+    let serving = record.seen_serving.as_ref()?;
+    let runs = record.sure && record.epoch > 0 && pod_uids.any(|uid| uid == serving.pod_uid);
+    runs.then(|| record.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redis_node::record::Serving;
 
     fn claims(all: &[(&str, &str)]) -> Claims {
         all.iter().map(|(name, uid)| ((*name).to_owned(), (*uid).to_owned())).collect()
@@ -56,6 +66,17 @@ mod tests {
         ] {
             assert_eq!(taken_over(&record(), &known, &present), Some(expected.clone()), "{present:?}");
         }
+    }
+
+    #[test]
+    fn an_orphaned_record_goes_on_beside_the_pod_that_served() {
+        let serving = Serving { pod_uid: "a".into(), ..Serving::default() };
+        let record = Record { seen_serving: Some(serving), ..record() };
+        assert_eq!(orphaned(&record, ["b", "a"].into_iter()), Some(record.clone()), "voters too: they run");
+        assert_eq!(orphaned(&record, ["b"].into_iter()), None, "restored beside other pods");
+        assert_eq!(orphaned(&super::tests::record(), ["a"].into_iter()), None, "it names nobody");
+        let unsure = Record { sure: false, ..record };
+        assert_eq!(orphaned(&unsure, ["a"].into_iter()), None);
     }
 
     #[test]
