@@ -380,8 +380,7 @@ fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 
 /// Whose it is, and what a person can do.
 fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
-    const REMEDY: &str =
-        "Delete it if it is not needed, or create this RedisReplicaSet under another name";
+    const REMEDY: &str = "Delete it if it is not needed, or create this RedisReplicaSet under another name";
     match controller_of(metadata) {
         Some(owner) if owner.kind == plan.subject.owner.kind && owner.name == plan.subject.set.name => {
             format!(

@@ -179,10 +179,8 @@ fn without_primary(record: &Record, look: &Snapshot, members: &[&str]) -> Result
         .map(|c| c.pod)
         .collect();
     if !hearing.is_empty() {
-        let why = format!(
-            ". It cannot be done without: {} still hears from it, so it serves",
-            hearing.join(", ")
-        );
+        let why =
+            format!(". It cannot be done without: {} still hears from it, so it serves", hearing.join(", "));
         return Err(silent(members, &why));
     }
     let no_voters: Vec<&str> = others
@@ -249,7 +247,10 @@ fn unsettled_members(look: &Snapshot) -> Option<Hold> {
     let busy: Vec<&str> = members.iter().filter(|c| is_unsettled(c)).map(|c| c.pod).collect();
     (!busy.is_empty()).then(|| Hold {
         reason: Reason::MemberLoading,
-        message: format!("no server serves; waiting for {} to finish loading or handing over", busy.join(", ")),
+        message: format!(
+            "no server serves; waiting for {} to finish loading or handing over",
+            busy.join(", ")
+        ),
     })
 }
 

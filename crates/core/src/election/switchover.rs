@@ -65,10 +65,9 @@ pub(super) fn heir(switch: &SwitchTo, look: &Snapshot) -> TargetProcess {
         (None, Err(NoAnswer::Failed(ProbeFailure::Refused))) if look.target == Former::Ended => {
             TargetProcess::Ended
         }
-        (None, _) => TargetProcess::Unknown(format!(
-            "{} does not answer, so it may serve already",
-            switch.target
-        )),
+        (None, _) => {
+            TargetProcess::Unknown(format!("{} does not answer, so it may serve already", switch.target))
+        }
     }
 }
 
