@@ -6,6 +6,7 @@ pub mod error;
 mod look;
 mod publish;
 mod record;
+mod refusals;
 mod rollout;
 mod settle;
 mod stages;
@@ -27,6 +28,7 @@ use self::{
     begin::begin,
     configure::configure,
     publish::send,
+    refusals::{Wants, refused},
     rollout::{apply_children, move_primary, replace_outdated, running},
     settle::settle,
     stages::{Beginning, Job, Seen},
@@ -92,11 +94,13 @@ pub async fn reconcile(
     let looked = timeout_at(deadline, Box::pin(first_look(&job, &mut outcome))).await;
     match looked.unwrap_or(Err(StageError::Deadline(ctx.deadline))) {
         Ok(Beginning::On((mut seen, live))) => {
+            let wants = Wants::of(&live);
             let ended = timeout_at(deadline, Box::pin(stages(&job, &mut seen, live, &mut outcome))).await;
             if ended.is_err() {
                 fail(ctx, &mut outcome, &StageError::Deadline(ctx.deadline));
             }
             outcome.write = try_to_write(&job, &mut seen).await;
+            refused(&job, &seen, wants, &mut outcome).await;
             watch_servers(&job, &seen, outcome.write.as_ref());
             outcome.record = Some(seen.stored.record);
             outcome.look = Some(seen.look);

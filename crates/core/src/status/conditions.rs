@@ -16,7 +16,7 @@ use crate::{
         available::available,
         finding::{Finding, in_state, is_silent, not_probed},
         outcome::Outcome,
-        wanted,
+        refused, wanted,
     },
     subject::Subject,
     volumes::Growth,
@@ -39,8 +39,8 @@ pub fn conditions(
     let spec_valid = spec_valid(before, subject, outcome);
     let available = available(outcome, instances, primary);
     let mut replicated = replicated(subject, outcome, instances, &available);
-    let progressing = progressing(subject, outcome, &available, &replicated);
-    let degraded = degraded(subject, outcome, instances, &available);
+    let progressing = refused::progressing(progressing(subject, outcome, &available, &replicated), outcome);
+    let degraded = refused::degraded(degraded(subject, outcome, instances, &available), outcome);
     let ready = ready(outcome, &[&spec_valid, &degraded, &available, &replicated], &progressing);
     // Not in Ready's message: it is no news.
     if let Some(limits) = limits(subject).filter(|_| replicated.status == ConditionStatus::True) {
