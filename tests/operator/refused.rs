@@ -1,5 +1,8 @@
 //! Pods that the API server refuses to the `StatefulSet` controller.
 
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::api::ObjectMeta;
+
 use super::*;
 
 /// From the refusal until its words stand in the status.
@@ -104,4 +107,47 @@ async fn a_refused_pod_is_told_of_in_the_words_of_the_api_server() {
     }
     assert!(asked <= may, "{asked} lists, {may} are allowed");
     assert_nothing_was_forbidden(lab.plane, &lab.user);
+}
+
+/// Binds the operator's role as an older install has it, without the right to list Events, in the place of today's.
+async fn grant_older(lab: &Lab) {
+    let roles = Api::<ClusterRole>::all(lab.client.clone());
+    let bindings = Api::<ClusterRoleBinding>::all(lab.client.clone());
+    let mut role = roles.get("redis-operator").await.unwrap();
+    role.rules.as_mut().unwrap().retain(|rule| {
+        let groups = rule.api_groups.as_deref().unwrap_or_default();
+        let resources = rule.resources.as_deref().unwrap_or_default();
+        !(groups.contains(&String::new()) && resources.contains(&"events".to_owned()))
+    });
+    role.metadata = ObjectMeta { name: Some("redis-operator-older".into()), ..ObjectMeta::default() };
+    roles.create(&PostParams::default(), &role).await.unwrap();
+    bindings.delete(&lab.user, &DeleteParams::default()).await.unwrap();
+    let binding = json!({
+        "metadata": {"name": lab.user},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "redis-operator-older"},
+        "subjects": [{"kind": "User", "name": lab.user, "apiGroup": "rbac.authorization.k8s.io"}],
+    });
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_list_events_everything_else_goes_on() {
+    let lab = Lab::new("unheard").await;
+    grant_older(&lab).await;
+    lab.refuse_pods().await;
+    let secret = json!({"metadata": {"name": "redis-auth"}, "stringData": {"password": PASSWORD}});
+    let secrets = lab.api::<Secret>();
+    secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    apply(&lab.sets, "redis", json!({"replicas": 2})).await;
+    let refused = || {
+        let sent = requests(lab.plane, &lab.user);
+        sent.iter().filter(|(verb, of, code)| verb == "list" && of == "/events" && *code == 403).count()
+    };
+    until("it has asked twice", PATIENCE, async || (refused() >= 2).then_some(())).await;
+    wait_for(&lab.sets, "redis", "Progressing=True Bootstrapping").await;
+    wait_for(&lab.sets, "redis", "Degraded=False AsExpected").await;
+    let told = lab.operator.log().matches("cannot list the Events of the StatefulSet").count();
+    assert_eq!(told, 1, "in the log");
+    lab.take_pods("redis").await;
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
 }
