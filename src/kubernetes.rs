@@ -3,6 +3,7 @@
 pub mod children;
 pub mod claims;
 pub mod error;
+pub mod events;
 #[cfg(test)]
 pub(crate) mod fake_api;
 pub mod node;

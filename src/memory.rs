@@ -12,6 +12,7 @@ use operator_core::{
     election::votes::PrimarySample,
     live_config::AppliedConfig,
     names::SetName,
+    refusal::{Absences, Told},
     role_labels::Change,
 };
 use redis_node::password::Password;
@@ -90,6 +91,14 @@ struct Remembered {
     deleted: Option<String>,
     /// Pods whose label was changed, with the version over which that was done.
     relabelled: HashMap<String, String>,
+    /// Pods that the `StatefulSet` wants and has not.
+    absences: Absences,
+    /// What Events of the `StatefulSet` told of pods that could not be made, as they were listed last.
+    told_of_pods: Vec<Told>,
+    /// When they were asked for last.
+    asked_for_events: Option<Instant>,
+    /// They could not be listed when they were asked for last.
+    lacks_events: bool,
 }
 
 impl Memory {
@@ -243,6 +252,42 @@ impl Memory {
         })
     }
 
+    /// The pods that are missing, after this look at them.
+    pub fn absences(&self, set: &SetName, look: impl FnOnce(&mut Absences)) -> Absences {
+        self.with(set, |remembered| {
+            look(&mut remembered.absences);
+            remembered.absences.clone()
+        })
+    }
+
+    /// Whether the Events of the `StatefulSet` were not asked for within `interval`. Who is told so is to ask.
+    pub fn is_to_ask_for_events(&self, set: &SetName, interval: Duration) -> bool {
+        self.with(set, |remembered| {
+            let is_due = remembered.asked_for_events.is_none_or(|at| at.elapsed() >= interval);
+            if is_due {
+                remembered.asked_for_events = Some(Instant::now());
+            }
+            is_due
+        })
+    }
+
+    /// Remembers what they told; `None` where they could not be listed. Returns whether that is news: no right to list them is
+    /// the same each time.
+    pub fn remember_events(&self, set: &SetName, told: Option<Vec<Told>>) -> bool {
+        self.with(set, |remembered| {
+            let lacked = std::mem::replace(&mut remembered.lacks_events, told.is_none());
+            if let Some(told) = told {
+                remembered.told_of_pods = told;
+            }
+            remembered.lacks_events && !lacked
+        })
+    }
+
+    /// What they told when they were listed last.
+    pub fn told_of_pods(&self, set: &SetName) -> Vec<Told> {
+        self.with(set, |remembered| remembered.told_of_pods.clone())
+    }
+
     /// For how long nobody has been serving, as far as this process knows.
     pub fn nobody_serves_for(&self, set: &SetName, nobody_serves: bool) -> Duration {
         self.with(set, |remembered| lasted(&mut remembered.nobody_serves, nobody_serves))
@@ -346,6 +391,17 @@ fn lasted(since: &mut Option<Instant>, is_so: bool) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_asked_for_now_and_then_and_a_missing_right_is_told_once() {
+        let (memory, set) = (Memory::default(), SetName::new("lab", "redis"));
+        let interval = Duration::from_secs(60);
+        let asked: Vec<bool> = (0..3).map(|_| memory.is_to_ask_for_events(&set, interval)).collect();
+        assert_eq!(asked, [true, false, false]);
+        assert!(memory.is_to_ask_for_events(&set, Duration::ZERO));
+        let news = [None, None, Some(Vec::new()), None].map(|told| memory.remember_events(&set, told));
+        assert_eq!(news, [true, false, false, true]);
+    }
 
     /// Regression: a target that never caught up cost a second of writes in every five.
     #[test]

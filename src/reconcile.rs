@@ -6,6 +6,7 @@ pub mod error;
 mod look;
 mod publish;
 mod record;
+mod refusals;
 mod rollout;
 mod settle;
 mod stages;
@@ -28,6 +29,7 @@ use self::{
     begin::begin,
     configure::configure,
     publish::{send, tell_of_a_loss},
+    refusals::{Wants, refused},
     rollout::{apply_children, move_primary, replace_outdated, running},
     settle::settle,
     stages::{Beginning, Job, Seen},
@@ -89,6 +91,7 @@ pub async fn reconcile(
     let looked = timeout_at(deadline, Box::pin(first_look(&job, &mut outcome))).await;
     match looked.unwrap_or(Err(StageError::Deadline(ctx.deadline))) {
         Ok(Beginning::On((mut seen, live))) => {
+            let wants = live.as_ref().map(Wants::of);
             let staged = async {
                 // Without its record nothing is done to a set.
                 if seen.acts {
@@ -100,6 +103,9 @@ pub async fn reconcile(
                 fail(ctx, &mut outcome, &StageError::Deadline(ctx.deadline));
             }
             outcome.write = try_to_write(&job, &mut seen).await;
+            if let Some(wants) = wants {
+                refused(&job, &seen, wants, &mut outcome).await;
+            }
             watch_servers(&job, &seen, outcome.write.as_ref());
             outcome.record = Some(seen.stored.record);
             outcome.look = Some(seen.look);

@@ -590,7 +590,7 @@ async fn what_is_not_ours_is_not_taken_over() {
     assert!(said.contains("earlier RedisReplicaSet") && said.contains("garbage collector"), "{said}");
 }
 
-/// Regression: after `kubectl delete --cascade=orphan` and an apply, NameTaken for ever over three servers in sync.
+/// Regression: after `kubectl delete --cascade=orphan` and an apply, `NameTaken` for ever over three servers in sync.
 #[tokio::test]
 async fn what_was_left_without_an_owner_is_adopted_as_it_is() {
     let (_, client) = plane().await;

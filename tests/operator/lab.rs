@@ -60,6 +60,41 @@ impl Lab {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
+    /// Lets the API server refuse every new pod in the namespace, by a quota.
+    pub async fn refuse_pods(&self) {
+        let none = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
+        let quotas = self.api::<ResourceQuota>();
+        quotas.create(&PostParams::default(), &serde_json::from_value(none).unwrap()).await.unwrap();
+        // What the quota controller does, which does not run here.
+        let counted = json!({"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}});
+        quotas.patch_status("none", &PatchParams::default(), &Patch::Merge(&counted)).await.unwrap();
+        until("pods are refused", PATIENCE, async || (!self.may_make_pods().await).then_some(())).await;
+    }
+
+    /// Lets it take them again, and the controller try at once.
+    pub async fn take_pods(&self, set: &str) {
+        let quotas = self.api::<ResourceQuota>();
+        quotas.delete("none", &DeleteParams::default()).await.unwrap();
+        until("pods are taken", PATIENCE, async || self.may_make_pods().await.then_some(())).await;
+        let again = Patch::Merge(json!({"metadata": {"annotations": {"example.com/again": "now"}}}));
+        self.api::<StatefulSet>().patch(set, &PatchParams::default(), &again).await.unwrap();
+    }
+
+    /// Asked of admission alone: no pod is made.
+    async fn may_make_pods(&self) -> bool {
+        let pod = json!({
+            "metadata": {"name": "tried"}, "spec": {"containers": [{"name": "c", "image": "none"}]},
+        });
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        self.api::<Pod>().create(&dry, &serde_json::from_value(pod).unwrap()).await.is_ok()
+    }
+
+    /// What a condition of the set `redis` says.
+    pub async fn message(&self, condition: &str) -> String {
+        let status = self.sets.get("redis").await.unwrap().status.unwrap();
+        status.conditions.into_iter().find(|c| c.type_ == condition).unwrap().message
+    }
+
     /// What the set's record holds, key by key.
     pub async fn record(&self) -> BTreeMap<String, String> {
         self.api::<ConfigMap>().get("redis-record").await.unwrap().data.unwrap()

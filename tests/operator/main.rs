@@ -19,6 +19,7 @@ mod failover;
 mod lab;
 mod leadership;
 mod password;
+mod refused;
 mod requests;
 mod rights;
 mod roll;
@@ -36,7 +37,7 @@ use std::{
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
+        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service},
         events::v1::Event,
         policy::v1::PodDisruptionBudget,
     },

@@ -38,6 +38,12 @@ async fn every_right_is_used_every_metric_documented_and_no_password_told() {
     })
     .await;
     wait_for(sets, "redis", "Ready=True Verified").await;
+    // Lists Events.
+    lab.refuse_pods().await;
+    pods.delete("redis-2", &DeleteParams::default()).await.unwrap();
+    wait_for(sets, "redis", "Degraded=True PodRefused").await;
+    lab.take_pods("redis").await;
+    wait_for(sets, "redis", "Ready=True Verified").await;
     // The second Event of the same words counts up the first.
     for look in ["again", "twice"] {
         let secret = secrets.get("redis-auth").await.unwrap();

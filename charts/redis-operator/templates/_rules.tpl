@@ -46,4 +46,8 @@ tests/chart.rs compares the two.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# Those of a StatefulSet, and only while a pod is missing whose turn it is: there alone Kubernetes says that it was refused.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 {{- end -}}

@@ -24,6 +24,7 @@ pub mod observed;
 pub mod plan;
 pub mod quantity;
 pub mod redis_conf;
+pub mod refusal;
 pub mod requeue;
 pub mod role_labels;
 pub mod rollout;

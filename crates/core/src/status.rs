@@ -9,13 +9,14 @@ pub mod divergences;
 mod finding;
 mod instances;
 pub mod outcome;
+mod refused;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::{
-        Reason,
+        ConditionType, Reason,
         status::{InstanceState, Primary, RedisReplicaSetStatus, Summary},
     },
     labels,
@@ -24,15 +25,14 @@ use crate::{
 };
 
 /// Whether a change of the status tells only how far a set has come that is on its way anyway: neither the
-/// summary nor what a person must act on turned, the primary (once there is one) and the spec are the same, no verified server and no data was lost,
+/// summary nor what a person must act on turned (into another reason neither), the primary (once there is one) and the spec are the same, no verified server and no data was lost,
 /// and it is not there yet.
 pub fn is_progress_only(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
-    // Another cause is news, another symptom is not.
-    let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String, String)> {
+    let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String, Option<String>)> {
         let matters = |c: &&Condition| !["Replicated", "Progressing"].contains(&c.type_.as_str());
-        let cause = |c: &Condition| if c.type_ == "Degraded" { c.reason.clone() } else { String::new() };
-        let turned = status.conditions.iter().filter(matters);
-        turned.map(|c| (c.type_.clone(), c.status.clone(), cause(c))).collect()
+        let reason = |c: &Condition| (c.type_ == ConditionType::Degraded.as_str()).then(|| c.reason.clone());
+        let told = |c: &Condition| (c.type_.clone(), c.status.clone(), reason(c));
+        status.conditions.iter().filter(matters).map(told).collect()
     };
     before.is_some_and(|before| {
         !after.is_ready()

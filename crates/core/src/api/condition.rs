@@ -216,6 +216,14 @@ pub enum Reason {
     /// What to do: correct the image, the resources or the node; a reverted edit is taken up by itself.
     #[strum(props(on = "Degraded=True"))]
     PodStuck,
+    /// The API server does not let a pod be made: a `ResourceQuota`, a `LimitRange`, Pod Security, an admission
+    /// policy or webhook. The message names the pod and has the API server's words.
+    ///
+    /// What to do: raise the quota, change the policy, or change the spec to what they allow. The
+    /// `StatefulSet` controller tries again by itself, less and less often, at last every 17 minutes; a new
+    /// annotation of the `StatefulSet` makes it try at once (docs/use/troubleshooting.md).
+    #[strum(props(on = "Degraded=True"))]
+    PodRefused,
     /// The Secret with the password, or its key `password`, is gone.
     ///
     /// What to do: create it again with the value that the running pods still have; the message has the

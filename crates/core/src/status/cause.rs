@@ -6,6 +6,7 @@
 use super::{
     finding::{Finding, in_state, is_bootstrapping, not_probed},
     outcome::{Failure, Outcome},
+    refused,
 };
 use crate::{
     api::{
@@ -39,6 +40,7 @@ pub(super) fn first_cause(
         .or_else(|| hold(outcome, false))
         .or_else(|| client_limit(outcome, instances))
         .or_else(|| refused.then(|| Finding::yes(available.reason, &*available.message)))
+        .or_else(|| refused::cause(outcome))
         .or_else(|| pods_stuck(outcome))
         .or_else(|| unexpected(instances))
         .or_else(|| hold(outcome, true))

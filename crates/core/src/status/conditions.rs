@@ -17,7 +17,7 @@ use crate::{
         cause::degraded,
         finding::{Finding, is_bootstrapping, is_silent, not_probed},
         outcome::Outcome,
-        wanted,
+        refused, wanted,
     },
     subject::Subject,
     volumes::Growth,
@@ -40,7 +40,7 @@ pub fn conditions(
     let spec_valid = spec_valid(before, subject, outcome);
     let available = available(outcome, instances, primary);
     let mut replicated = replicated(subject, outcome, instances, &available);
-    let progressing = progressing(subject, outcome, &available, &replicated);
+    let progressing = refused::progressing(progressing(subject, outcome, &available, &replicated), outcome);
     let degraded = degraded(subject, outcome, instances, &available);
     let ready = ready(outcome, &[&spec_valid, &degraded, &available, &replicated], &progressing);
     // Not in Ready's message: it is no news.

@@ -11,6 +11,7 @@ use crate::{
     events::Notice,
     live_config::Report,
     plan::Plan,
+    refusal::Refused,
     rollout::{next_pod::Roll, size::Size},
     volumes::Growth,
 };
@@ -50,6 +51,8 @@ pub struct Outcome {
     pub diverged: Vec<Divergence>,
     /// How far the volumes are from the wanted size.
     pub growth: Option<Growth>,
+    /// Pods that the API server refuses.
+    pub refused: Vec<Refused>,
     /// The Secret with the password is missing.
     pub password_missing: bool,
     /// What happened, for Events.

@@ -29,6 +29,7 @@ use operator_core::{
     names::SetName,
     observed::{NoAnswer, Observed, ObservedPod},
     plan::{Plan, Storage, plan},
+    refusal,
     rollout::{next_pod::Roll, size::Size},
     settings::Settings,
     status::{derive, is_progress_only, outcome::Outcome},
@@ -213,6 +214,14 @@ fn held(reason: Reason, message: &str) -> Hold {
     Hold { reason, message: message.to_owned() }
 }
 
+fn refused(ordinal: i32) -> refusal::Refused {
+    let pod = set().pod(ordinal);
+    let words = format!(
+        "pods \"{pod}\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"
+    );
+    refusal::Refused { pod, words }
+}
+
 /// Situations by name; tests/golden/conditions.snap has the conditions of each.
 fn situations() -> Vec<(&'static str, Pass)> {
     let failed = |category, text: &str| {
@@ -240,6 +249,14 @@ fn situations() -> Vec<(&'static str, Pass)> {
                 o.record = Some(new.clone());
                 o.hold = Some(held(Reason::MemberUnreachable, "waiting for redis-0"));
                 o.size = Some(Size { replicas: 1, members: Vec::new(), blocked: None });
+            }),
+        ),
+        (
+            "bootstrap, the API server refuses the first pod",
+            saw(Vec::new()).and(|o| {
+                o.record = Some(new.clone());
+                o.hold = Some(held(Reason::MemberUnreachable, "waiting for redis-0"));
+                o.refused = vec![refused(0)];
             }),
         ),
         (
@@ -310,6 +327,34 @@ fn situations() -> Vec<(&'static str, Pass)> {
                     ..pod(2, Err(NoAnswer::NotStarted))
                 },
             ]),
+        ),
+        (
+            "the API server refuses a replica's pod",
+            saw(vec![serves(0, &[1]), follows(1, 0)]).and(|o| {
+                o.refused = vec![refused(2)];
+            }),
+        ),
+        (
+            "the API server refuses a replica's pod, and the primary is full",
+            saw(vec![serves(0, &[1]), follows(1, 0)]).and(|o| {
+                o.refused = vec![refused(2)];
+                o.write = Some(Write::Refused(Refusal::MemoryFull, "OOM".into()));
+            }),
+        ),
+        (
+            "the API server refuses a pod, and the election waits for it",
+            saw(vec![parked(0), link_down(follows(1, 0))]).and(|o| {
+                o.refused = vec![refused(2)];
+                o.hold =
+                    Some(held(Reason::MemberUnreachable, "no server is known to serve; waiting for redis-2"));
+            }),
+        ),
+        (
+            "the API server refuses a pod, and the election waits for a person",
+            saw(vec![parked(0), link_down(follows(1, 0))]).and(|o| {
+                o.refused = vec![refused(2)];
+                o.hold = Some(held(Reason::HistoriesDiffer, "the histories differ"));
+            }),
         ),
         (
             "the primary's process ended",
@@ -835,13 +880,14 @@ fn mere_progress() {
         status.ready_replicas = ready;
         status
     };
-    let table: [(&str, bool, Change); 9] = [
+    let table: [(&str, bool, Change); 10] = [
         ("nothing", true, |_| {}),
         ("a state", true, |s| s.instances[1].state = InstanceState::Syncing),
         ("a server more", true, |s| s.ready_replicas = 2),
         ("a message", true, |s| s.conditions[2].message = "1 of 2".into()),
         ("a server less", false, |s| s.ready_replicas = 0),
         ("a condition", false, |s| s.conditions[1].status = "Unknown".into()),
+        ("what a person must act on", false, |s| s.conditions[4].reason = "PodRefused".into()),
         ("Ready", false, |s| s.conditions[0].status = "True".into()),
         ("the primary", false, |s| s.primary = None),
         ("the spec", false, |s| s.observed_generation = Some(8)),

@@ -1,0 +1,57 @@
+//! Pods that the API server refuses: looked for only while one is missing whose turn it is.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+use tracing::warn;
+
+use super::{
+    rollout::running,
+    stages::{Job, Seen},
+};
+use crate::kubernetes::{children::Live, events};
+use operator_core::status::outcome::Outcome;
+
+/// The Events are asked for at most this often.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Until a pod has been missing for long enough, it is looked at again after this time.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What the live `StatefulSet` wants.
+pub(super) struct Wants {
+    /// Its UID; none where there is no `StatefulSet`.
+    uid: Option<String>,
+    /// How many pods.
+    pods: i32,
+}
+
+impl Wants {
+    pub fn of(live: &Live) -> Self {
+        Self { uid: live.stateful_set.as_ref().and_then(ResourceExt::uid), pods: running(live).unwrap_or(0) }
+    }
+}
+
+/// Finds the missing pods that the API server refuses. That the Events cannot be listed, for example by the rights of an older
+/// install, is a line in the log: nothing else needs them.
+pub(super) async fn refused(job: &Job<'_>, seen: &Seen, wants: Wants, outcome: &mut Outcome) {
+    let (ctx, set, now) = (job.ctx, &job.subject.set, job.now);
+    let absences =
+        ctx.memory.absences(set, |absences| absences.look(set, wants.pods, &seen.look.observed, now));
+    let Some(uid) = wants.uid.filter(|_| !absences.is_empty() && !job.subject.is_left_alone()) else {
+        return;
+    };
+    if absences.lasts(now) && ctx.memory.is_to_ask_for_events(set, INTERVAL) {
+        let listed = events::of_refused_pods(&ctx.client, set, &uid).await;
+        let failed = listed.as_ref().err().cloned();
+        if ctx.memory.remember_events(set, listed.ok()) {
+            warn!(
+                error = failed.unwrap_or_default(),
+                "cannot list the Events of the StatefulSet: the status will not say why a pod is refused; compare the roles"
+            );
+        }
+    }
+    if absences.is_awaited() {
+        outcome.again_in(if absences.lasts(now) { INTERVAL } else { SOON });
+    }
+    outcome.refused = absences.refused(&ctx.memory.told_of_pods(set), now);
+}
