@@ -8,11 +8,7 @@ async fn a_killed_primary_is_replaced_and_clients_follow() {
     lab.up("redis", json!({"replicas": 3})).await;
     let (sets, pods, kubelet) = (&lab.sets, lab.api::<Pod>(), &lab.kubelet);
     // Votes are noted a few seconds after all replicas are in sync.
-    until("all replicas have their votes", PATIENCE, async || {
-        let record: Value = serde_json::from_str(&lab.record().await["record.json"]).unwrap();
-        (record["voters"].as_array().is_some_and(|voters| voters.len() == 2)).then_some(())
-    })
-    .await;
+    until("all replicas have their votes", PATIENCE, async || lab.has_votes().await.then_some(())).await;
     let () = kubelet.command("redis-0", &["SET", "key", "value"]).unwrap();
     let copies: i64 = kubelet.command("redis-0", &["WAIT", "2", "5000"]).unwrap();
     assert_eq!(copies, 2);

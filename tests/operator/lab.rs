@@ -95,9 +95,27 @@ impl Lab {
         status.conditions.into_iter().find(|c| c.type_ == condition).unwrap().message
     }
 
+    /// Epoch and pod of the primary of record of the set `redis`.
+    pub async fn primary(&self) -> (i64, String) {
+        let primary = self.sets.get("redis").await.unwrap().status.unwrap().primary.unwrap();
+        (primary.epoch, primary.pod)
+    }
+
+    /// Whether the record of the set `redis` names both replicas as voters: without them a silent primary is waited for.
+    pub async fn has_votes(&self) -> bool {
+        let text = self.record().await.remove("record.json").unwrap_or_default();
+        let record: Value = serde_json::from_str(&text).unwrap_or_default();
+        record["voters"].as_array().is_some_and(|voters| voters.len() == 2)
+    }
+
     /// What the set's record holds, key by key.
     pub async fn record(&self) -> BTreeMap<String, String> {
-        self.api::<ConfigMap>().get("redis-record").await.unwrap().data.unwrap()
+        self.api::<ConfigMap>()
+            .get_opt("redis-record")
+            .await
+            .unwrap()
+            .and_then(|map| map.data)
+            .unwrap_or_default()
     }
 
     pub async fn generation(&self, name: &str) -> i64 {

@@ -34,7 +34,9 @@ pub(super) fn first_cause(
     let failure = outcome.failure().filter(|failure| failure.reason != Reason::InvalidSpec);
     let unseen = failure.filter(|_| outcome.look.is_none());
     let refused = REFUSALS.contains(&available.reason);
-    None.or_else(|| outcome.password_missing.then(|| password_missing(subject, outcome)))
+    let symptom = hold(outcome, true);
+    let cause = None
+        .or_else(|| outcome.password_missing.then(|| password_missing(subject, outcome)))
         .or_else(|| unseen.map(failed))
         .or_else(|| password_refused(subject, outcome, instances))
         .or_else(|| hold(outcome, false))
@@ -42,9 +44,13 @@ pub(super) fn first_cause(
         .or_else(|| refused.then(|| Finding::yes(available.reason, &*available.message)))
         .or_else(|| refused::cause(outcome))
         .or_else(|| pods_stuck(outcome))
-        .or_else(|| unexpected(instances))
-        .or_else(|| hold(outcome, true))
-        .or_else(|| failure.map(failed))
+        .or_else(|| unexpected(instances));
+    match (cause, symptom) {
+        (Some(cause), Some(symptom)) => {
+            Some(Finding { message: format!("{}; {}", cause.message, symptom.message), ..cause })
+        }
+        (cause, symptom) => cause.or(symptom).or_else(|| failure.map(failed)),
+    }
 }
 
 /// Whether something needs a person's eyes.
