@@ -49,6 +49,7 @@ use redis_operator::{
 };
 use rig::local::control_plane::ControlPlane;
 use serde_json::{Value, json};
+use strum::IntoEnumIterator as _;
 use tower::{Layer, Service as TowerService};
 
 /// The control plane with the definition established.
@@ -79,10 +80,23 @@ async fn namespace(client: &Client, name: &str) -> Api<RedisReplicaSet> {
 
 /// As a user's manifest: the typed resource would already hold every default.
 async fn create(sets: &Api<RedisReplicaSet>, name: &str, spec: Value) -> Result<RedisReplicaSet, String> {
+    create_with(sets, name, spec, PatchParams::apply("user").force()).await
+}
+
+/// Whether the API server would take it.
+async fn try_out(sets: &Api<RedisReplicaSet>, spec: Value) -> Result<(), String> {
+    create_with(sets, "redis", spec, PatchParams::apply("user").force().dry_run()).await.map(drop)
+}
+
+async fn create_with(
+    sets: &Api<RedisReplicaSet>,
+    name: &str,
+    spec: Value,
+    params: PatchParams,
+) -> Result<RedisReplicaSet, String> {
     let manifest = json!({
         "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet", "metadata": {"name": name}, "spec": spec,
     });
-    let params = PatchParams::apply("user").force();
     sets.patch(name, &params, &Patch::Apply(&manifest)).await.map_err(|refusal| match refusal {
         kube::Error::Api(status) if status.is_invalid() => status.message,
         other => panic!("{other}"),
@@ -197,16 +211,115 @@ async fn what_cannot_be_meant_is_refused_with_the_reason() {
 async fn every_refused_directive_is_refused_by_name() {
     let (_, client) = plane().await;
     let sets = namespace(&client, "directives").await;
-    for group in directives::REFUSED {
-        let names = group.names.iter().map(|name| ((*name).to_owned(), (*name).to_owned()));
-        let prefixes = group.prefixes.iter().map(|prefix| (format!("{prefix}x"), format!("{prefix}*")));
+    for group in directives::Group::iter() {
+        let names = group.names().map(|name| (name.to_owned(), name.to_owned()));
+        let prefixes = group.prefixes().iter().map(|prefix| (format!("{prefix}x"), format!("{prefix}*")));
         for (directive, named) in names.chain(prefixes) {
             let refusal = create(&sets, "redis", json!({"config": {directive: "1"}})).await.unwrap_err();
-            assert!(refusal.contains(&format!("{named} cannot be set: {}", group.why)), "{named}: {refusal}");
+            assert!(
+                refusal.contains(&format!("{named} cannot be set: {}", group.why())),
+                "{named}: {refusal}"
+            );
         }
     }
     let both = create(&sets, "redis", json!({"config": {"dir": "/", "enable-debug-command": "yes"}})).await;
     assert!(both.unwrap_err().contains("dir enable-* cannot be set"));
+}
+
+/// Values at and around the bounds.
+const VALUES: [&str; 65] = [
+    "0",
+    "1",
+    "2",
+    "8",
+    "9",
+    "10",
+    "11",
+    "29",
+    "30",
+    "60",
+    "61",
+    "63",
+    "64",
+    "1024",
+    "1025",
+    "3600",
+    "3601",
+    "5000",
+    "5001",
+    "16777216",
+    "16777217",
+    "1000000000",
+    "064",
+    "",
+    "-1",
+    "\"64\"",
+    " 64",
+    "1023kb",
+    "1MB",
+    "3mb",
+    "4mb",
+    "15mb",
+    "16mb",
+    "63mb",
+    "64MB",
+    "17m",
+    "1g",
+    "0kb",
+    "1tb",
+    "4%",
+    "5%",
+    "100%",
+    "101%",
+    "yes",
+    "no",
+    "Yes",
+    "disabled",
+    "swapdb",
+    "on-empty-db",
+    "default",
+    "save",
+    "nosave",
+    "save force",
+    "ignore",
+    "panic",
+    "eu-1/a:2_b.c",
+    "replica 16mb 16mb 1",
+    "replica 15mb 16mb 1",
+    "REPLICA 0 16MB 0 pubsub 1kb 1 1  normal 0 0 0",
+    "replica 256mb 64mb 60normal 0 0 0",
+    "normal 16777215 0 0",
+    "slave 1g 16777216 60 ",
+    "pubsub 1kb 1kb 1 slave 1kb 0 0",
+    "master 0 0 0",
+    "replica 16mb 16mb",
+];
+
+/// Each of these values for every bounded directive: the API server's rules and the plan agree.
+#[tokio::test]
+async fn bounds_hold_at_both_guards() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "bounds").await;
+    let mut refused = 0;
+    for bound in directives::Bound::iter() {
+        for name in directives::names(directives::Verdict::Bounded(bound)) {
+            for value in VALUES {
+                let config = json!({"config": {name: value}});
+                let by_plan = directives::check(&[(name.to_owned(), value.to_owned())].into());
+                let by_api_server = try_out(&sets, config).await;
+                match (by_plan, by_api_server) {
+                    (Ok(()), Ok(())) => {}
+                    (Err(problem), Err(refusal)) => {
+                        let said = refusal.contains(bound.why()) && problem.contains(bound.why());
+                        assert!(said, "{name} {value:?}: {problem} {refusal}");
+                        refused += 1;
+                    }
+                    (by_plan, by_api_server) => panic!("{name} {value:?}: {by_plan:?} {by_api_server:?}"),
+                }
+            }
+        }
+    }
+    assert!(refused > 500, "{refused}");
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use operator_core::crd;
 use serde_json::Value;
 
 const COMMITTED: &str = "crds/redisreplicasets.replication.redis.yaml";
-const MAX_BYTES: usize = 100_000;
+/// `kubectl apply` keeps a second copy in an annotation, which may have 256 KiB.
+const MAX_BYTES: usize = 110_000;
 
 fn schema() -> Value {
     let crd = serde_json::to_value(crd::definition()).unwrap();

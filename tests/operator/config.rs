@@ -73,12 +73,11 @@ async fn directives_are_changed_live_or_by_a_roll() {
         .await;
 
     // A value that no server takes: said so, kept out of the file, and everything else is done.
-    apply(&sets, "redis", spec(json!({"maxmemory": "1gx", "maxmemory-policy": "allkeys-lru", "hz": "20"})))
-        .await;
+    apply(&sets, "redis", spec(json!({"maxmemory": "1gb", "maxmemory-policy": "all-lru", "hz": "20"}))).await;
     wait_for(&sets, "redis", "SpecValid=False DirectiveRefused").await;
     until("the other directive is in effect", PATIENCE, async || all_read("hz", "20")).await;
     until("and in the file", PATIENCE, async || file().await.contains("hz 20\n").then_some(())).await;
-    assert!(file().await.contains("maxmemory 1gb\n"), "the file keeps what the servers have");
+    assert!(file().await.contains("maxmemory-policy allkeys-lru\n"), "the file keeps what the servers have");
     let conditions = conditions_of(&sets, "redis").await;
     for condition in ["Available=True PrimaryServes", "Ready=False DirectiveRefused"] {
         assert!(conditions.contains(&condition.to_owned()), "{conditions:?}");

@@ -1,129 +1,28 @@
 //! Which redis.conf directives a user may set, and why the others are refused.
 //!
-//! One table for both guards: the CRD's CEL rules, which answer at `kubectl apply`, and the plan, which holds
+//! One table (`verdicts`) for both guards: the CRD's CEL rules, which answer at `kubectl apply`, and the plan, which holds
 //! where the rules of an older CRD let something through. Pure.
+
+mod bounded;
+mod refused;
+mod shape;
+mod verdicts;
 
 use std::collections::BTreeMap;
 
-use kube_core::{Message, Rule};
+use kube_core::Rule;
+use strum::IntoEnumIterator as _;
+
+pub use self::{
+    bounded::Bound,
+    refused::Group,
+    verdicts::{Verdict, names, verdict},
+};
 
 /// Directives that one user may set at most.
 pub const MAX_DIRECTIVES: usize = 128;
 /// Characters of one directive's value at most.
 pub const MAX_VALUE_LENGTH: usize = 1024;
-/// The primary pings its replicas this often (seconds) by default; a replica silent for longer than one and a
-/// half of it counts as out of sync (experiment E4), so a slower ping would be reported as a fault.
-const MAX_PING_PERIOD_SECONDS: u32 = 10;
-
-/// Directives that are refused for one common reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Whole names.
-    pub names: &'static [&'static str],
-    /// Beginnings of names.
-    pub prefixes: &'static [&'static str],
-    /// Why, and what to do instead.
-    pub why: &'static str,
-}
-
-/// Who follows whom.
-pub const ROLE: Refused = Refused {
-    names: &["replicaof", "slaveof", "replica-read-only", "slave-read-only"],
-    prefixes: &[],
-    why: "the operator decides who is primary and whom each replica follows; see status.primary",
-};
-
-/// Passwords and users.
-pub const CREDENTIALS: Refused = Refused {
-    names: &["requirepass", "masterauth", "masteruser", "primaryauth", "primaryuser", "user", "aclfile"],
-    prefixes: &[],
-    why: "a password does not belong into a resource that many can read; it comes from the Secret <name>-auth",
-};
-
-/// Encryption.
-pub const TLS: Refused = Refused {
-    names: &[],
-    prefixes: &["tls-"],
-    why: "TLS is not offered by this version: operator, probes and replicas speak plain Redis on port 6379",
-};
-
-/// Where the server listens.
-pub const ADDRESSES: Refused = Refused {
-    names: &["port", "bind", "bind-source-addr", "unixsocket", "unixsocketperm", "protected-mode"],
-    prefixes: &["rdma-"],
-    why: "the operator sets where Redis listens: port 6379 on every address of the pod; use a Service for another port",
-};
-
-/// What a replica calls itself.
-pub const ANNOUNCED_NAMES: Refused = Refused {
-    names: &[],
-    prefixes: &["replica-announce", "slave-announce"],
-    why: "each pod announces its own stable DNS name, and the operator verifies replication by it",
-};
-
-/// The process, its files and what may change it from within.
-pub const PROCESS: Refused = Refused {
-    names: &[
-        "dir",
-        "dbfilename",
-        "appenddirname",
-        "appendfilename",
-        "daemonize",
-        "pidfile",
-        "logfile",
-        "supervised",
-        "include",
-        "loadmodule",
-        "loadmodule-ex",
-        "rename-command",
-    ],
-    prefixes: &["enable-", "syslog-"],
-    why: "the pod fixes how Redis runs, logs to standard output, where it keeps its data and which commands it knows",
-};
-
-/// What elections compare data by.
-pub const HISTORY: Refused = Refused {
-    names: &["repl-backlog-ttl"],
-    prefixes: &[],
-    why: "elections compare data by the replication history, which a primary would drop with its backlog",
-};
-
-/// Redis Cluster and Sentinel.
-pub const OTHER_MODES: Refused = Refused {
-    names: &[],
-    prefixes: &["cluster-", "sentinel"],
-    why: "a RedisReplicaSet is one primary with replicas; Redis Cluster and Sentinel are other ways to run Redis",
-};
-
-/// Every group of refused directives.
-pub const REFUSED: &[Refused] =
-    &[ROLE, CREDENTIALS, TLS, ADDRESSES, ANNOUNCED_NAMES, PROCESS, HISTORY, OTHER_MODES];
-
-impl Refused {
-    /// Whether a directive belongs to this group.
-    fn holds(&self, name: &str) -> bool {
-        self.names.contains(&name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
-    }
-
-    /// The same as a CEL rule over the map of directives; its message names the offenders.
-    ///
-    /// It asks for each refused name whether the map has it, and puts only texts of its own into the message: the
-    /// API server knows no bound for the length of a key, and would find the rule too expensive.
-    pub fn rule(&self) -> Rule {
-        let names = self.names.iter().map(|name| (format!("'{name}' in self"), format!("{name} ")));
-        let prefixes = self
-            .prefixes
-            .iter()
-            .map(|prefix| (format!("self.exists(k, k.startsWith('{prefix}'))"), format!("{prefix}* ")));
-        let (found, words): (Vec<_>, Vec<_>) = names
-            .chain(prefixes)
-            .map(|(found, word)| (found.clone(), format!("({found} ? '{word}' : '')")))
-            .unzip();
-        let why = self.why.replace('\'', r"\'");
-        Rule::new(format!("!({})", found.join(" || ")))
-            .message(Message::Expression(format!("{} + 'cannot be set: {why}'", words.join(" + "))))
-    }
-}
 
 const NAME_RULE: &str =
     "a directive's name is lower-case letters, digits and dashes, as in redis.conf: maxmemory-policy";
@@ -131,10 +30,6 @@ const CONTROL_RULE: &str =
     "a value is one line without control characters: it becomes the line `name value` of redis.conf";
 const QUOTES_RULE: &str =
     "quotes in a value must be closed, and a blank must follow: Redis does not start otherwise";
-const DISKLESS_RULE: &str = "repl-diskless-load must be disabled or on-empty-db: the other modes throw the replica's \
-                             data away before the primary's has arrived whole";
-const APPENDONLY_RULE: &str = "appendonly must be yes or no";
-const PING_RULE: &str = "repl-ping-replica-period must be 1 to 10 seconds: a replica that hears nothing for 15 s counts as out of sync";
 
 /// Quotes as Redis' own splitter takes them (`sdssplitargs`): either kind opens anywhere, a closing quote ends
 /// its word, and a backslash escapes.
@@ -157,25 +52,6 @@ pub fn quotes_rule() -> Rule {
     Rule::new(format!("self.all(k, self[k].matches('{pattern}'))")).message(QUOTES_RULE)
 }
 
-/// CEL: no sync mode that can lose data (experiments E18, E23).
-pub fn diskless_rule() -> Rule {
-    Rule::new("!('repl-diskless-load' in self) || self['repl-diskless-load'] in ['disabled', 'on-empty-db']")
-        .message(DISKLESS_RULE)
-}
-
-/// CEL: one spelling of `appendonly`, so that its change can be told.
-pub fn appendonly_rule() -> Rule {
-    Rule::new("!('appendonly' in self) || self['appendonly'] in ['yes', 'no']").message(APPENDONLY_RULE)
-}
-
-/// CEL: a ping period that the verdict on replicas allows for.
-pub fn ping_rule() -> Rule {
-    Rule::new(
-        "['repl-ping-replica-period', 'repl-ping-slave-period'].all(k, !(k in self) || self[k].matches('^([1-9]|10)$'))",
-    )
-    .message(PING_RULE)
-}
-
 /// The rules above, for the plan.
 pub fn check(directives: &BTreeMap<String, String>) -> Result<(), String> {
     if directives.len() > MAX_DIRECTIVES {
@@ -191,8 +67,8 @@ fn check_one(name: &str, value: &str) -> Result<(), String> {
     if !spelled {
         return Err(format!("{name:?}: {NAME_RULE}"));
     }
-    if let Some(group) = REFUSED.iter().find(|group| group.holds(name)) {
-        return Err(format!("{name} cannot be set: {}", group.why));
+    if let Some(group) = Group::iter().find(|group| group.holds(name)) {
+        return Err(format!("{name} cannot be set: {}", group.why()));
     }
     if value.chars().count() > MAX_VALUE_LENGTH {
         return Err(format!("{name}: a value has at most {MAX_VALUE_LENGTH} characters"));
@@ -203,20 +79,10 @@ fn check_one(name: &str, value: &str) -> Result<(), String> {
     if !quotes_closed(value) {
         return Err(format!("{name}: {QUOTES_RULE}"));
     }
-    match name {
-        "repl-diskless-load" if !["disabled", "on-empty-db"].contains(&value) => {
-            Err(DISKLESS_RULE.to_owned())
-        }
-        "appendonly" if !["yes", "no"].contains(&value) => Err(APPENDONLY_RULE.to_owned()),
-        "repl-ping-replica-period" | "repl-ping-slave-period" if !good_ping_period(value) => {
-            Err(PING_RULE.to_owned())
-        }
+    match verdict(name) {
+        Some(Verdict::Bounded(bound)) => bound.check(value),
         _ => Ok(()),
     }
-}
-
-fn good_ping_period(value: &str) -> bool {
-    value.parse::<u32>().is_ok_and(|seconds| (1..=MAX_PING_PERIOD_SECONDS).contains(&seconds))
 }
 
 /// Whether every quote closes, as Redis' splitter reads a line.
@@ -270,15 +136,11 @@ mod tests {
 
     #[test]
     fn every_group_refuses_its_own() {
-        for group in REFUSED {
-            for name in group
-                .names
-                .iter()
-                .map(ToString::to_string)
-                .chain(group.prefixes.iter().map(|p| format!("{p}x")))
-            {
+        for group in Group::iter() {
+            let prefixes = group.prefixes().iter().map(|prefix| format!("{prefix}x"));
+            for name in group.names().map(str::to_owned).chain(prefixes) {
                 let refusal = check_one(&name, "1").unwrap_err();
-                assert!(refusal.contains(group.why), "{name}: {refusal}");
+                assert!(refusal.contains(group.why()), "{name}: {refusal}");
             }
         }
     }

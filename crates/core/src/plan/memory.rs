@@ -56,7 +56,6 @@ mod tests {
             ("1g", "1Gi", true),
             ("100mb", "1Gi", false),
             ("0", "1Gi", false),
-            ("nonsense", "1Gi", false),
         ] {
             let spec =
                 json!({"config": {"maxmemory": maxmemory}, "resources": {"limits": {"memory": limit}}});
