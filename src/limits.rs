@@ -3,8 +3,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-/// Files for one pod: two held connections, one more while it is looked at.
-const FILES_OF_A_POD: u64 = 3;
+/// Files for one pod: the held connection, and another one while it gives no answer.
+const FILES_OF_A_POD: u64 = 2;
 
 /// Raises the limit on open files as far as the system lets it. Some container runtimes give 1024, which is enough for some
 /// hundred sets; then connections to healthy servers, and requests to the API server, would fail.

@@ -29,4 +29,5 @@ mod lab;
 mod life;
 mod operator;
 mod support;
+mod trouble;
 mod truth;

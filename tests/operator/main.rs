@@ -18,6 +18,7 @@ mod divergence;
 mod failover;
 mod lab;
 mod leadership;
+mod many;
 mod never_stopped;
 mod password;
 mod refused;

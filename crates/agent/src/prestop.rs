@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn silence_ends_it_at_once_unless_a_primary_was_heard() {
-        let slow = [ProbeFailure::Timeout(ASK_WITHIN), ProbeFailure::Busy];
+        let slow = [ProbeFailure::Timeout(ASK_WITHIN), ProbeFailure::Busy, ProbeFailure::ClientLimit];
         for failure in slow {
             assert!(matches!(end(&Err(failure.clone()), true, false), Some(End::NotAsked(_))));
             assert_eq!(end(&Err(failure.clone()), false, false), None);
@@ -321,5 +321,17 @@ mod tests {
             assert!(matches!(end(&Err(failure.clone()), true, false), Some(End::NotAsked(_))));
             assert!(matches!(end(&Err(failure), false, false), Some(End::NotAsked(_))));
         }
+    }
+    /// The operator moves the role away from a full primary, and cuts its clients: then there is room to ask.
+    #[test]
+    fn a_full_server_is_asked_again() {
+        let asked = std::cell::Cell::new(0);
+        let has_room_later = || {
+            asked.set(asked.get() + 1);
+            if asked.get() < 3 { Err(ProbeFailure::ClientLimit) } else { Ok(server(true, 0, "no-failover")) }
+        };
+        assert_eq!(watch(Duration::from_secs(60), has_room_later, |_| None), End::NoPrimary);
+        let end = watch(Duration::from_millis(1), || Err(ProbeFailure::ClientLimit), |_| None);
+        assert!(matches!(end, End::NotAsked(_)), "{end:?}");
     }
 }
