@@ -16,6 +16,8 @@ use operator_core::{
     role_labels::Change,
 };
 use redis_node::password::Password;
+
+use crate::kubernetes::record::Stored;
 use tokio::time::Instant;
 
 /// The Secret is read again after this time, by name: less than between two scheduled reconciles, so that its deletion is told of within
@@ -85,6 +87,8 @@ struct Remembered {
     password: Option<(Password, Occasion, Instant)>,
     /// UID of the set, and a password that one of its servers accepted last.
     accepted: Option<(String, Password)>,
+    /// UID of the set, and its record as it was read or written last.
+    record: Option<(String, Stored)>,
     /// Version of the record that this process wrote, or read from the API server, last.
     record_version: Option<String>,
     /// UID of the pod that was deleted last, to be replaced.
@@ -215,9 +219,21 @@ impl Memory {
         self.with(set, |remembered| remembered.record_version.as_deref() == Some(version))
     }
 
-    /// Remembers the version of the record that was written, or read from the API server.
-    pub fn remember_record(&self, set: &SetName, version: String) {
-        self.with(set, |remembered| remembered.record_version = Some(version));
+    /// Remembers the record of the set with this UID that was written, or read from the API server.
+    pub fn remember_record(&self, set: &SetName, uid: &str, stored: &Stored) {
+        self.with(set, |remembered| {
+            remembered.record_version = Some(stored.resource_version.clone());
+            remembered.record = Some((uid.to_owned(), stored.clone()));
+        });
+    }
+
+    /// Remembers the record that a watch showed, unless a newer one is known.
+    pub fn remember_shown_record(&self, set: &SetName, uid: &str, stored: &Stored) {
+        self.with(set, |remembered| {
+            if remembered.record.as_ref().is_none_or(|(of, _)| of != uid) {
+                remembered.record = Some((uid.to_owned(), stored.clone()));
+            }
+        });
     }
 
     /// The password, if it was read on the same occasion, and not long ago.
@@ -286,6 +302,13 @@ impl Memory {
     /// What they told when they were listed last.
     pub fn told_of_pods(&self, set: &SetName) -> Vec<Told> {
         self.with(set, |remembered| remembered.told_of_pods.clone())
+    }
+
+    /// The record of the set with this UID, as it was read or written last. Only the leader writes it, so it is what should stand there.
+    pub fn last_record(&self, set: &SetName, uid: &str) -> Option<Stored> {
+        self.with(set, |remembered| {
+            remembered.record.as_ref().filter(|(of, _)| of == uid).map(|(_, stored)| stored.clone())
+        })
     }
 
     /// For how long nobody has been serving, as far as this process knows.

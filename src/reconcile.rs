@@ -155,10 +155,13 @@ async fn stages(job: &Job<'_>, seen: &mut Seen, live: Option<Live>, outcome: &mu
     let job = &Job { plan: job.plan.filter(|_| live.is_some()), ..*job };
     let live = live.unwrap_or_default();
     let running = running(&live);
-    let is_fresh = seen.is_fresh;
+    let mut is_fresh = seen.is_fresh;
     if let Err(error) = settle(job, seen, running, None, outcome).await {
         fail(job.ctx, outcome, &error);
-        // Where the primary of record serves, what the spec asks for may be what ends the failure.
+        // Where the primary of record serves, what the spec asks for may be what ends the failure. By the newest record, and by what
+        // the servers say after what failed.
+        (seen.is_fresh, is_fresh) = (false, false);
+        look::again(job, seen).await;
         if !seen.look.primary_serves(&seen.stored.record) {
             return;
         }

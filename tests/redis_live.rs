@@ -17,8 +17,8 @@ use std::{
 use operator_core::fixtures::{pod, record};
 use operator_core::{
     api::status::InstanceState::{
-        self, AuthFailed, Busy, Foreign, InSync, Lagging, LinkDown, Loading, Parked, Primary, Syncing,
-        Unconfirmed, UnexpectedPrimary, Unreachable, WrongPrimary,
+        self, AuthFailed, Busy, ClientLimit, Foreign, InSync, Lagging, LinkDown, Loading, Parked, Primary,
+        Syncing, Unconfirmed, UnexpectedPrimary, Unreachable, WrongPrimary,
     },
     observed::{NoAnswer, Observed},
     topology::{Topology, topology},
@@ -246,16 +246,12 @@ async fn error_replies_that_are_no_wrong_password() {
     let look = wait_for(&[&open], &[Unreachable]).await;
     assert_eq!(look.answers[0], Err(ProbeFailure::Reply("ERR to AUTH".to_owned())));
 
-    // "max number of clients reached" comes before our first word; the server may close before we read it.
+    // "max number of clients reached" comes before our first word.
     let full = RedisServer::start(&[]);
     let mut client = full.client();
     let () = redis::cmd("CONFIG").arg(&["SET", "maxclients", "1"]).query(&mut client).unwrap();
-    let look = wait_for(&[&full], &[Unreachable]).await;
-    assert!(
-        matches!(&look.answers[0], Err(ProbeFailure::Reply(_) | ProbeFailure::Connection(_))),
-        "{:?}",
-        look.answers
-    );
+    let look = wait_for(&[&full], &[ClientLimit]).await;
+    assert_eq!(look.answers[0], Err(ProbeFailure::ClientLimit));
 }
 
 #[tokio::test]
@@ -319,8 +315,8 @@ async fn a_silent_primary() {
     // The trap: the replica's own words are still those of a good one.
     let replica = look.answers[1].as_ref().unwrap().info.replication.upstream.clone().unwrap();
     assert!(replica.link_up && !replica.sync_in_progress);
-    assert_eq!(held.info().await, Err(ProbeFailure::Timeout(DEADLINE)));
-    assert_eq!(held.replicaof_no_one().await, Err(ProbeFailure::Timeout(DEADLINE)));
+    assert!(matches!(held.info().await, Err(ProbeFailure::Timeout(_))));
+    assert!(matches!(held.replicaof_no_one().await, Err(ProbeFailure::Timeout(_))));
 }
 
 #[tokio::test]
@@ -475,13 +471,14 @@ async fn who_acts_cuts_who_acted_before_and_nobody_else() {
     wait_for(&[&primary, &replica], &[Primary, InSync]).await;
     let mut client = primary.client();
     let (_, mut former) = probe(&primary.target(), DEADLINE).await.unwrap();
-    let (_, mut looks) = probe(&primary.target(), DEADLINE).await.unwrap();
     former.fence_other_operators().await.unwrap();
+    let (_, mut looks) = probe(&primary.target(), DEADLINE).await.unwrap();
     let (_, mut leader) = probe(&primary.target(), DEADLINE).await.unwrap();
     leader.fence_other_operators().await.unwrap();
     former.info_replication().await.unwrap_err();
     leader.fence_other_operators().await.unwrap();
-    looks.info_replication().await.unwrap();
+    // One over which nothing was done could be used at any moment.
+    looks.info_replication().await.unwrap_err();
     let () = redis::cmd("PING").query(&mut client).unwrap();
     wait_for(&[&primary, &replica], &[Primary, InSync]).await;
 }

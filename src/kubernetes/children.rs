@@ -246,11 +246,20 @@ fn to_write<K: Child>(desired: &K, live: Option<&K>) -> Result<(Option<Why>, Str
     Ok((why, hash))
 }
 
+/// Whether an apply would make the set the owner of an object that has none.
+pub fn adopts(plan: &Plan, live: &Live) -> bool {
+    let left = |metadata: &ObjectMeta| is_ours(plan, metadata) && !is_owned(plan, metadata);
+    [&live.headless, &live.primary, &live.replicas].into_iter().flatten().any(|service| left(service.meta()))
+        || live.config_map.as_ref().is_some_and(|map| left(map.meta()))
+        || live.stateful_set.as_ref().is_some_and(|set| left(set.meta()))
+        || live.disruption_budget.as_ref().is_some_and(|budget| left(budget.meta()))
+}
+
 /// Makes the children as desired: each by itself, so that one that is refused keeps none but those that need it.
 ///
 /// # Errors
-/// Of a set without a `StatefulSet` that one cannot be made, or not without an object whose name is taken. Of one that runs all is
-/// said in [`Applied::failures`], and it goes on with the `StatefulSet` that is there.
+/// Where there is no `StatefulSet` yet: it cannot be made, or the name of another child is taken. Where there is one, each failure is
+/// in [`Applied::failures`], and the set goes on with the `StatefulSet` that is there.
 ///
 /// Boxed: whole pod templates travel through this future, and its caller's has to stay small.
 pub fn apply<'a>(

@@ -19,7 +19,7 @@ pub enum StoreError {
     },
     /// The record is not what the operator wrote.
     #[error(
-        "ConfigMap {name} holds no role record that can be read; the operator makes it again from what all members answer"
+        "ConfigMap {name} holds no role record that can be read; delete it, and the operator makes it again from what all members answer"
     )]
     Unreadable {
         /// Name of the `ConfigMap`.

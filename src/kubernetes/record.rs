@@ -54,7 +54,7 @@ pub async fn read_record(client: &Client, subject: &Subject) -> Result<Option<Fo
     };
     let is_own = owners(&map).any(|owner| owner.uid == subject.owner.uid);
     let is_ours = labels::are_of(&subject.set, map.metadata.labels.as_ref());
-    // One that neither a volume keeps nor somebody left goes by itself, with the set that it was of.
+    // One that still belongs to a deleted set, and to no volume, is about to be collected with that set.
     let is_orphan = owners(&map).all(|owner| owner.kind == CLAIM);
     let resource_version = map.metadata.resource_version.clone().unwrap_or_default();
     match stored(map, subject) {

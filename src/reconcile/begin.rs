@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use kube::ResourceExt;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     fail,
@@ -48,8 +48,11 @@ pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginn
         },
     };
     let FoundBegun { live, stored, is_fresh, acts } = found;
-    if is_fresh && acts {
-        job.ctx.memory.remember_record(&job.subject.set, stored.resource_version.clone());
+    let (memory, set, uid) = (&job.ctx.memory, &job.subject.set, &job.subject.uid);
+    match (is_fresh, acts) {
+        (true, true) => memory.remember_record(set, uid, &stored),
+        (false, _) => memory.remember_shown_record(set, uid, &stored),
+        (true, false) => {}
     }
     outcome.record = Some(stored.record.clone());
     Ok(match password(job, live.as_ref(), is_fresh, outcome).await? {
@@ -111,14 +114,17 @@ async fn record(
     outcome: &mut Outcome,
 ) -> Result<Beginning<Stored>, StageError> {
     let (ctx, subject) = (job.ctx, job.subject);
-    let former = match record::read_record(&ctx.client, subject).await? {
-        Some(Found::Own(stored)) => return Ok(Beginning::On(stored)),
-        Some(Found::Former(stored)) => FormerRecord::Readable(Box::new(stored)),
-        Some(Found::Broken { resource_version, error }) => {
-            fail(ctx, outcome, &error.into());
-            FormerRecord::Broken(resource_version)
+    let last = ctx.memory.last_record(&subject.set, &subject.uid);
+    let former = match (record::read_record(&ctx.client, subject).await?, last) {
+        (Some(Found::Own(stored)), _) => return Ok(Beginning::On(stored)),
+        (Some(Found::Former(stored)), _) => Some(stored),
+        // A person broke or deleted it. What stood there is known, and proves more than servers could be asked for.
+        (Some(Found::Broken { resource_version, .. }), Some(last)) => {
+            return put_back(job, Some(&resource_version), &last).await;
         }
-        None => FormerRecord::None,
+        (Some(Found::Broken { error, .. }), None) => return Err(error.into()),
+        (None, Some(last)) if !subject.paused => return put_back(job, None, &last).await,
+        (None, _) => None,
     };
     // What runs is not known, so neither is who is a member.
     let Some(live) = live else { return Ok(Beginning::Wait) };
@@ -139,7 +145,7 @@ async fn record(
         return Ok(Beginning::Wait);
     }
     let volumes = claims::former(&ctx.client, subject).await?;
-    if let Some(taken) = go_on(job, &former, &volumes.claims, &pods).await? {
+    if let Some(taken) = go_on(job, former.as_ref(), &volumes.claims, &pods).await? {
         return Ok(Beginning::On(taken));
     }
     let running = live.stateful_set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
@@ -157,48 +163,49 @@ async fn record(
         Record::first(members, true)
     } else {
         ctx.claims.adopts(&subject.set);
-        let told = former.stored().and_then(|former| History::of(&former.record));
-        begin_again(members, History::joined(volumes.history.into_iter().chain(told)))
+        let told = former.as_ref().and_then(|former| History::of(&former.record));
+        let begun = begin_again(members, History::joined(volumes.history.into_iter().chain(told)));
+        // A consent that a person gave in an epoch of before is none in this one.
+        let next =
+            job.resource.status.as_ref().and_then(|status| status.primary.as_ref()).map(|p| p.epoch + 1);
+        Record { epoch: begun.epoch.max(next.unwrap_or(0)), ..begun }
     };
     info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
-    let begun = match former.version() {
-        Some(version) => record::write_record(&ctx.client, subject, version, &first, &Claims::new()).await?,
+    let begun = match former.map(|former| former.resource_version) {
+        Some(version) => record::write_record(&ctx.client, subject, &version, &first, &Claims::new()).await?,
         None => record::create_record(&ctx.client, subject, &first).await?,
     };
     Ok(Beginning::On(begun))
 }
 
-/// What stood in the place of the record.
-enum FormerRecord {
-    None,
-    /// Of this version, and nothing that the operator wrote.
-    Broken(String),
-    Readable(Box<Stored>),
-}
-
-impl FormerRecord {
-    fn stored(&self) -> Option<&Stored> {
-        if let Self::Readable(stored) = self { Some(stored) } else { None }
+/// Writes what stood in the record before a person changed or deleted it.
+async fn put_back(
+    job: &Job<'_>,
+    version: Option<&str>,
+    last: &Stored,
+) -> Result<Beginning<Stored>, StageError> {
+    let (ctx, subject) = (job.ctx, job.subject);
+    if !is_there(job).await? {
+        return Ok(Beginning::Gone);
     }
-
-    fn version(&self) -> Option<&str> {
-        match self {
-            Self::None => None,
-            Self::Broken(version) => Some(version),
-            Self::Readable(stored) => Some(&stored.resource_version),
+    warn!(epoch = last.record.epoch, "the role record was changed or deleted by hand; it is put back");
+    Ok(Beginning::On(match version {
+        Some(version) => {
+            record::write_record(&ctx.client, subject, version, &last.record, &last.claims).await?
         }
-    }
+        None => record::create_record(&ctx.client, subject, &last.record).await?,
+    }))
 }
 
 /// Goes on with the record of before, where it speaks of the servers or of all the volumes that are there.
 async fn go_on(
     job: &Job<'_>,
-    former: &FormerRecord,
+    former: Option<&Stored>,
     volumes: &Claims,
     pods: &[Arc<Pod>],
 ) -> Result<Option<Stored>, StageError> {
     let (ctx, subject) = (job.ctx, job.subject);
-    let Some(former) = former.stored() else { return Ok(None) };
+    let Some(former) = former else { return Ok(None) };
     let uids = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref());
     let of_volumes = || taken_over(&former.record, &former.claims, volumes).filter(|_| subject.has_volumes);
     let Some(record) = orphaned(&former.record, uids).or_else(of_volumes) else { return Ok(None) };
@@ -213,11 +220,13 @@ async fn go_on(
 /// Asked of the API server before anything is made: what is missing may have gone with the set, and what is made for a
 /// set that is gone stands in the way of its successor until it is collected too.
 pub(super) async fn is_there(job: &Job<'_>) -> Result<bool, StageError> {
-    let ask = || async {
-        let presence = set::presence(&job.ctx.client, &job.subject.set, Some(&job.subject.uid)).await?;
-        Ok(presence == Presence::There)
-    };
-    job.there.get_or_try_init(ask).await.copied()
+    job.there.get_or_try_init(|| is_there_now(job)).await.copied()
+}
+
+/// The same, of this very moment.
+pub(super) async fn is_there_now(job: &Job<'_>) -> Result<bool, StageError> {
+    let presence = set::presence(&job.ctx.client, &job.subject.set, Some(&job.subject.uid)).await?;
+    Ok(presence == Presence::There)
 }
 
 /// It belongs to a deleted set; the garbage collector is about to remove it.
@@ -238,7 +247,10 @@ async fn password(
     if let Some(known) = ctx.memory.password(&subject.set, &occasion(job)) {
         return Ok(Beginning::On(Some(known)));
     }
-    let accepted = ctx.memory.accepted_password(&subject.set, &subject.uid);
+    let runs = live.is_none_or(|live| live.stateful_set.is_some())
+        || ctx.pods.state().iter().any(|pod| belongs(pod, &subject.set));
+    // Where nothing runs no server needs that one.
+    let accepted = ctx.memory.accepted_password(&subject.set, &subject.uid).filter(|_| runs);
     let password = match (read_password(job).await, accepted) {
         (Ok(Some(password)), _) => return Ok(Beginning::On(Some(password))),
         (Ok(None), accepted) => accepted,
@@ -249,8 +261,8 @@ async fn password(
         }
         (Err(error), None) => return Err(error),
     };
-    let has_none = live.is_some_and(|live| live.stateful_set.is_none());
-    let is_new = password.is_none() && has_none && job.plan.is_some();
+    let has_no_servers = live.is_some_and(|live| live.stateful_set.is_none());
+    let is_new = password.is_none() && has_no_servers && job.plan.is_some();
     if !is_new || subject.paused {
         outcome.password_missing = true;
         return Ok(Beginning::On(password));

@@ -41,7 +41,7 @@ pub(super) const HANDOVER_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn first(job: &Job<'_>, begun: Begun) -> (Seen, Option<Live>) {
     let Begun { live, stored, is_fresh, acts, password } = begun;
     let (look, connections) = take(job, &stored, password.as_ref()).await;
-    (Seen { stored, is_fresh, acts, password, look, connections, hold: None, told_at: job.began }, live)
+    (Seen { stored, is_fresh, acts, password, look, connections, hold: None, lost_since: None }, live)
 }
 
 /// Another one.

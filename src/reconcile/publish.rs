@@ -31,8 +31,10 @@ use operator_core::{
 /// Time that the API server has to take a status or an Event.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A reconcile that takes longer tells of a loss before its end.
-const TELL_AFTER: Duration = Duration::from_millis(1500);
+/// A loss that lasts longer is told before the reconcile ends. A switchover takes less.
+const TELL_AFTER: Duration = Duration::from_millis(1200);
+/// Time that the API server has to take it: servers wait to be told what to do.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why the status could not be written.
 #[derive(Debug, Error)]
@@ -82,13 +84,10 @@ pub async fn publish(
     Ok((status, false))
 }
 
-/// Writes the status in the middle of a reconcile that takes long, where it takes back that writes are taken or that all is well: a
-/// switchover that does not proceed, a server that does not answer. What else was learned is told at the end.
+/// Writes the status in the middle of a reconcile where Ready or Available has not been true any more for some time: a switchover that
+/// does not proceed, a server that does not answer. All else is told at the end. The servers have to be asked again after it.
 pub(super) async fn tell_of_a_loss(job: &Job<'_>, seen: &mut Seen, outcome: &Outcome) {
     let Job { ctx, resource, subject, .. } = *job;
-    if seen.told_at.elapsed() < TELL_AFTER {
-        return;
-    }
     let mut so_far = outcome.clone();
     so_far.record = Some(seen.stored.record.clone());
     so_far.look = Some(seen.look.clone());
@@ -104,11 +103,18 @@ pub(super) async fn tell_of_a_loss(job: &Job<'_>, seen: &mut Seen, outcome: &Out
             .any(|type_| before.is_true(type_) && !after.is_true(type_))
     });
     if !is_loss {
+        seen.lost_since = None;
         return;
     }
-    seen.told_at = Instant::now();
-    if let Err(error) = publish(resource, ctx, subject, &so_far, now).await {
-        warn!(error = chain(&error), "cannot write the status in between; it is written at the end");
+    if seen.lost_since.get_or_insert_with(Instant::now).elapsed() < TELL_AFTER {
+        return;
+    }
+    match timeout(TELL_WITHIN, publish(resource, ctx, subject, &so_far, now)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            warn!(error = chain(&error), "cannot write the status in between; it is written at the end");
+        }
+        Err(_) => warn!("cannot write the status in between: the API server does not answer"),
     }
 }
 

@@ -53,5 +53,5 @@ pub(super) async fn write(job: &Job<'_>, seen: &mut Seen, record: Record) -> Res
 
 fn took(job: &Job<'_>, seen: &mut Seen) {
     seen.is_fresh = true;
-    job.ctx.memory.remember_record(&job.subject.set, seen.stored.resource_version.clone());
+    job.ctx.memory.remember_record(&job.subject.set, &job.subject.uid, &seen.stored);
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use tracing::info;
 
 use super::{
-    begin::is_there,
+    begin::{is_there, is_there_now},
     configure::{check_image, next_file},
     fail, look,
     record::{is_newest, write},
@@ -76,6 +76,10 @@ pub(super) async fn apply_children(
     if live.lacks(&wanted.desired) && !is_there(job).await? {
         return Ok(None);
     }
+    // Objects lose their owner while a set is deleted with --cascade=orphan. Adopted by that one, they would go with it after all.
+    if children::adopts(&wanted.plan, &live) && !is_there_now(job).await? {
+        return Ok(None);
+    }
     let mut applied = Box::pin(children::apply(&job.ctx.client, &wanted.plan, wanted.desired, live)).await?;
     for write in &applied.writes {
         info!(object = %write.object, why = ?write.why, "applied");
@@ -137,6 +141,9 @@ pub(super) async fn replace_outdated(
     };
     if !is_due(&next) {
         return Ok(Some(next));
+    }
+    if !job.ctx.mandate.holds() {
+        return Ok(None);
     }
     // Nor is a pod deleted by the word of a cache.
     if !is_newest(job, seen).await? {

@@ -147,8 +147,9 @@ async fn rounds(
             }
             decision => carry_out(job, seen, running, decision).await?,
         }
-        look::again(job, seen).await;
+        // Before the look, so that what is decided next is decided by what is true then.
         tell_of_a_loss(job, seen, outcome).await;
+        look::again(job, seen).await;
     }
     Ok(())
 }

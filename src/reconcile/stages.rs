@@ -50,7 +50,7 @@ pub(super) struct Begun {
     pub stored: Stored,
     /// Both were read from the API server, and not from what the watches showed.
     pub is_fresh: bool,
-    /// Whether anything may be done by this record. Not by what stands in for one that cannot be read: servers are asked, and told of.
+    /// Whether anything may be done by this record. What stands in for one that cannot be read serves to report alone.
     pub acts: bool,
     /// `None` where the Secret or its key is missing, and no server has accepted one before.
     pub password: Option<Password>,
@@ -69,8 +69,8 @@ pub(super) struct Seen {
     pub connections: Connections,
     /// Why nothing can be done safely.
     pub hold: Option<Hold>,
-    /// When this reconcile began, or told of a loss in between.
-    pub told_at: Instant,
+    /// Since when the status claims more than the looks of this reconcile show.
+    pub lost_since: Option<Instant>,
 }
 
 impl Seen {

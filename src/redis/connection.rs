@@ -27,6 +27,9 @@ use redis_node::{
     password::Password,
 };
 
+/// What came of one command: no answer in time, an error reply as the crate has it, or success.
+pub(super) type Raw = Result<Result<(), RedisError>, ProbeFailure>;
+
 /// Name of the operator's connections, as `CLIENT LIST` shows it.
 const OPERATOR: &str = "redis-operator";
 
@@ -97,13 +100,12 @@ impl Connection {
             return Err(refusal);
         }
         login?;
-        connection.introduce().await?;
         Ok(connection)
     }
 
     /// Names the connection, keeps it from being closed where clients take too much memory (Redis 7.0), and its commands from
     /// counting as use of a key (Redis 7.2). A server that does not know one of the three goes on without it.
-    async fn introduce(&mut self) -> Result<(), ProbeFailure> {
+    pub(super) async fn introduce(&mut self) -> Result<(), ProbeFailure> {
         let mut all = pipe();
         all.cmd("CLIENT").arg("SETNAME").arg(OPERATOR);
         all.cmd("CLIENT").arg("NO-EVICT").arg("ON").cmd("CLIENT").arg("NO-TOUCH").arg("ON");
@@ -132,7 +134,7 @@ impl Connection {
 
     /// Waits until the server closes it. No command need be under way for that.
     pub async fn ended(&self) {
-        // An error says that the reader is gone, which is the end too.
+        // There is no error: the sender lives as long as the connection.
         let _ = self.wire.ended.clone().wait_for(|ended| *ended).await;
     }
 
@@ -148,15 +150,38 @@ impl Connection {
         info::parse(&text).map_err(|error| ProbeFailure::Malformed(error.to_string()))
     }
 
-    /// What is watched between two looks: `INFO replication`, and whether the server turns newcomers away.
-    pub async fn poll(&mut self) -> Result<(Replication, bool), ProbeFailure> {
-        let replication = self.info_replication().await?;
+    /// Whether the server turns newcomers away: it takes no more clients, or not this password.
+    pub async fn turns_away(
+        &mut self,
+        replication: &Replication,
+        password: &Password,
+    ) -> Result<bool, ProbeFailure> {
         // Redis 6.2 takes one section at a time.
         let text: String = self.query("INFO", cmd("INFO").arg("clients")).await?;
-        let full = info::is_full(&replication, info::parse_clients(&text));
-        let password = self.wire.password.clone();
-        let closed = full || !self.takes(&password).await?;
-        Ok((replication, closed))
+        Ok(info::is_full(replication, info::parse_clients(&text)) || !self.takes(password).await?)
+    }
+
+    /// `INFO replication`, and then `after` where that is wanted by what it says; no other command over this connection comes between the
+    /// two. `None` where it is not wanted.
+    pub(super) async fn replication_and(
+        &mut self,
+        is_wanted: impl FnOnce(&Replication) -> bool,
+        (after, limit): (&Cmd, Duration),
+    ) -> Result<(Replication, Option<Raw>), ProbeFailure> {
+        let wire = Arc::clone(&self.wire);
+        let _turn = within(self.deadline, wire.turn.lock()).await?;
+        wire.allowance.set(LONGEST_ANSWER);
+        let mut info = cmd("INFO");
+        let asked = info.arg("replication").query_async::<String>(&mut self.inner);
+        let text = within(self.deadline, asked).await?.map_err(|error| classify(&error, "INFO"))?;
+        let replication =
+            info::parse_replication(&text).map_err(|error| ProbeFailure::Malformed(error.to_string()))?;
+        if !is_wanted(&replication) {
+            return Ok((replication, None));
+        }
+        wire.allowance.set(LONGEST_ANSWER);
+        let told = within(limit, after.query_async::<()>(&mut self.inner)).await;
+        Ok((replication, Some(told)))
     }
 
     /// `INFO replication`, for the second look before an act and for its confirmation after.
@@ -319,11 +344,7 @@ impl Connection {
     }
 
     /// One command, and the error reply as the crate has it.
-    pub(super) async fn raw(
-        &mut self,
-        deadline: Duration,
-        command: &Cmd,
-    ) -> Result<Result<(), RedisError>, ProbeFailure> {
+    pub(super) async fn raw(&mut self, deadline: Duration, command: &Cmd) -> Raw {
         within(deadline, async {
             let _turn = self.wire.turn.lock().await;
             self.wire.allowance.set(LONGEST_ANSWER);

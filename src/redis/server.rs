@@ -21,6 +21,10 @@ use redis_node::{
 /// healthy server answers within a millisecond.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// How long a command over the held connection waits for its answer. A healthy Redis needs milliseconds; one that is busy with a script
+/// stays silent for 5 s, and its state is unknown either way.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
 /// A Redis to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -58,8 +62,8 @@ impl Server {
         deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
         match self.held(target) {
-            Some(held) => within(deadline, self.ask_held(held, target, deadline)).await?,
-            None => within(deadline, self.dial(target, deadline)).await?,
+            Some(held) => within(deadline, self.ask_held(held, target)).await?,
+            None => self.dial(target, deadline).await,
         }
     }
 
@@ -70,7 +74,7 @@ impl Server {
         here.filter(|connection| !connection.has_ended())
     }
 
-    /// Opens another connection and holds that one from now on.
+    /// Opens another connection within `deadline`, and holds that one from now on.
     ///
     /// # Errors
     /// Why there is none; the former one is still held.
@@ -79,8 +83,14 @@ impl Server {
         target: &Target,
         deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
-        let mut connection = self.open(target, deadline).await?;
+        within(deadline, self.dial_now(target)).await?
+    }
+
+    async fn dial_now(&self, target: &Target) -> Result<(Answer, Connection), ProbeFailure> {
+        let mut connection = self.open(target).await?;
         let answer = said(&mut connection, target).await?;
+        // Whom a person sees in `CLIENT LIST`, and the next operator cuts off.
+        connection.introduce().await?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.accepted = Some(connection.password().clone());
         held.address = Some(target.address);
@@ -88,12 +98,12 @@ impl Server {
         Ok((answer, connection))
     }
 
-    async fn open(&self, target: &Target, deadline: Duration) -> Result<Connection, ProbeFailure> {
-        let opened = Connection::open(target, &target.password, deadline).await;
+    async fn open(&self, target: &Target) -> Result<Connection, ProbeFailure> {
+        let opened = Connection::open(target, &target.password, ANSWER_WITHIN).await;
         let accepted = self.held.lock().unwrap_or_else(PoisonError::into_inner).accepted.clone();
         match (opened, accepted.filter(|accepted| *accepted != target.password)) {
             (Err(ProbeFailure::Auth(_)), Some(accepted)) => {
-                Connection::open(target, &accepted, deadline).await
+                Connection::open(target, &accepted, ANSWER_WITHIN).await
             }
             (opened, _) => opened,
         }
@@ -103,24 +113,28 @@ impl Server {
         &self,
         held: Connection,
         target: &Target,
-        deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
         let mut clone = held.clone();
         let asked = said(&mut clone, target);
         tokio::pin!(asked);
         tokio::select! {
             answer = &mut asked => return match answer {
-                Err(_) if held.has_ended() => self.dial(target, deadline).await,
-                Err(ProbeFailure::Refused | ProbeFailure::Connection(_) | ProbeFailure::Auth(_)) => {
-                    self.dial(target, deadline).await
-                }
-                answer => answer.map(|answer| (answer, held)),
+                Ok(answer) => Ok((answer, held)),
+                // It says what it is, and would say the same to another connection.
+                Err(failure @ (ProbeFailure::Busy | ProbeFailure::Loading)) => Err(failure),
+                // It broke, or gives what cannot be understood: another one is opened.
+                Err(_) => self.dial_now(target).await,
             },
             () = sleep(SILENCE) => {}
         }
+        let dialled = self.dial_now(target);
+        tokio::pin!(dialled);
         tokio::select! {
-            answer = &mut asked => answer.map(|answer| (answer, held)),
-            dialled = self.dial(target, deadline) => match dialled {
+            answer = &mut asked => match answer {
+                Ok(answer) => Ok((answer, held)),
+                Err(_) => dialled.await,
+            },
+            dialled = &mut dialled => match dialled {
                 // It lives, and answers as soon as it can over the connection that it has.
                 Err(ProbeFailure::ClientLimit | ProbeFailure::Busy | ProbeFailure::Loading) => {
                     asked.await.map(|answer| (answer, held))

@@ -19,7 +19,7 @@ use crate::{
     redis::{
         connection::Connection,
         server::{Server, Target},
-        writes::try_write,
+        writes::replication_and_write,
     },
     watch::Trigger,
 };
@@ -222,15 +222,17 @@ async fn follow(
             () = connection.ended() => return,
             () = sleep(POLL_INTERVAL) => {}
         }
-        let Ok((replication, closed)) = connection.poll().await else { return };
-        let is_primary = replication.upstream.is_none() && !replication.failover_runs();
-        let write =
-            if is_primary && tries() { Some(try_write(server, &mut connection, target).await) } else { None };
-        changed(Some(Meaning::of(&replication, closed, write.as_ref())));
+        let is_wanted = |replication: &Replication| {
+            replication.upstream.is_none() && !replication.failover_runs() && tries()
+        };
+        let asked = replication_and_write(server, &mut connection, target, is_wanted).await;
+        let Ok((replication, write)) = asked else { return };
         if matches!(write, Some(Write::Paused | Write::Unknown(_))) {
             // A write that waits blocks what comes after it.
             let Some(other) = server.held(target) else { return };
             connection = other;
         }
+        let Ok(closed) = connection.turns_away(&replication, &target.password).await else { return };
+        changed(Some(Meaning::of(&replication, closed, write.as_ref())));
     }
 }

@@ -19,6 +19,7 @@ mod failover;
 mod lab;
 mod leadership;
 mod many;
+mod mutations;
 mod never_stopped;
 mod password;
 mod refused;

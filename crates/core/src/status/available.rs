@@ -87,6 +87,12 @@ fn serving(outcome: &Outcome, instances: &[InstanceStatus], primary: &str) -> Fi
                 rivals.join(", ")
             ),
         ),
+        Some(pod) if pod.answer.as_ref().is_ok_and(|a| a.info.is_full() || a.refuses_password) => {
+            Finding::yes(
+                Reason::PrimaryServes,
+                format!("{primary} serves those who are connected, and turns others away"),
+            )
+        }
         _ => Finding::yes(Reason::PrimaryServes, format!("{primary} serves")),
     }
 }

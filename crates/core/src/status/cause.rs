@@ -1,7 +1,7 @@
 //! What needs a person, the cause before its symptoms: the first of them stands in Degraded, and in READY.
 //!
 //! A member that gives no usable answer may do so because its password was changed, its clients are too many or its pod cannot
-//! start. Those are named before the member's silence, and a decision that waits for a person before both.
+//! start. Those are named before the member's silence. Why nobody is elected stands behind the cause.
 
 use super::{
     finding::{Finding, in_state, is_bootstrapping, not_probed},
@@ -34,7 +34,7 @@ pub(super) fn first_cause(
     let failure = outcome.failure().filter(|failure| failure.reason != Reason::InvalidSpec);
     let unseen = failure.filter(|_| outcome.look.is_none());
     let refused = REFUSALS.contains(&available.reason);
-    let symptom = hold(outcome, true);
+    let held = outcome.hold.as_ref().filter(|_| !is_bootstrapping(outcome));
     let cause = None
         .or_else(|| outcome.password_missing.then(|| password_missing(subject, outcome)))
         .or_else(|| unseen.map(failed))
@@ -45,11 +45,12 @@ pub(super) fn first_cause(
         .or_else(|| refused::cause(outcome))
         .or_else(|| pods_stuck(outcome))
         .or_else(|| unexpected(instances));
-    match (cause, symptom) {
-        (Some(cause), Some(symptom)) => {
-            Some(Finding { message: format!("{}; {}", cause.message, symptom.message), ..cause })
+    match (cause, held) {
+        // Both are true, and each has its remedy.
+        (Some(cause), Some(held)) if cause.reason != held.reason => {
+            Some(Finding { message: format!("{}; {}", cause.message, held.message), ..cause })
         }
-        (cause, symptom) => cause.or(symptom).or_else(|| failure.map(failed)),
+        (cause, _) => cause.or_else(|| hold(outcome, true)).or_else(|| failure.map(failed)),
     }
 }
 
