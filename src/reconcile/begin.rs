@@ -166,9 +166,8 @@ async fn record(
         let told = former.as_ref().and_then(|former| History::of(&former.record));
         let begun = begin_again(members, History::joined(volumes.history.into_iter().chain(told)));
         // A consent that a person gave in an epoch of before is none in this one.
-        let next =
-            job.resource.status.as_ref().and_then(|status| status.primary.as_ref()).map(|p| p.epoch + 1);
-        Record { epoch: begun.epoch.max(next.unwrap_or(0)), ..begun }
+        let told = job.resource.status.as_ref().and_then(|status| status.primary.as_ref()).map(|p| p.epoch);
+        Record { epoch: begun.epoch.max(told.unwrap_or(0)), ..begun }
     };
     info!(members = ?first.members, sure = first.sure, epoch = first.epoch, "beginning the role record");
     let begun = match former.map(|former| former.resource_version) {

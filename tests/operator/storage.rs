@@ -131,11 +131,10 @@ async fn wait_for_history(lab: &Lab, claims: &[&str], epoch: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_so() {
-    let lab = Lab::new("again").await;
+    let mut lab = Lab::new("again").await;
     let sized = |replicas: i32, size: &str| json!({"replicas": replicas, "primary": {"failback": false}, "storage": {"size": size, "storageClassName": "resizes"}});
     let spec = |replicas| sized(replicas, "1Gi");
     storage_class(&lab.client, "resizes", true).await;
-    let adopted = async || lab.adopted().await;
     lab.up("redis", spec(3)).await;
     lab.write(0..20, "one", 2).await;
     // The third volume is left behind, in a history that an election ends afterwards.
@@ -145,7 +144,7 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     lab.ready("redis", 0).await;
     lab.write(0..30, "two", 1).await;
     wait_for_history(&lab, &["data-redis-0", "data-redis-1"], 2).await;
-    assert!(adopted().await.is_empty());
+    assert!(lab.adopted().await.is_empty());
     let volumes = lab.uids().await;
     lab.provide_volumes().await;
 
@@ -153,9 +152,10 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     lab.up("redis", sized(3, "2Gi")).await;
     lab.assert_keys(3, 30, "two").await;
     assert_eq!((lab.uids().await, lab.epoch("redis").await), (volumes, 3));
-    let notes =
-        until("an Event says so", PATIENCE, async || Some(adopted().await).filter(|notes| notes.len() == 1))
-            .await;
+    let notes = until("an Event says so", PATIENCE, async || {
+        Some(lab.adopted().await).filter(|notes| notes.len() == 1)
+    })
+    .await;
     assert!(notes.iter().all(|note| note.contains("is the primary from epoch 3 on")), "{notes:?}");
     wait_for_history(&lab, &["data-redis-0", "data-redis-1", "data-redis-2"], 3).await;
     until("the volumes of before grow to the new size", PATIENCE, async || {
@@ -163,14 +163,16 @@ async fn created_again_over_its_volumes_the_set_adopts_the_newest_data_and_says_
     })
     .await;
 
-    // Only the record is lost: the one who serves is adopted, and the epochs go on.
+    // Only the record is lost, and with it the operator that knew it: the one who serves is adopted, and the epochs go on.
     let primary = lab.sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod;
     let records = Api::<ConfigMap>::namespaced(lab.client.clone(), "again");
+    lab.operator.kill();
     records.delete("redis-record", &DeleteParams::default()).await.unwrap();
+    lab.operator = Operator::start(lab.plane, &lab.user, lab.namespace, "another");
     until("a fourth epoch", PATIENCE, async || (lab.epoch("redis").await == 4).then_some(())).await;
     lab.ready("redis", 0).await;
     assert_eq!(lab.sets.get("redis").await.unwrap().status.unwrap().primary.unwrap().pod, primary);
     lab.assert_keys(3, 30, "two").await;
-    until("an Event says so", PATIENCE, async || (adopted().await.len() == 2).then_some(())).await;
+    until("an Event says so", PATIENCE, async || (lab.adopted().await.len() == 2).then_some(())).await;
     assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
