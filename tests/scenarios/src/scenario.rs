@@ -141,7 +141,7 @@ impl Scenario {
             Self::NodeAway => "primary's node cut off for 10 min, its pod deleted by force",
             Self::ForeignHistory => "no operator: replica copies another Redis, primary's process killed",
             Self::CannotSave => "primary cannot save and refuses writes",
-            Self::RecordLost => "record deleted while a replica is frozen",
+            Self::RecordLost => "no operator: record deleted while a replica is frozen",
             Self::VolumesByHand => "set made over two of three volumes, without labels and record",
         }
     }
@@ -161,8 +161,10 @@ impl Scenario {
 
     /// Whether it makes sense with this fate of the operator.
     pub fn suffers(self, fate: Fate) -> bool {
-        !matches!(self, Self::OperatorStopped | Self::PromotedByHand | Self::ForeignHistory)
-            || fate == Fate::Left
+        !matches!(
+            self,
+            Self::OperatorStopped | Self::PromotedByHand | Self::ForeignHistory | Self::RecordLost
+        ) || fate == Fate::Left
     }
 
     /// Whether there is a replica at every moment, to acknowledge writes.

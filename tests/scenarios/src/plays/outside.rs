@@ -252,16 +252,22 @@ pub async fn cannot_save(stage: &Stage<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A replica is frozen and the record is deleted: the primary serves on, and its Service must go on leading to it.
+/// A replica is frozen and the record is deleted while no operator is there that knew it: the primary serves on, and its Service must
+/// go on leading to it.
 pub async fn record_lost_beside_a_silent_member(stage: &Stage<'_>) -> Result<(), Failure> {
     let primary = stage.set.primary()?;
     let [_, frozen] = replicas(stage, &primary)?;
     let process = stage.process(&frozen)?;
+    let stopped = operators::stop(stage.lab).await?;
     process.signal("STOP")?;
     stage.disturb();
     let (records, name) = (stage.lab.api::<ConfigMap>(), stage.set.name.record());
+    let deleted = records.delete(&name, &DeleteParams::default()).await;
+    // Until now there was no operator to say anything.
+    stage.begin_anew();
+    operators::start(stage.lab, stopped).await?;
     let watched = async {
-        records.delete(&name, &DeleteParams::default()).await?;
+        deleted?;
         says(stage, "Degraded", "True", "MemberUnreachable").await?;
         tokio::time::sleep(Duration::from_secs(8)).await;
         let led_to = ListParams::default().labels(&format!(
