@@ -62,7 +62,7 @@ impl Server {
         deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
         match self.held(target) {
-            Some(held) => within(deadline, self.ask_held(held, target)).await?,
+            Some(held) => within(deadline, Box::pin(self.ask_held(held, target))).await?,
             None => self.dial(target, deadline).await,
         }
     }
@@ -83,7 +83,8 @@ impl Server {
         target: &Target,
         deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
-        within(deadline, self.dial_now(target)).await?
+        // Boxed: it is large, rare, and part of the future of each watch.
+        within(deadline, Box::pin(self.dial_now(target))).await?
     }
 
     async fn dial_now(&self, target: &Target) -> Result<(Answer, Connection), ProbeFailure> {
@@ -123,12 +124,11 @@ impl Server {
                 // It says what it is, and would say the same to another connection.
                 Err(failure @ (ProbeFailure::Busy | ProbeFailure::Loading)) => Err(failure),
                 // It broke, or gives what cannot be understood: another one is opened.
-                Err(_) => self.dial_now(target).await,
+                Err(_) => Box::pin(self.dial_now(target)).await,
             },
             () = sleep(SILENCE) => {}
         }
-        let dialled = self.dial_now(target);
-        tokio::pin!(dialled);
+        let mut dialled = Box::pin(self.dial_now(target));
         tokio::select! {
             answer = &mut asked => match answer {
                 Ok(answer) => Ok((answer, held)),
