@@ -3,13 +3,13 @@
 pub mod children;
 pub mod claims;
 pub mod error;
-pub mod events;
 #[cfg(test)]
 pub(crate) mod fake_api;
 pub mod node;
 pub mod password;
 pub mod pods;
 pub mod record;
+pub mod refused_pods;
 pub mod set;
 pub mod status;
 pub mod stores;

@@ -9,7 +9,7 @@ use super::{
     rollout::running,
     stages::{Job, Seen},
 };
-use crate::kubernetes::{children::Live, events};
+use crate::kubernetes::{children::Live, refused_pods};
 use operator_core::status::outcome::Outcome;
 
 /// The Events are asked for at most this often.
@@ -41,7 +41,7 @@ pub(super) async fn refused(job: &Job<'_>, seen: &Seen, wants: Wants, outcome: &
         return;
     };
     if absences.lasts(now) && ctx.memory.is_to_ask_for_events(set, INTERVAL) {
-        let listed = events::of_refused_pods(&ctx.client, set, &uid).await;
+        let listed = refused_pods::list(&ctx.client, set, &uid).await;
         let failed = listed.as_ref().err().cloned();
         if ctx.memory.remember_events(set, listed.ok()) {
             warn!(

@@ -27,9 +27,9 @@ mod requests;
 mod rights;
 mod roll;
 mod start;
+mod status;
 mod storage;
 mod switchover;
-mod told;
 
 use std::{
     collections::BTreeSet,

@@ -1,6 +1,6 @@
 //! Answers of made-up servers, for tests of what answers add up to.
 
-use crate::observed::{NoAnswer, ObservedPod, RoleLabel};
+use crate::observed::{NoAnswer, ObservedPod};
 use redis_node::{
     answer::Answer,
     files::REDIS_PORT,
@@ -15,22 +15,7 @@ pub fn record(primary: &str) -> Record {
 
 /// A running pod `redis-<ordinal>` with this answer.
 pub fn pod(ordinal: i32, answer: Result<Answer, NoAnswer>) -> ObservedPod {
-    ObservedPod {
-        name: format!("redis-{ordinal}"),
-        ordinal,
-        uid: format!("uid-{ordinal}"),
-        node: String::new(),
-        ready: true,
-        terminating: false,
-        revision: None,
-        image: String::new(),
-        stuck: None,
-        new_address: false,
-        last_end: None,
-        grace_seconds: 120,
-        label: RoleLabel::default(),
-        answer,
-    }
+    ObservedPod { answer, ..ObservedPod::running(ordinal) }
 }
 
 /// The answer of a server under this name.

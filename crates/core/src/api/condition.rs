@@ -346,11 +346,13 @@ pub enum Reason {
     /// What to do: wait; if it lasts, look at the pod that the message names.
     #[strum(props(on = "Any=Unknown Degraded=True"))]
     CommandFailed,
-    /// The `ConfigMap` `<name>-record` cannot be read as a record.
+    /// The `ConfigMap` `<name>-record` cannot be read as a record, and this operator began to lead after it was changed. One that
+    /// knew the record puts it back by itself. Until then servers are asked and told of by the status of before, and
+    /// nothing is decided.
     ///
     /// What to do: restore the `ConfigMap`, or delete it: the operator then builds it again from what
     /// all members answer.
-    #[strum(props(on = "Any=Unknown Degraded=True"))]
+    #[strum(props(on = "Degraded=True"))]
     RecordUnreadable,
     /// A reconcile took too long.
     ///

@@ -21,7 +21,7 @@ const MOST: u32 = 100;
 ///
 /// # Errors
 /// In the words of the API server, why they cannot be listed.
-pub async fn of_refused_pods(client: &Client, set: &SetName, uid: &str) -> Result<Vec<Told>, String> {
+pub async fn list(client: &Client, set: &SetName, uid: &str) -> Result<Vec<Told>, String> {
     let api: Api<Event> = Api::namespaced(client.clone(), &set.namespace);
     let fields = format!(
         "involvedObject.kind=StatefulSet,involvedObject.name={},involvedObject.uid={uid},reason={FAILED_CREATE}",
@@ -56,7 +56,7 @@ mod tests {
         });
         let api = FakeApi::answering([(200, listed), (403, FakeApi::status(403, "Forbidden"))]);
         let (client, set) = (api.client(), SetName::new("lab", "redis"));
-        let told = of_refused_pods(&client, &set, "u-1").await.unwrap();
+        let told = list(&client, &set, "u-1").await.unwrap();
         assert_eq!(told.iter().map(|told| told.words.as_str()).collect::<Vec<_>>(), ["no"]);
         let asked = &api.requests()[0];
         assert_eq!(asked.path, "/api/v1/namespaces/lab/events");
@@ -64,6 +64,6 @@ mod tests {
         {
             assert!(asked.query.contains(part), "{part}: {}", asked.query);
         }
-        assert!(of_refused_pods(&client, &set, "u-1").await.unwrap_err().contains("Forbidden"));
+        assert!(list(&client, &set, "u-1").await.unwrap_err().contains("Forbidden"));
     }
 }
