@@ -448,6 +448,10 @@ fn probes_where_the_password_has_changed_or_no_client_is_accepted() {
     let _primary = primary(&pod);
     pod.write("password", b"the next one");
     assert_eq!(pod.probe("readiness"), (true, "answers, but refuses the mounted password".to_owned()));
+    // Regression: a Secret whose password was emptied took every serving Redis out of its Services.
+    pod.write("password", b"");
+    let (passed, seen) = pod.probe("readiness");
+    assert!(passed && seen.starts_with("answers, but"), "{seen}");
     pod.write("password", PASSWORD);
     assert_eq!(pod.redis("CONFIG SET maxclients 1"), "OK");
     let mut holder = pod
