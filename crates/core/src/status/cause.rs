@@ -43,14 +43,17 @@ pub(super) fn first_cause(
         .or_else(|| client_limit(outcome, instances))
         .or_else(|| refused.then(|| Finding::yes(available.reason, &*available.message)))
         .or_else(|| refused::cause(outcome))
-        .or_else(|| pods_stuck(outcome))
-        .or_else(|| unexpected(instances));
+        .or_else(|| pods_stuck(outcome));
     match (cause, held) {
         // Both are true, and each has its remedy.
         (Some(cause), Some(held)) if cause.reason != held.reason => {
             Some(Finding { message: format!("{}; {}", cause.message, held.message), ..cause })
         }
-        (cause, _) => cause.or_else(|| hold(outcome, true)).or_else(|| failure.map(failed)),
+        // While no primary is on record, the one that serves is no intruder: what the decision waits for comes first.
+        (cause, _) => cause
+            .or_else(|| hold(outcome, true))
+            .or_else(|| unexpected(instances))
+            .or_else(|| failure.map(failed)),
     }
 }
 

@@ -142,6 +142,15 @@ fn table() -> Vec<(&'static str, Pass, &'static str)> {
                 .and(|o| o.write = Some(rdb.clone())),
             "False MaxClientsReached",
         ),
+        (
+            "the record was lost, one serves and one is silent",
+            saw(vec![serves(0, &[1]), follows(1, 0), gives_no_answer(2)]).and(|o| {
+                o.record = Some(Record { epoch: 1, ..Record::first(served(3).members, false) });
+                o.write = None;
+                o.hold = Some(held(silent_hold, "waiting for redis-2"));
+            }),
+            "False MemberUnreachable",
+        ),
         ("the spec is invalid, and all is well", saw(healthy()).and(invalid), "False InvalidSpec"),
         (
             "the spec is invalid, and nobody serves",
