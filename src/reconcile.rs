@@ -28,7 +28,7 @@ pub use self::publish::{PublishError, publish};
 use self::{
     begin::begin,
     configure::configure,
-    publish::{send, tell_of_a_loss},
+    publish::send,
     refusals::{Wants, refused},
     rollout::{apply_children, move_primary, replace_outdated, running},
     settle::settle,
@@ -166,7 +166,6 @@ async fn stages(job: &Job<'_>, seen: &mut Seen, live: Option<Live>, outcome: &mu
             return;
         }
     }
-    tell_of_a_loss(job, seen, outcome).await;
     // Of a set that is being deleted Kubernetes removes the objects; its data is looked after for as long as it serves.
     let Some(plan) = job.plan.filter(|_| !job.subject.is_left_alone()) else { return };
     let there = live.stateful_set.clone();

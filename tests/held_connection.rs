@@ -94,6 +94,10 @@ async fn one_connection_is_held_to_a_server() {
         held.ask(&target, DEADLINE).await.unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    // A look that had to open another one: the monitor goes over to that, and the former one is closed.
+    held.dial(&target, DEADLINE).await.unwrap();
+    drop(connection);
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let mut client = server.client();
     let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut client).unwrap();
     let ours: Vec<&str> = list.lines().filter(|line| line.contains("name=redis-operator")).collect();

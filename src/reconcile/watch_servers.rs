@@ -9,7 +9,7 @@ use super::stages::{Job, Seen};
 use crate::{
     observe::{belongs, target},
     redis::writes::try_write,
-    watch::servers::{Watched, turns_away},
+    watch::servers::Watched,
 };
 use redis_node::answer::Write;
 
@@ -51,7 +51,7 @@ fn watched(job: &Job<'_>, pod: &Arc<Pod>, seen: &Seen, write: Option<&Write>) ->
         .iter()
         .find(|p| p.uid == uid)
         .and_then(|p| p.answer.as_ref().ok())
-        .map(|answer| (answer.info.replication.clone(), turns_away(answer)));
+        .map(|answer| (answer.info.replication.clone(), answer.turns_away()));
     let is_primary = seen.stored.record.primary.as_ref() == pod.metadata.name.as_ref();
     let write = write.filter(|_| is_primary).cloned();
     let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd, pipe,
 };
@@ -109,10 +109,7 @@ impl Connection {
         let mut all = pipe();
         all.cmd("CLIENT").arg("SETNAME").arg(OPERATOR);
         all.cmd("CLIENT").arg("NO-EVICT").arg("ON").cmd("CLIENT").arg("NO-TOUCH").arg("ON");
-        let _turn = self.wire.turn.lock().await;
-        self.wire.allowance.set(LONGEST_ANSWER);
-        let told = within(self.deadline, self.inner.req_packed_commands(&all, 0, 3)).await?;
-        match told {
+        match self.pipeline(&all, 3).await? {
             Err(error) if error.kind() == ErrorKind::Io => Err(classify(&error, "CLIENT")),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -291,9 +288,7 @@ impl Connection {
         // Redis never replies to it (`replconfCommand`), so one reply, to PING, is that of both.
         let mut both = pipe();
         both.cmd("REPLCONF").arg("GETACK").arg("*").cmd("PING");
-        let _turn = within(self.deadline, self.wire.turn.lock()).await?;
-        self.wire.allowance.set(LONGEST_ANSWER);
-        let told = within(self.deadline, self.inner.req_packed_commands(&both, 0, 1)).await?;
+        let told = self.pipeline(&both, 1).await?;
         told.map(|_| ()).map_err(|error| classify(&error, "REPLCONF"))
     }
 
@@ -328,13 +323,11 @@ impl Connection {
         let limit = limit.as_millis().to_string();
         let mut all = pipe();
         all.cmd("FAILOVER").arg("ABORT").cmd("CLIENT").arg("PAUSE").arg(limit).arg("WRITE");
-        let _turn = within(self.deadline, self.wire.turn.lock()).await?;
-        self.wire.allowance.set(LONGEST_ANSWER);
-        let told = within(self.deadline, self.inner.req_packed_commands(&all, 0, 2)).await?;
+        let told = self.pipeline(&all, 2).await?;
         let replies = told.map_err(|error| classify(&error, "FAILOVER"))?;
         // Of the first an error says that it had ended by itself.
         match replies.as_slice() {
-            [_, redis::Value::Okay] => Ok(()),
+            [_, Value::Okay] => Ok(()),
             _ => Err(ProbeFailure::Reply("no OK to CLIENT PAUSE".to_owned())),
         }
     }
@@ -345,12 +338,7 @@ impl Connection {
 
     /// One command, and the error reply as the crate has it.
     pub(super) async fn raw(&mut self, deadline: Duration, command: &Cmd) -> Raw {
-        within(deadline, async {
-            let _turn = self.wire.turn.lock().await;
-            self.wire.allowance.set(LONGEST_ANSWER);
-            command.query_async::<()>(&mut self.inner).await
-        })
-        .await
+        self.ask(deadline, LONGEST_ANSWER, command).await
     }
 
     async fn query<T: FromRedisValue>(&mut self, name: &str, command: &Cmd) -> Result<T, ProbeFailure> {
@@ -363,12 +351,36 @@ impl Connection {
         name: &str,
         command: &Cmd,
     ) -> Result<T, ProbeFailure> {
-        let asked = within(self.deadline, async {
+        self.ask(self.deadline, longest, command).await?.map_err(|error| classify(&error, name))
+    }
+
+    /// One command and its answer of so many bytes at most, when it is its turn.
+    async fn ask<T: FromRedisValue>(
+        &mut self,
+        deadline: Duration,
+        longest: usize,
+        command: &Cmd,
+    ) -> Result<Result<T, RedisError>, ProbeFailure> {
+        within(deadline, async {
             let _turn = self.wire.turn.lock().await;
             self.wire.allowance.set(longest);
             command.query_async(&mut self.inner).await
-        });
-        asked.await?.map_err(|error| classify(&error, name))
+        })
+        .await
+    }
+
+    /// Several commands in one go, and so many answers.
+    async fn pipeline(
+        &mut self,
+        commands: &Pipeline,
+        answers: usize,
+    ) -> Result<Result<Vec<Value>, RedisError>, ProbeFailure> {
+        within(self.deadline, async {
+            let _turn = self.wire.turn.lock().await;
+            self.wire.allowance.set(LONGEST_ANSWER);
+            self.inner.req_packed_commands(commands, 0, answers).await
+        })
+        .await
     }
 }
 

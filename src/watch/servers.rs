@@ -164,11 +164,6 @@ impl Monitor {
     }
 }
 
-/// Whether a server that answers over its held connection would turn others away, who come now.
-pub fn turns_away(answer: &Answer) -> bool {
-    answer.info.is_full() || answer.refuses_password
-}
-
 /// Watches one server for as long as the task lives.
 async fn hold(
     set: ObjectRef<RedisReplicaSet>,
@@ -186,7 +181,7 @@ async fn hold(
             let _ = trigger.unbounded_send(set.clone());
         }
     };
-    let meaning = |answer: &Answer| Meaning::of(&answer.info.replication, turns_away(answer), None);
+    let meaning = |answer: &Answer| Meaning::of(&answer.info.replication, answer.turns_away(), None);
     // Only a reconcile knows whether this is the primary of record: it tries first.
     let tries = || {
         let known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +204,7 @@ async fn hold(
     }
 }
 
-/// Polls over one connection until it breaks, or another one takes its place.
+/// Polls over the held connection until there is none.
 async fn follow(
     server: &Server,
     target: &Target,
@@ -222,16 +217,17 @@ async fn follow(
             () = connection.ended() => return,
             () = sleep(POLL_INTERVAL) => {}
         }
+        // A look may have replaced it since: the former one is closed with the last who uses it.
+        let Some(held) = server.held(target) else { return };
+        connection = held;
         let is_wanted = |replication: &Replication| {
             replication.upstream.is_none() && !replication.failover_runs() && tries()
         };
         let asked = replication_and_write(server, &mut connection, target, is_wanted).await;
         let Ok((replication, write)) = asked else { return };
-        if matches!(write, Some(Write::Paused | Write::Unknown(_))) {
-            // A write that waits blocks what comes after it.
-            let Some(other) = server.held(target) else { return };
-            connection = other;
-        }
+        // A write that waits blocks what comes after it, so another one is held then.
+        let Some(held) = server.held(target) else { return };
+        connection = held;
         let Ok(closed) = connection.turns_away(&replication, &target.password).await else { return };
         changed(Some(Meaning::of(&replication, closed, write.as_ref())));
     }

@@ -17,6 +17,13 @@ pub struct Answer {
     pub refuses_password: bool,
 }
 
+impl Answer {
+    /// Whether others who came now would be turned away, although this answer came over a connection of before.
+    pub fn turns_away(&self) -> bool {
+        self.info.is_full() || self.refuses_password
+    }
+}
+
 /// Why a Redis could not be asked, or gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ProbeFailure {

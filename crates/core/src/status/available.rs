@@ -10,7 +10,7 @@ use crate::{
         outcome::Outcome,
     },
 };
-use redis_node::answer::{ProbeFailure, Refusal, Write};
+use redis_node::answer::{Answer, ProbeFailure, Refusal, Write};
 
 /// Whether a primary serves writes.
 pub(super) fn available(
@@ -87,12 +87,10 @@ fn serving(outcome: &Outcome, instances: &[InstanceStatus], primary: &str) -> Fi
                 rivals.join(", ")
             ),
         ),
-        Some(pod) if pod.answer.as_ref().is_ok_and(|a| a.info.is_full() || a.refuses_password) => {
-            Finding::yes(
-                Reason::PrimaryServes,
-                format!("{primary} serves those who are connected, and turns others away"),
-            )
-        }
+        Some(pod) if pod.answer.as_ref().is_ok_and(Answer::turns_away) => Finding::yes(
+            Reason::PrimaryServes,
+            format!("{primary} serves those who are connected, and turns others away"),
+        ),
         _ => Finding::yes(Reason::PrimaryServes, format!("{primary} serves")),
     }
 }
