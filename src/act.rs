@@ -1,6 +1,7 @@
 //! Carrying out a decision: over the connection that it was decided on, or with the pod's UID as precondition.
 
 pub mod config;
+pub mod quorum;
 pub mod role_labels;
 
 use std::time::Duration;
@@ -40,6 +41,14 @@ pub enum ActError {
         /// The pod that serves.
         other: String,
     },
+    /// A member was led to another primary since the look.
+    #[error("cannot promote {pod}: {other} is no longer parked; the next reconcile looks again")]
+    NotParked {
+        /// The pod that was to be promoted.
+        pod: String,
+        /// The pod that follows somebody.
+        other: String,
+    },
     /// The data that was elected is not there any more.
     #[error("cannot promote {pod}: its data changed since it was chosen; the next reconcile looks again")]
     OtherData {
@@ -68,12 +77,18 @@ pub async fn promote(
         if other != pod && replication.upstream.is_none() {
             return Err(ActError::ServesAlready { pod: pod.to_owned(), other });
         }
+        let was_parked = seen.is_parked();
         let seen = &seen.answer.info.replication;
+        // A former leader's command, or a person's, led it back to another primary, which may confirm writes again.
+        if was_parked && !quorum::is_parked(&replication) {
+            return Err(ActError::NotParked { pod: pod.to_owned(), other });
+        }
         // More of the same history is no other data: a person may have chosen one that a silent primary still feeds.
         if other == pod && (replication.replid != seen.replid || replication.offset < seen.offset) {
             return Err(ActError::OtherData { pod: other });
         }
     }
+    quorum::before_serving(connections, pod, look, "promote").await?;
     let connection = connection(connections, pod, "promote")?;
     connection.replicaof_no_one().await.map_err(|source| redis("promote", pod, source))
 }
@@ -121,11 +136,14 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// longer than the time that the command has.
 pub async fn hand_over(
     connections: &mut Connections,
-    from: &str,
-    target: &str,
+    (from, target): (&str, &str),
     host: &str,
+    look: &Snapshot,
 ) -> Result<(), ActError> {
     info!(from, target, "handing the role over");
+    for pod in [from, target] {
+        quorum::before_serving(connections, pod, look, "hand over").await?;
+    }
     let heir = connection(connections, target, "hand over to")?;
     heir.info_replication().await.map_err(|source| redis("hand over to", target, source))?;
     let connection = fenced(connections, from, "hand over from").await?;

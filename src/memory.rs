@@ -66,6 +66,8 @@ struct Remembered {
     failures: u32,
     /// Since when nobody serves.
     nobody_serves: Option<Instant>,
+    /// Followers of a silent primary that were detached, by `run_id`, and since when.
+    detached: Option<(BTreeSet<String>, Instant)>,
     /// Pods that are gone while their node is ready, by name: their UID and since when the node is, and since when that
     /// is known here.
     gone: BTreeMap<String, ((String, String), Instant)>,
@@ -314,6 +316,20 @@ impl Memory {
     /// For how long nobody has been serving, as far as this process knows.
     pub fn nobody_serves_for(&self, set: &SetName, nobody_serves: bool) -> Duration {
         self.with(set, |remembered| lasted(&mut remembered.nobody_serves, nobody_serves))
+    }
+
+    /// Remembers that these processes were parked, and other operators cut off from them.
+    pub fn detached(&self, set: &SetName, run_ids: BTreeSet<String>) {
+        self.with(set, |remembered| remembered.detached = Some((run_ids, Instant::now())));
+    }
+
+    /// For how long these processes have been detached, as far as this process knows. `None`: not all of them are parked, and the
+    /// time begins anew.
+    pub fn detached_for(&self, set: &SetName, parked: Option<&BTreeSet<String>>) -> Option<Duration> {
+        self.with(set, |remembered| {
+            remembered.detached.take_if(|(known, _)| Some(&*known) != parked);
+            remembered.detached.as_ref().map(|(_, since)| since.elapsed())
+        })
     }
 
     /// For how long this process has known that the pod of this UID, which had this name, is gone while its node is ready

@@ -744,7 +744,7 @@ fn a_lookup_that_blocks_holds_up_neither_parking_nor_the_other_peers() {
     let password = Arc::new(Password::from_bytes(PASSWORD).unwrap());
     let began = Instant::now();
     let mut log = Vec::new();
-    let own = Own { host: "me", pod: "me", data: None, record: None };
+    let own = Own { host: "me", pod: "me", data: None, record: None, starts_parked: false };
     let start = choose(own, &peers, &password, &resolve, Duration::from_secs(2), &mut |line| {
         log.push(line.to_owned());
     });

@@ -217,7 +217,7 @@ pub fn is_as_desired(plan: &Plan, desired: &Desired, live: &Live) -> bool {
         (Some(budget), live) => says_all(plan, budget, live.as_ref()),
         (None, live) => live.as_ref().is_none_or(|live| !is_owned(plan, live.meta())),
     };
-    let stateful_set = settle(stateful_set.clone(), live.stateful_set.as_ref());
+    let stateful_set = settle(plan, stateful_set.clone(), live.stateful_set.as_ref());
     budget
         && says_all(plan, headless, live.headless.as_ref())
         && says_all(plan, primary, live.primary.as_ref())
@@ -292,7 +292,7 @@ pub fn apply<'a>(
         failures.extend(budget.err());
         // It comes last, so that what its pods mount is there, and says what its template promises.
         let applied = match ensure(client, plan, config_map, live.config_map, &mut writes).await {
-            Ok(_) => match settle(stateful_set, live.stateful_set.as_ref()) {
+            Ok(_) => match settle(plan, stateful_set, live.stateful_set.as_ref()) {
                 Ok(wanted) => ensure(client, plan, wanted, live.stateful_set, &mut writes).await,
                 Err(error) => Err(error),
             },
@@ -311,7 +311,7 @@ pub fn apply<'a>(
 }
 
 /// What of the desired `StatefulSet` can be applied over the live one.
-fn settle(desired: StatefulSet, live: Option<&StatefulSet>) -> Result<StatefulSet, ApplyError> {
+fn settle(plan: &Plan, desired: StatefulSet, live: Option<&StatefulSet>) -> Result<StatefulSet, ApplyError> {
     let Some(live) = live else { return Ok(desired) };
     let object = ObjectName::of(&desired);
     let encoding = |error| ApplyError::Api {
@@ -319,7 +319,8 @@ fn settle(desired: StatefulSet, live: Option<&StatefulSet>) -> Result<StatefulSe
         object: object.clone(),
         source: Box::new(kube::Error::SerdeError(error)),
     };
-    let desired = stateful_set::keep_agent(desired, live).map_err(encoding)?;
+    let desired =
+        stateful_set::keep_agent(desired, live, plan.subject.failover.chooses_start()).map_err(encoding)?;
     let desired = stateful_set::keep_size(desired, live);
     match stateful_set::classify(&desired, live).map_err(encoding)? {
         Change::Blocked { fields } => Err(ApplyError::Immutable { object, fields }),

@@ -1,6 +1,6 @@
 //! A look: every server asked, and what else there is to know at this moment.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use kube::ResourceExt;
 use tracing::warn;
@@ -15,6 +15,7 @@ use operator_core::{
     api::status::InstanceState,
     election::{
         process_end::{Former, NodeState, Traces, former, has_ended},
+        quorum,
         snapshot::Snapshot,
         votes::glimpse,
     },
@@ -91,6 +92,10 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
         waited: ctx.memory.nobody_serves_for(&subject.set, nobody_serves) >= RETURN_PATIENCE,
         handover_stuck: false,
         aof_by_hand: !subject.appends,
+        failover: subject.failover,
+        silent_for: Duration::ZERO,
+        detached_for: None,
+        unseen: BTreeMap::new(),
         consent: subject.consent.clone(),
     };
     let seen = glimpse(record, &look);
@@ -99,9 +104,34 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
     let look = Snapshot {
         before: ctx.memory.glimpse(&subject.set, seen, VOTE_AGE),
         handover_stuck: ctx.memory.hands_over_for(&subject.set, is_left) >= HANDOVER_PATIENCE,
+        silent_for: silent_for(job, record, nobody_serves),
+        detached_for: ctx.memory.detached_for(&subject.set, quorum::parked(record, &look).as_ref()),
+        unseen: unseen(job, record, &look).await,
         ..look
     };
     (look, connections)
+}
+
+/// For how long the process that served last has given no answer. Where this operator never had one, since nobody serves.
+fn silent_for(job: &Job<'_>, record: &Record, nobody_serves: bool) -> Duration {
+    let set = &job.subject.set;
+    let nobody_serves_for = job.ctx.memory.nobody_serves_for(set, nobody_serves);
+    let server = record.seen_serving.as_ref().and_then(|seen| job.ctx.servers.known(set, &seen.pod_uid));
+    server.and_then(|server| server.silent_for()).unwrap_or(nobody_serves_for)
+}
+
+/// The followers of record that give no answer, and what is known of each.
+async fn unseen(job: &Job<'_>, record: &Record, look: &Snapshot) -> BTreeMap<String, Former> {
+    let mut unseen = BTreeMap::new();
+    for follower in record.followers.iter().flatten().filter(|follower| !follower.process.ended) {
+        let answers =
+            look.process(&follower.pod).is_some_and(|member| member.uid == follower.process.pod_uid);
+        if !answers {
+            let known = ended(job, &follower.process, &follower.pod).await;
+            unseen.insert(follower.process.run_id.clone(), known);
+        }
+    }
+    unseen
 }
 
 /// Whether the server of a pod refuses the password: the Secret may hold another one by now.

@@ -194,12 +194,13 @@ async fn carry_out(
         Decision::Note(record) => note(job, seen, record, running).await,
         Decision::Park(pods) => Ok(act::park(&mut seen.connections, &pods).await?),
         Decision::Retire(pods) => Ok(act::retire(&mut seen.connections, &pods, &seen.stored.record).await?),
-        Decision::Promote { record, pod } => {
-            let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
-            write(job, seen, record).await?;
-            Ok(act::promote(&mut seen.connections, &pod, &seen.look, &why).await?)
-        }
+        Decision::Promote { record, pod } => promote(job, seen, record, &pod).await,
         Decision::Follow(pods) => follow(job, seen, &pods).await,
+        Decision::Detach(pods) => detach(job, seen, &pods).await,
+        Decision::Demand { pod, min_replicas } => {
+            Ok(act::quorum::demand(&mut seen.connections, &pod, min_replicas).await?)
+        }
+        Decision::Arm { record, pod } => arm(job, seen, record, &pod).await,
         // These take more than one look.
         Decision::Rest
         | Decision::Hold(_)
@@ -209,6 +210,39 @@ async fn carry_out(
         | Decision::Abort { .. }
         | Decision::TakeBack { .. } => Ok(()),
     }
+}
+
+/// The record first, then the command.
+async fn promote(job: &Job<'_>, seen: &mut Seen, record: Record, pod: &str) -> Result<(), StageError> {
+    let why = format!("epoch {}, offset {}", record.epoch, record.start_offset);
+    let former = seen.stored.record.seen_serving.clone();
+    write(job, seen, record).await?;
+    act::promote(&mut seen.connections, pod, &seen.look, &why).await?;
+    // One that answers is parked in its turn.
+    if let Some(former) = former.filter(|former| seen.look.observed.silent(&former.pod_uid))
+        && let Some(server) = job.ctx.servers.known(&job.subject.set, &former.pod_uid)
+        && let Some(connection) = server.connection()
+    {
+        act::quorum::withdraw(connection, former.pod_uid);
+    }
+    Ok(())
+}
+
+/// The followers leave a silent primary.
+async fn detach(job: &Job<'_>, seen: &mut Seen, pods: &[String]) -> Result<(), StageError> {
+    act::quorum::detach(&mut seen.connections, pods).await?;
+    let followers = seen.stored.record.followers.iter().flatten();
+    let run_ids = followers.map(|follower| follower.process.run_id.clone()).collect();
+    job.ctx.memory.detached(&job.subject.set, run_ids);
+    Ok(())
+}
+
+/// The demand first, then the record.
+async fn arm(job: &Job<'_>, seen: &mut Seen, record: Record, pod: &str) -> Result<(), StageError> {
+    if let Some(armed) = &record.armed {
+        act::quorum::arm(&mut seen.connections, pod, armed).await?;
+    }
+    write(job, seen, record).await
 }
 
 /// Nothing is left to do but to tell replicas again whose link does not come up.
@@ -254,7 +288,8 @@ async fn note(
 async fn begin_switchover(job: &Job<'_>, seen: &mut Seen, from: &str, target: &str) {
     let host = job.subject.host_of(target);
     // Refused or not heard: the next look finds out which, and ends the switchover.
-    if let Err(error) = act::hand_over(&mut seen.connections, from, target, &host).await {
+    let told = act::hand_over(&mut seen.connections, (from, target), &host, &seen.look).await;
+    if let Err(error) = told {
         warn!(error = chain(&error), "the switchover did not begin");
     }
     act::request_ack(&mut seen.connections, target).await;

@@ -22,7 +22,7 @@ use crate::redis::{
     server::Target,
 };
 use redis_node::{
-    answer::ProbeFailure,
+    answer::{Demands, ProbeFailure},
     info::{self, Info, Replication},
     password::Password,
 };
@@ -187,13 +187,29 @@ impl Connection {
         info::parse_replication(&text).map_err(|error| ProbeFailure::Malformed(error.to_string()))
     }
 
-    /// `replica-announce-ip` as configured; empty if it is not.
-    pub(super) async fn announced(&mut self) -> Result<String, ProbeFailure> {
+    /// `replica-announce-ip` as configured, empty if it is not; and what the server demands of its replicas. One pattern covers
+    /// both, and Redis 6.2 takes no more than one.
+    pub async fn replication_settings(&mut self) -> Result<(String, Option<Demands>), ProbeFailure> {
         const NAME: &str = "replica-announce-ip";
-        let answer: Vec<String> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg(NAME)).await?;
-        match <[String; 2]>::try_from(answer) {
-            Ok([name, value]) if name == NAME && value.len() <= info::LONGEST_VALUE => Ok(value),
-            _ => Err(ProbeFailure::Malformed(format!("CONFIG GET {NAME} did not return it"))),
+        let answer: Vec<String> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg("*repl*")).await?;
+        let settings: BTreeMap<&str, &str> = answer
+            .chunks_exact(2)
+            .filter_map(|pair| match pair {
+                [name, value] => Some((name.as_str(), value.as_str())),
+                _ => None,
+            })
+            .collect();
+        let number = |name: &str| settings.get(name)?.parse().ok();
+        let demands = || {
+            Some(Demands {
+                min_replicas: number("min-replicas-to-write")?,
+                max_lag_seconds: number("min-replicas-max-lag")?,
+                ping_seconds: number("repl-ping-replica-period")?,
+            })
+        };
+        match settings.get(NAME) {
+            Some(value) if value.len() <= info::LONGEST_VALUE => Ok(((*value).to_owned(), demands())),
+            _ => Err(ProbeFailure::Malformed(format!("CONFIG GET did not return {NAME}"))),
         }
     }
 
@@ -247,6 +263,17 @@ impl Connection {
     /// host and port again changes nothing (experiment E6).
     pub async fn replicaof(&mut self, host: &str, port: u16) -> Result<(), ProbeFailure> {
         self.run("REPLICAOF", cmd("REPLICAOF").arg(host).arg(port)).await
+    }
+
+    /// The same, with so long for its answer.
+    pub async fn replicaof_within(
+        &mut self,
+        host: &str,
+        port: u16,
+        limit: Duration,
+    ) -> Result<(), ProbeFailure> {
+        let told = self.raw(limit, cmd("REPLICAOF").arg(host).arg(port)).await?;
+        told.map_err(|error| classify(&error, "REPLICAOF"))
     }
 
     /// `REPLICAOF NO ONE`: the server serves as primary from now on.

@@ -22,6 +22,12 @@ impl Pool {
         Arc::clone(sets.entry(set.clone()).or_default().entry(uid.to_owned()).or_default())
     }
 
+    /// The server of a pod, if it was ever asked.
+    pub fn known(&self, set: &SetName, uid: &str) -> Option<Arc<Server>> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.get(set)?.get(uid).cloned()
+    }
+
     /// Forgets the servers of pods that are gone, and closes their connections.
     pub fn keep(&self, set: &SetName, is_there: impl Fn(&str) -> bool) {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);

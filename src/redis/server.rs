@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::redis::connection::{Connection, within};
 use redis_node::{
@@ -24,6 +24,10 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// How long a command over the held connection waits for its answer. A healthy Redis needs milliseconds; one that is busy with a script
 /// stays silent for 5 s, and its state is unknown either way.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long one is asked that gave no answer in time when it was asked before: an election looks several times, and waits for it
+/// each time. Who watches the server asks for as long as ever.
+const LATE_DEADLINE: Duration = Duration::from_millis(600);
 
 /// A Redis to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,10 @@ struct Held {
     connection: Option<Connection>,
     /// Where it leads: a pod whose network is made again gets another address, and another pod the former one.
     address: Option<IpAddr>,
+    /// When it answered last.
+    answered: Option<Instant>,
+    /// It gave no answer in time when it was asked last.
+    is_late: bool,
     /// What the server accepted last. A Secret that was changed reaches a running pod late, or never.
     accepted: Option<Password>,
 }
@@ -61,10 +69,36 @@ impl Server {
         target: &Target,
         deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
-        match self.held(target) {
-            Some(held) => within(deadline, Box::pin(self.ask_held(held, target))).await?,
-            None => self.dial(target, deadline).await,
+        let deadline = if self.with(|held| held.is_late) { deadline.min(LATE_DEADLINE) } else { deadline };
+        let asked = match self.held(target) {
+            Some(held) => within(deadline, Box::pin(self.ask_held(held, target))).await,
+            None => within(deadline, Box::pin(self.dial_now(target))).await,
+        };
+        let asked = asked.and_then(|asked| asked);
+        self.with(|held| held.is_late = matches!(asked, Err(ProbeFailure::Timeout(_))));
+        if asked.is_ok() {
+            self.has_answered();
         }
+        asked
+    }
+
+    /// Notes that it has answered just now.
+    pub fn has_answered(&self) {
+        self.with(|held| held.answered = Some(Instant::now()));
+    }
+
+    /// For how long it has given no answer; `None` where it never gave one.
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.with(|held| held.answered.map(|at| at.elapsed()))
+    }
+
+    /// The connection that is held to it, answered or not.
+    pub fn connection(&self) -> Option<Connection> {
+        self.with(|held| held.connection.clone()).filter(|connection| !connection.has_ended())
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Held) -> T) -> T {
+        f(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The connection that is held to this address, unless it has ended.
@@ -148,7 +182,7 @@ impl Server {
 /// `INFO`, the name that the server announces, and whether it takes the password from others who would come now.
 async fn said(connection: &mut Connection, target: &Target) -> Result<Answer, ProbeFailure> {
     let info = connection.info().await?;
-    let announced = connection.announced().await?;
+    let (announced, demands) = connection.replication_settings().await?;
     let refuses_password = !connection.takes(&target.password).await?;
-    Ok(Answer { info, announced, refuses_password })
+    Ok(Answer { info, announced, demands, refuses_password })
 }

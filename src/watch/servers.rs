@@ -225,6 +225,7 @@ async fn follow(
         };
         let asked = replication_and_write(server, &mut connection, target, is_wanted).await;
         let Ok((replication, write)) = asked else { return };
+        server.has_answered();
         // A write that waits blocks what comes after it, so another one is held then.
         let Some(held) = server.held(target) else { return };
         connection = held;

@@ -22,6 +22,7 @@ mod many;
 mod mutations;
 mod never_stopped;
 mod password;
+mod quorum;
 mod refused;
 mod requests;
 mod rights;

@@ -53,9 +53,13 @@ pub enum UnsafeDirective {
 /// the pods of a set that was admitted before from starting again.
 const OVERRIDES: [&str; 6] = ["aclfile", "include", "masteruser", "primaryuser", "rename-command", "user"];
 
+/// A primary that pings each second is missed within three, and one that has lost its replicas refuses writes five seconds later
+/// at most (`docs/design/protocol.md`, rule 12).
+const DEFAULTS: &str = "min-replicas-max-lag 3\nrepl-ping-replica-period 1\n";
+
 /// Renders redis.conf.
 pub fn render(user: &str, managed: Managed<'_>) -> Result<String, UnsafeDirective> {
-    let mut conf = String::from("# From spec.config\n");
+    let mut conf = format!("# Unless spec.config says otherwise\n{DEFAULTS}# From spec.config\n");
     for (index, line) in user.lines().enumerate() {
         if let Some(directive) = directive(index + 1, line)? {
             let _ = writeln!(conf, "{directive}");

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use signal_hook::{consts::SIGTERM, flag::register_conditional_shutdown};
 use thiserror::Error;
 
@@ -67,10 +67,22 @@ pub struct Options {
     /// Redis' working directory
     #[arg(long, default_value_t = DATA_DIR.to_owned())]
     pub data_dir: String,
+    /// Whom Redis follows when it starts
+    #[arg(long, value_enum, default_value_t = Rule::Peers)]
+    pub start: Rule,
     /// How long to wait for members that do not answer; a Redis that parks is pointed at the primary by the operator
     /// within a second, and pods that start in order each wait for those that are not there yet
     #[arg(long, value_name = "SECONDS", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub wait: u64,
+}
+
+/// Whom a Redis follows when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rule {
+    /// The one other member that serves as primary; nobody where that is not clear
+    Peers,
+    /// Nobody, until the operator says so
+    Parked,
 }
 
 /// Why Redis could not be started.
@@ -156,7 +168,13 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     let resolve: Arc<Resolve> = Arc::new(resolve);
     let data = if appends { None } else { loaded(Path::new(&options.data_dir), &mut log) };
     let record = mounted_record(&options.record, &mut log);
-    let own = Own { host: &own_host, pod: &options.pod, data: data.as_ref(), record: record.as_ref() };
+    let own = Own {
+        host: &own_host,
+        pod: &options.pod,
+        data: data.as_ref(),
+        record: record.as_ref(),
+        starts_parked: options.start == Rule::Parked,
+    };
     let start = choose(own, &peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
     if let Start::Park { reason } = &start {
         log(&format!(

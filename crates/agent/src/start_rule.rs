@@ -60,6 +60,8 @@ pub struct Own<'a> {
     /// The role record as the kubelet mounted it, if it can be read. It may be a minute old, so it only forbids to
     /// follow a peer; it never names one to follow.
     pub record: Option<&'a Record>,
+    /// It follows nobody before the operator says so.
+    pub starts_parked: bool,
 }
 
 /// Why a peer gave no usable answer.
@@ -105,6 +107,8 @@ pub enum Reason {
     Alone,
     /// Every other member answered, and none serves.
     NobodyServes,
+    /// The operator alone says whom it follows.
+    OperatorDecides,
     /// Nobody is known to serve, and these members still follow this one.
     Followed(Vec<String>),
     /// More than one member serves.
@@ -140,6 +144,15 @@ pub fn decide(own: Own<'_>, asked: &[PeerAnswer], wait_over: bool) -> Start {
     let givers = hosts(asked, |says| says.hands_over_to(own_host));
     if !givers.is_empty() {
         return Start::Withhold { peers: givers };
+    }
+    if own.starts_parked {
+        // Who has not been asked yet may be handing its role over to this pod.
+        let unheard = hosts(asked, |says| *says == Says::NotYet);
+        return if unheard.is_empty() || wait_over {
+            Start::Park { reason: Reason::OperatorDecides }
+        } else {
+            Start::Wait { peers: unheard }
+        };
     }
     let serving = hosts(asked, |says| matches!(says, Says::Serves { .. }));
     let unheard = asked.iter().any(|peer| peer.says == Says::NotYet);
@@ -267,6 +280,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alone => f.write_str("there is no other member to follow"),
+            Self::OperatorDecides => f.write_str("the operator says whom this member follows"),
             Self::Followed(hosts) => write!(f, "this was the primary: {} still names it", hosts.join(", ")),
             Self::NobodyServes => f.write_str("every other member has answered and none serves as primary"),
             Self::SeveralServe(hosts) => write!(f, "more than one member serves: {}", hosts.join(", ")),
@@ -297,7 +311,7 @@ mod tests {
 
     use super::*;
 
-    const ME: Own<'static> = Own { host: "me", pod: "me", data: None, record: None };
+    const ME: Own<'static> = Own { host: "me", pod: "me", data: None, record: None, starts_parked: false };
     const SERVES: Says = Says::Serves { replid: String::new(), took_over: None };
 
     fn peer(host: &str, says: Says) -> PeerAnswer {
@@ -328,6 +342,19 @@ mod tests {
     fn follows_the_one_that_serves() {
         assert_eq!(decide(ME, &[peer("a", SERVES)], false), follow("a"));
         assert_eq!(decide(ME, &[peer("a", follows("b")), peer("b", SERVES)], false), follow("b"));
+    }
+
+    #[test]
+    fn with_a_parked_start_nobody_is_followed_unasked() {
+        let me = Own { starts_parked: true, ..ME };
+        let parked = Start::Park { reason: Reason::OperatorDecides };
+        assert_eq!(decide(me, &[peer("a", SERVES), peer("b", refused())], false), parked);
+        assert_eq!(decide(me, &[], false), parked);
+        let unheard = [peer("a", SERVES), peer("b", Says::NotYet)];
+        assert_eq!(decide(me, &unheard, false), wait(&["b"]));
+        assert_eq!(decide(me, &unheard, true), parked);
+        let gives = [peer("a", gives("me")), peer("b", SERVES)];
+        assert_eq!(decide(me, &gives, true), Start::Withhold { peers: vec!["a".to_owned()] });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod condition;
 pub mod directives;
+pub mod failover;
 pub mod spec;
 pub mod status;
 

@@ -8,6 +8,7 @@ pub mod divergence;
 pub mod next;
 pub mod nobody_serves;
 pub mod process_end;
+pub mod quorum;
 pub mod rank;
 pub mod snapshot;
 pub mod switchover;
@@ -43,6 +44,22 @@ pub enum Decision {
     /// Park these pods: somebody promoted them by hand beside the serving primary, and nothing was written to them yet.
     /// Nothing may be written between that look and the parking either.
     Retire(Vec<String>),
+    /// Cut other operators off from these pods, park them, and see them parked: the primary that they followed is silent.
+    Detach(Vec<String>),
+    /// Tell the primary how many replicas it is to demand (`min-replicas-to-write`).
+    Demand {
+        /// Its pod.
+        pod: String,
+        /// How many.
+        min_replicas: i64,
+    },
+    /// Tell the primary to demand replicas as the record says, read that back, then write the record.
+    Arm {
+        /// The record to write after.
+        record: Record,
+        /// Pod of the primary.
+        pod: String,
+    },
     /// Write the record, then promote the pod.
     Promote {
         /// The record to write first.
@@ -137,6 +154,12 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Snapshot) -> Decisi
         return Decision::Note(Record { seen_serving: Some(now_serving), sure: true, ..record.clone() });
     }
 
+    if let Some(changed) = quorum::changes(record, look, &own) {
+        return Decision::Note(changed);
+    }
+    if let Some(decision) = quorum::demand(record, look, &own) {
+        return decision;
+    }
     let strangers: Vec<&Verdict> =
         look.topology.serving().into_iter().filter(|v| v.pod != primary.pod).collect();
     // What a stranger needs, a person decides; nothing about the others is in doubt meanwhile.
@@ -163,7 +186,11 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Snapshot) -> Decisi
     if let Some(hold) = held {
         return Decision::Hold(hold);
     }
-    noted(record, look).map_or(Decision::Rest, |voters| Decision::Note(Record { voters, ..record.clone() }))
+    let voted = noted(record, look);
+    if let Some(noted) = quorum::begin(voted.as_ref().unwrap_or(record), look, &own).or(voted) {
+        return Decision::Note(noted);
+    }
+    quorum::arm(record, look, &own).unwrap_or(Decision::Rest)
 }
 
 /// Replicas whose link to the serving primary is down. A replica that dialled a pod's former address (its DNS answer

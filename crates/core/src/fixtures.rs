@@ -32,6 +32,7 @@ pub fn answer(announced: &str, replication: Replication) -> Answer {
         info: Info { server, replication, persistence, clients: None, keys: None },
         announced: announced.to_owned(),
         refuses_password: false,
+        demands: None,
     }
 }
 

@@ -20,6 +20,8 @@ pub const STATUS_MANAGER: &str = "redis-operator/status";
 pub const REDIS_PORT_NAME: &str = "redis";
 /// Name of the pod's main container.
 pub const REDIS_CONTAINER: &str = "redis";
+/// Argument of `agent start` by which Redis follows nobody before the operator says so.
+pub const START_PARKED: &str = "--start=parked";
 /// Name of the init container that copies the agent into the pod.
 pub const AGENT_CONTAINER: &str = "agent";
 /// Name of the volume (claim template) mounted at `redis_node::files::DATA_DIR`.

@@ -28,6 +28,8 @@ pub struct ObservedPod {
     pub node: String,
     /// The pod's Ready condition, as the kubelet sees it.
     pub ready: bool,
+    /// Whom its Redis follows when it starts.
+    pub start: StartRule,
     /// It has had its address for so short a time that other servers may still look for it elsewhere, or nowhere.
     pub new_address: bool,
     /// The latest end of a Redis container of this pod that the kubelet reports, in seconds since 1970 by the node's clock.
@@ -47,6 +49,22 @@ pub struct ObservedPod {
     pub label: RoleLabel,
     /// The Redis' answer, or why there is none.
     pub answer: Result<Answer, NoAnswer>,
+}
+
+impl Observed {
+    /// Whether this pod is there and its Redis gives no answer.
+    pub fn silent(&self, uid: &str) -> bool {
+        self.pods.iter().any(|pod| pod.uid == uid && pod.answer.is_err())
+    }
+}
+
+/// Whom the Redis of a pod follows when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartRule {
+    /// The member that serves.
+    Peers,
+    /// Nobody, until the operator says so (`--start=parked`).
+    Parked,
 }
 
 /// What a pod's label and annotation say of its role.
@@ -82,6 +100,7 @@ impl ObservedPod {
             uid: format!("uid-{ordinal}"),
             node: String::new(),
             ready: true,
+            start: StartRule::Peers,
             new_address: false,
             last_end: None,
             grace_seconds: redis_node::files::DEFAULT_GRACE_SECONDS,

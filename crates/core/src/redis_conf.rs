@@ -24,8 +24,20 @@ const PREFERRED: [(&str, &str); 1] = [("repl-diskless-sync-delay", "0")];
 
 /// What the operator's own part of redis.conf says (`agent::config`), and a server can be told: set back where somebody
 /// changes it by hand. `appendonly` is the user's where the spec names it.
-const OWNED: [(&str, &str); 3] =
-    [("appendonly", "no"), ("repl-backlog-ttl", "0"), ("replica-read-only", "yes")];
+///
+/// A primary that pings each second is missed within three, and one that has lost its replicas refuses writes five seconds later
+/// (`docs/design/protocol.md`, rule 12).
+const OWNED: [(&str, &str); 5] = [
+    ("appendonly", "no"),
+    ("min-replicas-max-lag", "3"),
+    ("repl-backlog-ttl", "0"),
+    ("repl-ping-replica-period", "1"),
+    ("replica-read-only", "yes"),
+];
+
+/// Former names under which a user may set what is in [`OWNED`].
+const FORMER_NAMES: [(&str, &str); 2] =
+    [("min-slaves-max-lag", "min-replicas-max-lag"), ("repl-ping-slave-period", "repl-ping-replica-period")];
 
 /// What Redis 7.0 to 8.0 and Valkey 9.1 refuse to change at run time (experiment E14), without what a user cannot set
 /// at all (`api::directives`). The union over the versions: `io-threads` is live in Valkey 9.1 and rolls the pods there
@@ -113,6 +125,12 @@ impl File {
     pub fn live(&self) -> BTreeMap<String, String> {
         let of_user = self.lines.iter().filter(|(name, _)| !self.is_start_only(name));
         let mut live: BTreeMap<String, String> = OWNED.map(owned).into();
+        // Under both names the later one would be set back for ever.
+        for (former, name) in FORMER_NAMES {
+            if self.lines.contains_key(former) {
+                live.remove(name);
+            }
+        }
         live.extend(of_user.map(|(name, value)| (name.clone(), value.clone())));
         live
     }

@@ -174,6 +174,7 @@ mod tests {
             info: Info { server, replication, persistence, clients: None, keys: None },
             announced: String::new(),
             refuses_password: false,
+            demands: None,
         }
     }
 

@@ -6,6 +6,7 @@ mod available;
 mod cause;
 mod conditions;
 pub mod divergences;
+mod failover;
 mod finding;
 mod instances;
 pub mod outcome;
@@ -103,6 +104,7 @@ pub fn derive(
             primary.as_ref(),
             now,
         ),
+        failover: failover::failover(before.and_then(|s| s.failover.as_ref()), outcome),
         divergences: divergences::divergences(before.map_or(&[], |s| &s.divergences), &outcome.diverged, now),
         primary,
         master_host,

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_core::Resource;
 
 use crate::{
-    api::{RedisReplicaSet, annotations::Consent},
+    api::{RedisReplicaSet, annotations::Consent, failover::Policy},
     names::{ACCEPT_DATA_LOSS, SetName},
     redis_conf::File,
     settings::Settings,
@@ -31,6 +31,8 @@ pub struct Subject {
     pub paused: bool,
     /// What keeps a set that is being deleted; `None` where it is not.
     pub finalizers: Option<Vec<String>>,
+    /// Who may take over from a primary that stays silent.
+    pub failover: Policy,
     /// A person ends a hold.
     pub consent: Option<Consent>,
     /// Each pod keeps its data in a volume of its own.
@@ -57,6 +59,7 @@ impl Subject {
                 .deletion_timestamp
                 .is_some()
                 .then(|| metadata.finalizers.clone().unwrap_or_default()),
+            failover: Policy::of(spec),
             consent: metadata.annotations.as_ref().and_then(consent),
             has_volumes: spec.storage.ephemeral.is_none(),
             appends: File::first(&spec.config).appendonly(),

@@ -205,7 +205,7 @@ fn reply(ordinal: i32) -> impl Strategy<Value = Result<Answer, NoAnswer>> {
     let own = host_of(&format!("redis-{ordinal}"));
     let announced = prop_oneof![9 => Just(own), 1 => Just("elsewhere".to_owned())];
     prop_oneof![
-        9 => (info(), announced).prop_map(|(info, announced)| Ok(Answer { info, announced, refuses_password: false })),
+        9 => (info(), announced).prop_map(|(info, announced)| Ok(Answer { info, announced, refuses_password: false, demands: None })),
         1 => select(vec![
             NoAnswer::NotStarted,
             NoAnswer::NoPassword,

@@ -13,8 +13,21 @@ pub struct Answer {
     pub info: Info,
     /// `replica-announce-ip` as configured: the name that this server believes to have. Proves whose server it is.
     pub announced: String,
+    /// What it demands of its replicas, and how often it pings them; `None` where it did not say.
+    pub demands: Option<Demands>,
     /// It does not take the set's password any more. The connection over which it answered was authenticated before.
     pub refuses_password: bool,
+}
+
+/// Directives that decide how long a primary takes writes without its replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demands {
+    /// `min-replicas-to-write`: with fewer good replicas the primary refuses writes; 0: never.
+    pub min_replicas: i64,
+    /// `min-replicas-max-lag`: a replica that acknowledged nothing for longer is no good one, in seconds.
+    pub max_lag_seconds: i64,
+    /// `repl-ping-replica-period`, in seconds.
+    pub ping_seconds: i64,
 }
 
 impl Answer {

@@ -38,8 +38,40 @@ pub struct Record {
     /// The process that was last seen serving as the primary of record, or was told to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_serving: Option<Serving>,
+    /// The processes that may follow the primary of record, and so may have confirmed its writes. Each is written here before it is
+    /// told to follow, and leaves only after its end is proven and the others have voted since. `None` where that is not
+    /// known: a pod of this set may follow a primary by itself when it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followers: Option<Vec<Follower>>,
+    /// The primary takes writes only while replicas acknowledge, so it may be succeeded without proof of its end (rule 12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub armed: Option<Armed>,
     /// False while the record is rebuilt over pods or volumes that are older than it (rule 9).
     pub sure: bool,
+}
+
+/// A process that follows the primary of record, or is about to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Follower {
+    /// Name of its pod.
+    pub pod: String,
+    /// The process.
+    pub process: Serving,
+}
+
+/// What the primary of record was read back to demand of its replicas. Lowered only after this is gone from the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Armed {
+    /// `run_id` of the primary.
+    pub run_id: String,
+    /// `min-replicas-to-write`.
+    pub min_replicas: i64,
+    /// `min-replicas-max-lag`, in seconds.
+    pub max_lag_seconds: i64,
+    /// `repl-ping-replica-period`, in seconds: a replica that hears nothing for longer hears nothing any more.
+    pub ping_seconds: i64,
 }
 
 /// A planned switchover that is under way.
@@ -146,6 +178,8 @@ impl Record {
             switch_to: None,
             closed: BTreeMap::new(),
             seen_serving: None,
+            followers: None,
+            armed: None,
             sure,
         }
     }

@@ -198,7 +198,7 @@ impl World {
         let data = (disk.replid != 0).then(|| translate::point(disk.replid, disk.offset));
         // The mounted record only ever parks where the rule would follow, which is the same as a wait that is over; what is
         // explored here must hold without it.
-        let own = Own { host: &host, pod: "", data: data.as_ref(), record: None };
+        let own = Own { host: &host, pod: "", data: data.as_ref(), record: None, starts_parked: false };
         let role = match (mind.rules.start)(own, asked, wait_over, &stale) {
             StartAs::Primary => Role::Primary,
             StartAs::By(Start::Park { .. }) => Role::Parked,

@@ -124,6 +124,9 @@ fn outcome(step: Step, seen: &Seen) -> Outcome {
     match decision {
         Decision::Rest => Outcome::Rest,
         Decision::Hold(hold) => Outcome::Hold(hold.reason),
+        Decision::Detach(_) | Decision::Demand { .. } | Decision::Arm { .. } => {
+            unreachable!("no quorum here")
+        }
         Decision::LookAgain => Outcome::LookAgain,
         // A link that never comes is not modelled, so no look calls a handover stuck.
         Decision::Await | Decision::TakeBack { .. } => Outcome::Await,

@@ -7,7 +7,7 @@ use std::{
 
 use operator_core::{
     election::{process_end::Former, snapshot::Snapshot, votes},
-    observed::{NoAnswer, Observed, ObservedPod, RoleLabel},
+    observed::{NoAnswer, Observed, ObservedPod, RoleLabel, StartRule},
     topology::topology,
 };
 use redis_agent::start_rule::Point;
@@ -172,6 +172,7 @@ pub fn look(
             revision: None,
             image: String::new(),
             label: RoleLabel::default(),
+            start: StartRule::Peers,
             new_address: false,
             last_end: None,
             grace_seconds: 120,
@@ -192,6 +193,7 @@ pub fn look(
         exchanged: Vec::new(),
         aof_by_hand: false,
         consent: None,
+        ..Snapshot::default()
     }
 }
 
@@ -264,5 +266,6 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
         },
         announced: host(member),
         refuses_password: false,
+        demands: None,
     }
 }

@@ -252,6 +252,17 @@ pub enum Reason {
     /// operator go on without it. See docs/use/holds.md.
     #[strum(props(on = "Degraded=True"))]
     MemberUnreachable,
+    /// The primary does not answer, and its replicas have left it: it takes no more writes in a few seconds, and then the
+    /// one with the newest data is promoted (`spec.failover`, mode Quorum).
+    ///
+    /// What to do: wait.
+    #[strum(props(on = "Degraded=True"))]
+    FailingOver,
+    /// No server takes writes, and `spec.failover.mode` is Manual: the message names whom the operator would promote.
+    ///
+    /// What to do: what the message says, or set the mode to Fenced or Quorum.
+    #[strum(props(on = "Degraded=True"))]
+    ManualFailover,
     /// No server takes writes, and a member still loads or receives data.
     ///
     /// What to do: wait.

@@ -13,7 +13,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::directives;
+use super::{directives, failover::Failover};
 use redis_node::files::DEFAULT_GRACE_SECONDS;
 
 /// Pods of a set at most: as many replicas as one primary feeds without a thought.
@@ -108,6 +108,14 @@ pub const DEFAULT_STORAGE_SIZE: &str = "1Gi";
     validation = (
         "(has(self.config) && 'appendonly' in self.config ? self.config['appendonly'] : 'no') == (has(oldSelf.config) && 'appendonly' in oldSelf.config ? oldSelf.config['appendonly'] : 'no')",
         "config.appendonly cannot change on an existing set: Redis would start with an empty dataset, because it reads only the kind of file that the setting names. Create a new RedisReplicaSet with this setting and copy the data into it"
+    ),
+    validation = (
+        "!has(self.failover) || !has(self.failover.mode) || self.failover.mode != 'Quorum' || self.replicas >= 3",
+        "failover.mode Quorum needs replicas of at least 3: with one replica, losing that one would leave nobody to take over. Use Fenced, or raise replicas"
+    ),
+    validation = (
+        "!has(self.failover) || !has(self.failover.mode) || self.failover.mode != 'Quorum' || !has(self.config) || !('min-replicas-to-write' in self.config || 'min-slaves-to-write' in self.config)",
+        "config.min-replicas-to-write is the operator's where failover.mode is Quorum: it raises and lowers it with what is alive. Remove it, or use Fenced"
     )
 )]
 pub struct RedisReplicaSetSpec {
@@ -246,6 +254,10 @@ pub struct RedisReplicaSetSpec {
     #[serde(default)]
     pub primary: PrimaryPlace,
 
+    /// What the operator does when the primary stays silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
+
     /// While true the operator changes nothing and goes on to report.
     #[serde(default)]
     pub paused: bool,
@@ -272,6 +284,7 @@ impl Default for RedisReplicaSetSpec {
             termination_grace_period_seconds: default_grace(),
             startup_timeout_seconds: default_startup(),
             primary: PrimaryPlace::default(),
+            failover: None,
             paused: false,
         }
     }

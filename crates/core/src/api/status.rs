@@ -5,7 +5,7 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConditionStatus, ConditionType};
+use super::{ConditionStatus, ConditionType, failover::Mode};
 
 /// What the operator saw when it last asked every server of the set.
 ///
@@ -45,6 +45,9 @@ pub struct RedisReplicaSetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["pod".into()]))]
     pub instances: Vec<InstanceStatus>,
+    /// Who may take over from a primary that stays silent, as of the last look at the servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverStatus>,
     /// Data that was given up: what a server had of the set's history that the primary has not, when it was told to
     /// follow it. The last such case of each pod; stays until the next one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -54,6 +57,22 @@ pub struct RedisReplicaSetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Who may take over from a primary that stays silent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverStatus {
+    /// The mode that holds, chosen by `spec.failover.mode` or by default.
+    pub mode: Mode,
+    /// With mode Quorum: a replica takes over although nothing proves the primary's end. Otherwise the operator waits for proof.
+    pub armed: bool,
+    /// `min-replicas-to-write` of the primary, while it is armed: it refuses writes that fewer replicas could acknowledge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_replicas_to_write: Option<i64>,
+    /// What is missing, or what would be lost all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 impl RedisReplicaSetStatus {

@@ -17,9 +17,9 @@ use k8s_openapi::{
 use super::probes;
 use crate::labels;
 use crate::{
-    api::spec::ImagePullPolicy,
+    api::{failover::Mode, spec::ImagePullPolicy},
     labels::Role,
-    names::{AGENT_CONTAINER, DATA_VOLUME, REDIS_CONTAINER, REDIS_PORT_NAME},
+    names::{AGENT_CONTAINER, DATA_VOLUME, REDIS_CONTAINER, REDIS_PORT_NAME, START_PARKED},
     plan::{Plan, Storage},
 };
 use redis_node::files::{
@@ -120,12 +120,7 @@ fn redis(plan: &Plan) -> Container {
         name: REDIS_CONTAINER.to_owned(),
         image: Some(plan.image.clone()),
         image_pull_policy: Some(plan.image_pull_policy.as_str().to_owned()),
-        command: Some(vec![
-            format!("{AGENT_DIR}/agent"),
-            "start".to_owned(),
-            "--pod=$(POD_NAME)".to_owned(),
-            format!("--domain={}", plan.subject.set.pod_domain(&plan.subject.cluster_domain)),
-        ]),
+        command: Some(start(plan)),
         env: Some(vec![EnvVar { name: "POD_NAME".to_owned(), value: None, value_from: Some(pod_name) }]),
         ports: Some(vec![ContainerPort {
             name: Some(REDIS_PORT_NAME.to_owned()),
@@ -154,6 +149,21 @@ fn redis(plan: &Plan) -> Container {
         working_dir: Some(DATA_DIR.to_owned()),
         ..Container::default()
     }
+}
+
+/// How the agent starts Redis. With Quorum nobody follows unless the operator has written that down first: a replica that starts
+/// behind a cut would give the former primary there the right to acknowledge back.
+fn start(plan: &Plan) -> Vec<String> {
+    let mut command = vec![
+        format!("{AGENT_DIR}/agent"),
+        "start".to_owned(),
+        "--pod=$(POD_NAME)".to_owned(),
+        format!("--domain={}", plan.subject.set.pod_domain(&plan.subject.cluster_domain)),
+    ];
+    if plan.subject.failover.mode == Mode::Quorum {
+        command.push(START_PARKED.to_owned());
+    }
+    command
 }
 
 /// Waits until the primary was moved away. What a hook prints reaches nobody, so its one line goes to where Redis,

@@ -7,7 +7,13 @@ use std::fmt;
 use k8s_openapi::{api::apps::v1::StatefulSet, apimachinery::pkg::api::resource::Quantity};
 use serde_json::Value;
 
-use crate::{diff::fields::difference, labels::AGENT_IMAGE, names::AGENT_CONTAINER, volumes::is_less};
+use crate::{
+    diff::fields::difference,
+    labels::AGENT_IMAGE,
+    names::{AGENT_CONTAINER, REDIS_CONTAINER, START_PARKED},
+    observed::pod::starts_parked,
+    volumes::is_less,
+};
 
 /// What applying the desired `StatefulSet` over the live one would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,17 +101,23 @@ fn without_defaults(field: &Value) -> Value {
     field
 }
 
-/// Keeps the agent's image of the live pods where nothing else in the template changes: a new operator must not
-/// restart any Redis. The next change of the template brings the new agent.
-pub fn keep_agent(desired: StatefulSet, live: &StatefulSet) -> Result<StatefulSet, serde_json::Error> {
+/// Keeps the agent's image of the live pods, and how it starts Redis, where nothing else in the template changes: a new operator
+/// must not restart any Redis, and neither must a change of size that changes the default mode of failover. The next change of
+/// the template brings the new ones; so does a mode that the spec names (`start_is_chosen`).
+pub fn keep_agent(
+    desired: StatefulSet,
+    live: &StatefulSet,
+    start_is_chosen: bool,
+) -> Result<StatefulSet, serde_json::Error> {
+    let like_live = if start_is_chosen { desired.clone() } else { with_start_of(desired.clone(), live) };
     let applied = live.metadata.annotations.as_ref().and_then(|annotations| annotations.get(AGENT_IMAGE));
     let (Some(applied), Some(running)) = (applied, agent_image(live)) else { return Ok(desired) };
     let unchanged = {
-        let candidate = with_agent(desired.clone(), running);
+        let candidate = with_agent(like_live.clone(), running);
         let template = |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template));
         difference(&template(&candidate)?, &template(live)?).is_none()
     };
-    Ok(if unchanged { with_agent(desired, applied) } else { desired })
+    Ok(if unchanged { with_agent(like_live, applied) } else { desired })
 }
 
 /// Keeps the live claim template's size where a larger one is wanted: a template cannot change, and the claims that are
@@ -131,6 +143,21 @@ pub fn template_size(set: &StatefulSet) -> Option<&Quantity> {
 fn agent_image(set: &StatefulSet) -> Option<&str> {
     let containers = set.spec.as_ref()?.template.spec.as_ref()?.init_containers.as_ref()?;
     containers.iter().find(|container| container.name == AGENT_CONTAINER)?.image.as_deref()
+}
+
+/// With the start of the live pods: parked whoever serves, or not.
+fn with_start_of(mut set: StatefulSet, live: &StatefulSet) -> StatefulSet {
+    let is_parked =
+        live.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).is_some_and(starts_parked);
+    let containers = set.spec.as_mut().and_then(|spec| Some(&mut spec.template.spec.as_mut()?.containers));
+    let redis = containers.into_iter().flatten().find(|container| container.name == REDIS_CONTAINER);
+    if let Some(command) = redis.and_then(|container| container.command.as_mut()) {
+        command.retain(|argument| argument != START_PARKED);
+        if is_parked {
+            command.push(START_PARKED.to_owned());
+        }
+    }
+    set
 }
 
 fn with_agent(mut set: StatefulSet, image: &str) -> StatefulSet {
@@ -256,16 +283,16 @@ mod tests {
     #[test]
     fn a_new_operator_alone_changes_no_template() {
         let live = stored(&built(&json!({}), "old"));
-        let kept = keep_agent(built(&json!({}), "new"), &live).unwrap();
+        let kept = keep_agent(built(&json!({}), "new"), &live, false).unwrap();
         assert_eq!(classify(&kept, &live).unwrap(), Change::None);
 
-        let changed = keep_agent(built(&json!({"image": "x:1"}), "new"), &live).unwrap();
+        let changed = keep_agent(built(&json!({"image": "x:1"}), "new"), &live, false).unwrap();
         assert_eq!(agent_image(&changed), Some("new"));
 
         let tampered = with_agent(live.clone(), "evil");
         let mut tampered = stored(&tampered);
         tampered.metadata.annotations.clone_from(&live.metadata.annotations);
-        let kept = keep_agent(built(&json!({}), "new"), &tampered).unwrap();
+        let kept = keep_agent(built(&json!({}), "new"), &tampered, false).unwrap();
         assert_eq!(agent_image(&kept), Some("old"), "what was applied, not what somebody wrote over it");
     }
 }

@@ -6,13 +6,16 @@
 use std::time::Duration;
 
 use super::{
-    Decision, decide,
+    Decision, Hold, Reason, decide,
     divergence::{Divergence, divergences, is_published},
     elect,
     snapshot::Snapshot,
     switchover,
 };
-use crate::api::status::DivergenceStatus;
+use crate::{
+    api::{failover::Mode, status::DivergenceStatus},
+    names::ACCEPT_DATA_LOSS,
+};
 use redis_node::record::Record;
 
 /// What a reconcile is after, beside a set whose servers are in order.
@@ -63,17 +66,46 @@ pub fn next(record: &Record, first: Option<&Snapshot>, look: &Snapshot, goal: &G
 
 /// What of a decision is to be done now.
 pub fn towards(goal: &Goal<'_>, decision: Decision, record: &Record, look: &Snapshot) -> Step {
-    if goal.paused && !(record.switch_to.is_some() && ends_switchover(&decision)) {
+    let ends = record.switch_to.is_some() && ends_switchover(&decision) || lets_go(&decision, record);
+    if goal.paused && !ends {
         return Step::Leave;
     }
     let decision = match (decision, goal.target) {
         (Decision::Rest, Some(target)) => hand_over(target, record, look),
         (decision, _) => decision,
     };
-    match (decision, goal.no_switchover_for) {
+    match (by_hand(decision, record, look), goal.no_switchover_for) {
         (Decision::Switch { target, .. }, Some(wait)) => Step::SwitchLater { target, wait },
         (Decision::Follow(pods), _) => follow(pods, goal.published, record, look),
         (decision, _) => Step::Do(Box::new(decision)),
+    }
+}
+
+/// Whether this takes a demand back that would stop writes where nobody looks after it.
+fn lets_go(decision: &Decision, record: &Record) -> bool {
+    match decision {
+        Decision::Note(next) => record.armed.is_some() && next.armed.is_none(),
+        Decision::Demand { .. } => true,
+        _ => false,
+    }
+}
+
+/// In mode Manual nobody takes over before a person names the pod. A new set has nothing to lose.
+fn by_hand(decision: Decision, record: &Record, look: &Snapshot) -> Decision {
+    match decision {
+        Decision::Promote { pod, .. }
+            if look.failover.mode == Mode::Manual && record.epoch > 0 && !look.consents_to(&pod, record) =>
+        {
+            Decision::Hold(Hold {
+                reason: Reason::ManualFailover,
+                message: format!(
+                    "no server takes writes, and spec.failover.mode is Manual. The operator would promote {pod}, which has the \
+                     newest data; to do that, annotate the set: {ACCEPT_DATA_LOSS}={pod}@{}",
+                    record.epoch
+                ),
+            })
+        }
+        decision => decision,
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::{
     Decision, Hold, Reason, decide,
     process_end::Former,
+    quorum::{Succession, electors, needed, next_followers, others, succession},
     rank::{Candidate, NoWinner, close_histories, winner},
     serving,
     snapshot::Snapshot,
@@ -24,6 +25,11 @@ pub(super) fn nobody_serves(record: &Record, look: &Snapshot) -> Decision {
     let hold = match silent_members(record, look).as_slice() {
         [] => former_process(record, look).or_else(|| former_target(record, look)),
         silent => without_primary(record, look, silent).err(),
+    };
+    let hold = match (hold, succession(record, look)) {
+        (None, _) | (Some(_), Succession::Open) => None,
+        (Some(hold), Succession::None) | (Some(_), Succession::Waiting(hold)) => Some(hold),
+        (Some(_), Succession::Detach(pods)) => return Decision::Detach(pods),
     };
     if let Some(hold) = hold.or_else(|| unsettled_members(look)) {
         return Decision::Hold(hold);
@@ -60,14 +66,14 @@ pub fn elect(record: &Record, first: &Snapshot, second: &Snapshot) -> Decision {
     if moved {
         return Decision::LookAgain;
     }
-    match winner(&members, record) {
-        Ok(best) => promote(&members, &best, record),
+    match winner(&electors(record, second), record) {
+        Ok(best) => promote(&members, &best, record, second),
         Err(why) => Decision::Hold(no_winner(&why)),
     }
 }
 
 /// Rule 7: what is written before the winner is told.
-fn promote(members: &[Candidate<'_>], best: &Candidate<'_>, record: &Record) -> Decision {
+fn promote(members: &[Candidate<'_>], best: &Candidate<'_>, record: &Record, look: &Snapshot) -> Decision {
     Decision::Promote {
         record: Record {
             epoch: record.epoch + 1,
@@ -78,6 +84,8 @@ fn promote(members: &[Candidate<'_>], best: &Candidate<'_>, record: &Record) -> 
             seen_serving: Some(serving(best, record)),
             // A vote says that a copy was whole at some time since the last decision; this is a new one.
             voters: BTreeSet::new(),
+            followers: next_followers(record, look, members, best),
+            armed: None,
             switch_to: None,
             ..record.clone()
         },
@@ -93,7 +101,7 @@ fn consented(record: &Record, look: &Snapshot) -> Option<Decision> {
     if is_unsettled(&chosen) {
         return None;
     }
-    Some(promote(&look.members(), &chosen, record))
+    Some(promote(&look.members(), &chosen, record, look))
 }
 
 pub(super) fn no_winner(why: &NoWinner) -> Hold {
@@ -119,9 +127,9 @@ pub(super) fn no_winner(why: &NoWinner) -> Hold {
     Hold { reason: Reason::HistoriesDiffer, message }
 }
 
-/// Members of record that did not answer in this look.
+/// Members that did not answer in this look, and are needed.
 pub(super) fn silent_members<'a>(record: &'a Record, look: &Snapshot) -> Vec<&'a str> {
-    record.members.iter().map(String::as_str).filter(|pod| look.member(pod).is_none()).collect()
+    needed(record, look).into_iter().filter(|pod| look.member(pod).is_none()).collect()
 }
 
 /// What a silent member brings where its answer is needed.
@@ -174,7 +182,7 @@ fn without_primary(record: &Record, look: &Snapshot, members: &[&str]) -> Result
         let missing = lives(look, members).unwrap_or_else(|| missing.clone());
         return Err(silent(members, &format!(". It cannot be done without: {missing}")));
     }
-    let others = look.members();
+    let others = others(record, look);
     let is_of_set = |host: &str| others.iter().any(|c| c.answer.announced == host);
     let hearing: Vec<&str> = others
         .iter()

@@ -1,7 +1,9 @@
 //! One look at a set: what was answered, what it adds up to, and what else is known at that moment.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use crate::{
-    api::{annotations::Consent, status::InstanceState},
+    api::{annotations::Consent, failover::Policy, status::InstanceState},
     election::{process_end::Former, rank::Candidate, votes::PrimarySample},
     observed::Observed,
     topology::Topology,
@@ -30,6 +32,14 @@ pub struct Snapshot {
     pub handover_stuck: bool,
     /// Append-only files were switched on by hand: `spec.config` does not say `appendonly yes`.
     pub aof_by_hand: bool,
+    /// Who may take over from a primary that stays silent.
+    pub failover: Policy,
+    /// For how long the process that served last has given no answer.
+    pub silent_for: Duration,
+    /// For how long this operator has known each follower of record parked, and other operators cut off from it.
+    pub detached_for: Option<Duration>,
+    /// The followers of record, by `run_id`, that give no answer: whether each has ended.
+    pub unseen: BTreeMap<String, Former>,
     /// A person names the pod to promote.
     pub consent: Option<Consent>,
 }

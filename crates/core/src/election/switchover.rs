@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Decision, Hold, Reason, process_end::Former, rank::Candidate, serving, snapshot::Snapshot,
-    strangers_serve,
+    Decision, Hold, Reason, process_end::Former, quorum::followers_of_heir, rank::Candidate, serving,
+    snapshot::Snapshot, strangers_serve,
 };
 use crate::{
     api::status::InstanceState,
@@ -26,7 +26,7 @@ pub fn begin(primary: &Candidate<'_>, target: &Candidate<'_>, record: &Record) -
         process: serving(target, record),
     };
     Decision::Switch {
-        record: Record { switch_to: Some(switch), ..record.clone() },
+        record: Record { switch_to: Some(switch), armed: None, ..record.clone() },
         from: primary.pod.to_owned(),
         target: target.pod.to_owned(),
     }
@@ -173,6 +173,7 @@ fn completed(switch: &SwitchTo, record: &Record, look: &Snapshot) -> Decision {
         primary: Some(switch.target.clone()),
         start_offset,
         voters: BTreeSet::new(),
+        followers: followers_of_heir(record, &target),
         switch_to: None,
         closed: latest(closed, &[switch.replid.as_str()]),
         seen_serving: Some(serving(&target, record)),

@@ -54,6 +54,7 @@ fn server(pod: &str, replid: &str, offset: i64, keys: i64) -> Answer {
         },
         announced: host(pod),
         refuses_password: false,
+        demands: None,
     }
 }
 

@@ -7,7 +7,11 @@ use std::collections::BTreeSet;
 
 use crate::{
     api::status::InstanceState,
-    election::{rank::Candidate, snapshot::Snapshot},
+    election::{
+        quorum::{is_tracked, without_ended},
+        rank::Candidate,
+        snapshot::Snapshot,
+    },
 };
 use redis_node::record::Record;
 
@@ -35,12 +39,11 @@ pub fn glimpse(record: &Record, look: &Snapshot) -> Option<PrimarySample> {
     })
 }
 
-/// The voters to write into the record now: all other members, once each of them is one. Rule 4b needs them all, so fewer
-/// are not worth a write.
-pub(super) fn noted(record: &Record, look: &Snapshot) -> Option<BTreeSet<String>> {
-    let others = record.members.iter().filter(|pod| record.primary.as_ref() != Some(pod));
+/// The record with the voters, once each process that has to vote is one: all other members, or all that follow. Rule 4b needs
+/// them all, so fewer are not worth a write.
+pub(super) fn noted(record: &Record, look: &Snapshot) -> Option<Record> {
     let mut voters = BTreeSet::new();
-    for pod in others {
+    for pod in electorate(record, look) {
         let replica = look.member(pod)?;
         let run_id = &replica.answer.info.server.run_id;
         if !record.voters.contains(run_id) && !votes(&replica, record, look) {
@@ -49,7 +52,19 @@ pub(super) fn noted(record: &Record, look: &Snapshot) -> Option<BTreeSet<String>
         voters.insert(run_id.clone());
     }
     // Processes that are gone never come back under their run_id; they leave with the next write.
-    (!voters.is_subset(&record.voters)).then_some(voters)
+    let has_ended = record.followers.iter().flatten().any(|follower| follower.process.ended);
+    let is_news = !voters.is_subset(&record.voters) || has_ended && !voters.is_empty();
+    is_news.then(|| without_ended(Record { voters, ..record.clone() }))
+}
+
+/// The pods whose processes have to vote.
+fn electorate<'a>(record: &'a Record, look: &Snapshot) -> Vec<&'a str> {
+    let followers = record.followers.as_ref().filter(|_| is_tracked(record, look));
+    if let Some(all) = followers {
+        return all.iter().filter(|f| !f.process.ended).map(|f| f.pod.as_str()).collect();
+    }
+    let others = record.members.iter().filter(|pod| record.primary.as_ref() != Some(pod));
+    others.map(String::as_str).collect()
 }
 
 fn votes(replica: &Candidate<'_>, record: &Record, look: &Snapshot) -> bool {

@@ -10,10 +10,10 @@ use redis_node::{
     files::DEFAULT_GRACE_SECONDS,
 };
 
-use super::{NoAnswer, ObservedPod, RoleLabel};
+use super::{NoAnswer, ObservedPod, RoleLabel, StartRule};
 use crate::{
     labels::{self, Role},
-    names::REDIS_CONTAINER,
+    names::{REDIS_CONTAINER, START_PARKED},
 };
 
 /// The kubelet's word for it, where nobody answers because no Redis runs. A container runs some time before its Redis
@@ -42,6 +42,11 @@ pub fn observed_pod(
         ready: status
             .and_then(|s| s.conditions.as_ref())
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
+        start: if pod.spec.as_ref().is_some_and(starts_parked) {
+            StartRule::Parked
+        } else {
+            StartRule::Peers
+        },
         new_address,
         last_end: last_end(pod),
         grace_seconds: pod
@@ -60,6 +65,13 @@ pub fn observed_pod(
         },
         answer,
     }
+}
+
+/// Whether the Redis of this spec, or a template's, starts parked whoever serves.
+pub fn starts_parked(spec: &PodSpec) -> bool {
+    let redis = spec.containers.iter().find(|container| container.name == REDIS_CONTAINER);
+    let command = redis.and_then(|container| container.command.as_ref());
+    command.is_some_and(|command| command.iter().any(|argument| argument == START_PARKED))
 }
 
 /// The image of the Redis in a pod's spec, or a template's.

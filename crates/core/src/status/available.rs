@@ -3,6 +3,7 @@
 use crate::{
     api::{
         Reason,
+        failover::Alone,
         status::{InstanceState, InstanceStatus, Primary},
     },
     status::{
@@ -95,6 +96,23 @@ fn serving(outcome: &Outcome, instances: &[InstanceStatus], primary: &str) -> Fi
     }
 }
 
+/// Whose demand for replicas it is.
+fn demand(outcome: &Outcome) -> &'static str {
+    let policy = outcome.look.as_ref().map(|look| look.failover).unwrap_or_default();
+    match (policy.owns_min_replicas, policy.alone) {
+        (false, _) => {
+            "spec.config demands it (min-replicas-to-write); Replicated says what keeps the replicas away"
+        }
+        (true, Alone::RefuseWrites) => {
+            "spec.failover.alone is RefuseWrites; Replicated says what keeps the replicas away"
+        }
+        (true, Alone::Serve) => {
+            "No replica acknowledges, so that another one may take over (spec.failover); the operator ends the demand where the \
+             primary answers it"
+        }
+    }
+}
+
 /// Why the primary takes no writes although it serves.
 fn unwritable(outcome: &Outcome, primary: &str) -> Option<Finding> {
     let (reason, words, remedy) = match outcome.write.as_ref()? {
@@ -119,11 +137,9 @@ fn unwritable(outcome: &Outcome, primary: &str) -> Option<Finding> {
             words.as_str(),
             "Give its volume room (spec.storage.size); the first append that succeeds ends this",
         ),
-        Write::Refused(Refusal::TooFewReplicas, words) => (
-            Reason::TooFewReplicas,
-            words.as_str(),
-            "spec.config demands it (min-replicas-to-write); Replicated says what keeps the replicas away",
-        ),
+        Write::Refused(Refusal::TooFewReplicas, words) => {
+            (Reason::TooFewReplicas, words.as_str(), demand(outcome))
+        }
         Write::Refused(Refusal::MemoryFull, words) => (
             Reason::MemoryFull,
             words.as_str(),

@@ -128,6 +128,23 @@ impl Kubelet {
         server.child.kill().unwrap();
     }
 
+    /// Freezes the redis-server of a pod: it keeps its connections and answers nothing.
+    pub fn freeze(&self, pod: &str) {
+        self.signal(pod, "-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self, pod: &str) {
+        self.signal(pod, "-CONT");
+    }
+
+    fn signal(&self, pod: &str, signal: &str) {
+        let machines = self.shared.lock().unwrap();
+        let server = machines.servers.values().find(|server| server.pod == pod).expect("the pod runs");
+        let told = Command::new("kill").args([signal, &server.child.id().to_string()]).status().unwrap();
+        assert!(told.success(), "{pod}: kill {signal}");
+    }
+
     /// Lets a pod's name lead to an address at which nobody listens, as a stale DNS answer does, until its Redis starts anew.
     pub fn mislead(&self, pod: &str) {
         self.lead(pod, free_address());
