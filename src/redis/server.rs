@@ -27,7 +27,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long one is asked that gave no answer in time when it was asked before: an election looks several times, and waits for it
 /// each time. Who watches the server asks for as long as ever.
-const LATE_DEADLINE: Duration = Duration::from_millis(600);
+const LATE_DEADLINE: Duration = Duration::from_millis(300);
 
 /// A Redis to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

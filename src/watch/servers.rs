@@ -28,7 +28,7 @@ use operator_core::{
     topology::{MAX_ACK_LAG_SECONDS, MAX_LINK_SILENCE_SECONDS},
 };
 use redis_node::{
-    answer::{Answer, Refusal, Write},
+    answer::{Answer, ProbeFailure, Refusal, Write},
     info::Replication,
 };
 
@@ -190,7 +190,11 @@ async fn hold(
     loop {
         if let Ok((answer, connection)) = server.ask(&target, PROBE_DEADLINE).await {
             news(Some(meaning(&answer)));
-            follow(&server, &target, connection, tries, &news).await;
+            let is_late = follow(&server, &target, connection, tries, &news).await;
+            // What a silent primary's replicas are to do waits for this.
+            if is_late {
+                news(None);
+            }
             // The process lives where it answers at once: it closed an idle client (directive `timeout`), or a person did.
             if let Ok((answer, _)) = server.ask(&target, PROBE_DEADLINE).await {
                 news(Some(meaning(&answer)));
@@ -204,32 +208,35 @@ async fn hold(
     }
 }
 
-/// Polls over the held connection until there is none.
+/// Polls over the held connection until there is none. Returns whether the server gave no answer in time.
 async fn follow(
     server: &Server,
     target: &Target,
     mut connection: Connection,
     tries: impl Fn() -> bool,
     changed: impl Fn(Option<Meaning>),
-) {
+) -> bool {
     loop {
         tokio::select! {
-            () = connection.ended() => return,
+            () = connection.ended() => return false,
             () = sleep(POLL_INTERVAL) => {}
         }
         // A look may have replaced it since: the former one is closed with the last who uses it.
-        let Some(held) = server.held(target) else { return };
+        let Some(held) = server.held(target) else { return false };
         connection = held;
         let is_wanted = |replication: &Replication| {
             replication.upstream.is_none() && !replication.failover_runs() && tries()
         };
         let asked = replication_and_write(server, &mut connection, target, is_wanted).await;
-        let Ok((replication, write)) = asked else { return };
+        let (replication, write) = match asked {
+            Ok(said) => said,
+            Err(failure) => return matches!(failure, ProbeFailure::Timeout(_)),
+        };
         server.has_answered();
         // A write that waits blocks what comes after it, so another one is held then.
-        let Some(held) = server.held(target) else { return };
+        let Some(held) = server.held(target) else { return false };
         connection = held;
-        let Ok(closed) = connection.turns_away(&replication, &target.password).await else { return };
+        let Ok(closed) = connection.turns_away(&replication, &target.password).await else { return false };
         changed(Some(Meaning::of(&replication, closed, write.as_ref())));
     }
 }

@@ -5,3 +5,4 @@ pub mod change;
 pub mod faults;
 pub mod outside;
 pub mod planned;
+pub mod silence;

@@ -82,6 +82,9 @@ pub enum Scenario {
     CannotSave,
     RecordLost,
     VolumesByHand,
+    Frozen,
+    NodeCut,
+    DeletedByForce,
 }
 
 /// What may be lost.
@@ -138,11 +141,14 @@ impl Scenario {
             Self::OperatorStopped => "no operator: replica killed, replica's pod deleted",
             Self::UnsettledFile => "switchover to a replica whose append-only file is older than its data",
             Self::PromotedByHand => "replica promoted by hand and written to, primary's process killed",
-            Self::NodeAway => "primary's node cut off for 10 min, its pod deleted by force",
+            Self::NodeAway => "mode Fenced: primary's node cut off for 10 min, its pod deleted by force",
             Self::ForeignHistory => "no operator: replica copies another Redis, primary's process killed",
             Self::CannotSave => "primary cannot save and refuses writes",
             Self::RecordLost => "no operator: record deleted while a replica is frozen",
             Self::VolumesByHand => "set made over two of three volumes, without labels and record",
+            Self::Frozen => "primary's process frozen, and going on a minute after another serves",
+            Self::NodeCut => "primary's node cut off, and back a minute after another serves",
+            Self::DeletedByForce => "primary's pod deleted by force",
         }
     }
 
@@ -191,7 +197,10 @@ impl Scenario {
     /// The spec of the set that it happens to.
     pub fn spec(self, kind: Kind, image: &str) -> Value {
         let mut spec = kind.spec(image);
-        if self == Self::KillPrimary {
+        if self == Self::NodeAway {
+            merge(&mut spec, json!({"failover": {"mode": "Fenced"}}));
+        }
+        if matches!(self, Self::KillPrimary | Self::Frozen | Self::DeletedByForce) {
             // It is played often, and each return home would be half a minute more.
             merge(&mut spec, json!({"primary": {"failback": false}}));
         }
@@ -213,6 +222,10 @@ impl Scenario {
             Self::KillPrimary => {
                 limits.longest_p50 = Some(2_000);
                 limits.longest_p99 = Some(4_000);
+            }
+            Self::Frozen | Self::NodeCut | Self::DeletedByForce => {
+                limits.longest_p50 = Some(14_000);
+                limits.longest_p99 = Some(20_000);
             }
             _ => {}
         }
@@ -260,6 +273,9 @@ impl Scenario {
             | Self::PromotedByHand
             | Self::NodeAway
             | Self::ForeignHistory
+            | Self::Frozen
+            | Self::NodeCut
+            | Self::DeletedByForce
             // A volume that is not restored takes along what was on it alone.
             | Self::VolumesByHand => false,
         }
@@ -297,6 +313,9 @@ impl Scenario {
             Self::CannotSave => plays::outside::cannot_save(stage).await,
             Self::RecordLost => plays::outside::record_lost_beside_a_silent_member(stage).await,
             Self::VolumesByHand => plays::outside::volumes_by_hand(stage).await,
+            Self::Frozen => plays::silence::frozen(stage).await,
+            Self::NodeCut => plays::silence::node_cut(stage).await,
+            Self::DeletedByForce => plays::silence::deleted_by_force(stage).await,
         }
     }
 }

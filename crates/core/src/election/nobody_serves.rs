@@ -31,7 +31,7 @@ pub(super) fn nobody_serves(record: &Record, look: &Snapshot) -> Decision {
         (Some(hold), Succession::None) | (Some(_), Succession::Waiting(hold)) => Some(hold),
         (Some(_), Succession::Detach(pods)) => return Decision::Detach(pods),
     };
-    if let Some(hold) = hold.or_else(|| unsettled_members(look)) {
+    if let Some(hold) = hold.or_else(|| unsettled_members(&electors(record, look))) {
         return Decision::Hold(hold);
     }
     // Whoever still dials an old name would copy from whoever is linked there first, with whatever that one has by then.
@@ -253,8 +253,7 @@ fn former_target(record: &Record, look: &Snapshot) -> Option<Hold> {
 }
 
 /// Members whose data is still changing.
-fn unsettled_members(look: &Snapshot) -> Option<Hold> {
-    let members = look.members();
+fn unsettled_members(members: &[Candidate<'_>]) -> Option<Hold> {
     let busy: Vec<&str> = members.iter().filter(|c| is_unsettled(c)).map(|c| c.pod).collect();
     (!busy.is_empty()).then(|| Hold {
         reason: Reason::MemberLoading,

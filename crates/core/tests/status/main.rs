@@ -538,7 +538,12 @@ fn a_primary_that_takes_no_writes_is_not_available() {
         ),
         (refused(Refusal::AppendingFails, "MISCONF AOF"), "AppendingFails", "MISCONF AOF. Give", true),
         (refused(Refusal::MemoryFull, "OOM used"), "MemoryFull", "OOM used. Delete", true),
-        (refused(Refusal::TooFewReplicas, "NOREPLICAS few"), "TooFewReplicas", "NOREPLICAS few. spec", false),
+        (
+            refused(Refusal::TooFewReplicas, "NOREPLICAS few"),
+            "TooFewReplicas",
+            "NOREPLICAS few. No replica",
+            false,
+        ),
         (Write::Paused, "ClientsPaused", "(CLIENT PAUSE). CLIENT UNPAUSE", true),
     ] {
         let [degraded, available, ready] = told_of(write);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     node_cut::NodeCut,
     operators,
-    plays::planned::ask_for,
+    plays::{planned::ask_for, silence},
     stage::{LIMIT, Stage},
 };
 use rig::node::Target;
@@ -22,7 +22,7 @@ use rig::{
     Failure,
     clock::{millis, now},
     cluster::lab::until,
-    cluster::set::{PROBING_NODE, address},
+    cluster::set::address,
 };
 
 /// A person's consent to lose what the named Pod does not have.
@@ -328,22 +328,7 @@ const KUBELET: Duration = Duration::from_secs(400);
 /// The primary's node is cut off from everything for ten minutes, and its Pod is deleted by force meanwhile. Its Redis runs on,
 /// also for a while after the node is back: nobody may be promoted beside it.
 pub async fn node_away(stage: &Stage<'_>) -> Result<(), Failure> {
-    // The clients write from a node that stays. The loss of the operator that leads is another scenario.
-    let asked = until(LIMIT, "the primary is on a node without clients and without the leader", async || {
-        let leads_on = stage.lab.leader().await?.1.spec.and_then(|spec| spec.node_name);
-        let is_apart = |node: &str| node != PROBING_NODE && leads_on.as_deref() != Some(node);
-        if is_apart(&stage.node(&stage.set.primary()?)?) {
-            return Ok(true);
-        }
-        let apart =
-            stage.members()?.into_iter().find(|pod| stage.node(pod).is_ok_and(|node| is_apart(&node)));
-        ask_for(stage, Some(&apart.ok_or("no Pod is on a node without clients and without the leader")?))
-            .await?;
-        Ok(false)
-    });
-    asked.await?;
-    let primary = stage.set.primary()?;
-    stage.settled(Some(&primary)).await?;
+    let primary = silence::apart(stage).await?;
     let (node, uid, process) = (stage.node(&primary)?, stage.uid(&primary)?, stage.process(&primary)?);
     let epoch = async || Ok::<_, Failure>(stage.set.status()?.primary.map_or(0, |primary| primary.epoch));
     let before = epoch().await?;

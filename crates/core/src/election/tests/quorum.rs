@@ -1,0 +1,302 @@
+//! Rule 12: followers as processes, the armed state, and a silent primary that is succeeded.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::*;
+use crate::{
+    api::failover::{Alone, Mode, Policy},
+    election::{
+        next::{Goal, Step, towards},
+        process_end::Former,
+        quorum::{armable, needed},
+    },
+    observed::StartRule,
+};
+use redis_node::{
+    answer::Demands,
+    record::{Armed, Follower},
+};
+
+const POLICY: Policy = Policy {
+    mode: Mode::Quorum,
+    is_chosen: false,
+    is_paused: false,
+    after: Duration::from_secs(5),
+    alone: Alone::Serve,
+    owns_min_replicas: true,
+};
+
+fn follower(pod: &str) -> Follower {
+    let process = Serving {
+        pod_uid: format!("uid-{pod}"),
+        run_id: format!("run-{pod}"),
+        replid: OLD.into(),
+        ..Serving::default()
+    };
+    Follower { pod: pod.into(), process }
+}
+
+/// Both replicas follow and have voted.
+fn tracked() -> Record {
+    Record {
+        voters: BTreeSet::from(["run-redis-1".into(), "run-redis-2".into()]),
+        followers: Some(vec![follower("redis-1"), follower("redis-2")]),
+        ..record()
+    }
+}
+
+fn armed() -> Record {
+    let armed = Armed { run_id: "run-redis-0".into(), min_replicas: 1, max_lag_seconds: 3, ping_seconds: 1 };
+    Record { armed: Some(armed), ..tracked() }
+}
+
+/// All pods start parked, and the primary demands so many replicas.
+fn seen(record: &Record, mut answers: Vec<(&'static str, Option<Answer>)>, min_replicas: i64) -> Snapshot {
+    for answer in answers.iter_mut().filter_map(|(_, answer)| answer.as_mut()) {
+        answer.demands = Some(Demands { min_replicas, max_lag_seconds: 3, ping_seconds: 1 });
+    }
+    let mut look = Snapshot { failover: POLICY, waited: true, ..look(record, answers) };
+    for pod in &mut look.observed.pods {
+        pod.start = StartRule::Parked;
+    }
+    look
+}
+
+fn noted(decision: Decision) -> Record {
+    match decision {
+        Decision::Note(record) => record,
+        other => panic!("no note but {other:?}"),
+    }
+}
+
+/// The primary is silent; its replicas say so of their links.
+fn silent(link: impl Fn(Answer) -> Answer) -> Snapshot {
+    let replica = |pod| (pod, Some(link(server(pod, OLD, 100, 5))));
+    let mut look = seen(&armed(), vec![("redis-0", None), replica("redis-1"), replica("redis-2")], 1);
+    look.former = Former::Unproven("nothing proves its end".into());
+    look.silent_for = POLICY.after;
+    look.observed.pods[0].answer = Err(NoAnswer::Failed(ProbeFailure::Timeout(Duration::from_secs(2))));
+    look
+}
+
+/// Their link stays up until `repl-timeout`, and nothing comes over it.
+fn unheard(answer: Answer) -> Answer {
+    let mut answer = following(answer, &host("redis-0"), 6379, true);
+    answer.info.replication.upstream.as_mut().unwrap().last_io_seconds = 3;
+    answer
+}
+
+fn detached(seconds: u64) -> Snapshot {
+    Snapshot { detached_for: Some(Duration::from_secs(seconds)), ..silent(parked) }
+}
+
+#[test]
+fn a_set_is_armed_after_its_primary_was_told() {
+    let Decision::Arm { record: written, pod } = decide(&tracked(), &seen(&tracked(), healthy(), 0)) else {
+        panic!("not armed");
+    };
+    assert_eq!((written, pod.as_str()), (armed(), "redis-0"));
+    assert_eq!(decide(&armed(), &seen(&armed(), healthy(), 1)), Decision::Rest);
+}
+
+#[test]
+fn followers_are_named_once_all_have_voted_and_nobody_else_is_linked() {
+    let voting = Record { followers: None, ..tracked() };
+    assert_eq!(noted(decide(&voting, &seen(&voting, healthy(), 0))), tracked());
+    let mut stranger = healthy();
+    change(&mut stranger, "redis-0", |primary| {
+        let mut line = primary.info.replication.replicas[0].clone();
+        line.host = "elsewhere".into();
+        primary.info.replication.replicas.push(line);
+    });
+    assert_eq!(decide(&voting, &seen(&voting, stranger, 0)), Decision::Rest);
+    // A pod that follows by itself may do so at any time.
+    let mut old = seen(&voting, healthy(), 0);
+    old.observed.pods[1].start = StartRule::Peers;
+    assert_eq!(decide(&voting, &old), Decision::Rest);
+    assert_eq!(noted(decide(&armed(), &old)), Record { followers: None, armed: None, ..armed() });
+}
+
+/// What takes the armed state back, by what a look shows; the record first, then the demand.
+#[test]
+fn whoever_is_missing_or_too_many_disarms_first() {
+    let mut broken: Vec<(&str, Snapshot)> = Vec::new();
+    let with = |edit: &dyn Fn(&mut Vec<(&'static str, Option<Answer>)>)| {
+        let mut answers = healthy();
+        edit(&mut answers);
+        seen(&armed(), answers, 1)
+    };
+    broken.push(("a replica is silent", with(&|answers| answers[1].1 = None)));
+    broken.push((
+        "a line too many",
+        with(&|answers| {
+            change(answers, "redis-0", |primary| {
+                let line = primary.info.replication.replicas[0].clone();
+                primary.info.replication.replicas.push(line);
+            });
+        }),
+    ));
+    broken.push(("somebody changed the demand", seen(&armed(), healthy(), 2)));
+    let mut paused = seen(&armed(), healthy(), 1);
+    paused.failover.is_paused = true;
+    broken.push(("paused", paused));
+    let mut fenced = seen(&armed(), healthy(), 1);
+    fenced.failover.mode = Mode::Fenced;
+    broken.push(("another mode", fenced));
+    for (what, look) in broken {
+        assert_eq!(noted(decide(&armed(), &look)), tracked(), "{what}");
+        let told = Decision::Demand { pod: "redis-0".into(), min_replicas: 0 };
+        assert_eq!(decide(&tracked(), &look), told, "{what}");
+        // Both are done for a paused set too, since nobody else looks after its demand.
+        let goal = Goal { paused: true, ..Goal::default() };
+        for (record, decision) in [(armed(), decide(&armed(), &look)), (tracked(), told)] {
+            assert_eq!(towards(&goal, decision.clone(), &record, &look), Step::Do(Box::new(decision)));
+        }
+    }
+    let mut refuses = seen(&tracked(), healthy(), 0);
+    refuses.failover.alone = Alone::RefuseWrites;
+    refuses.observed.pods[1].answer = Err(NoAnswer::NotStarted);
+    let told = Decision::Demand { pod: "redis-0".into(), min_replicas: 1 };
+    assert_eq!(decide(&tracked(), &refuses), told);
+}
+
+#[test]
+fn a_restarted_replica_is_named_before_it_is_told_to_follow() {
+    let mut answers = healthy();
+    change(&mut answers, "redis-1", |answer| {
+        *answer = parked(server("redis-1", OLD, 100, 5));
+        answer.info.server.run_id = "another".into();
+    });
+    let look = seen(&tracked(), answers, 0);
+    let named = noted(decide(&tracked(), &look));
+    let followers = named.followers.clone().unwrap();
+    let runs: Vec<(&str, bool)> =
+        followers.iter().map(|f| (f.process.run_id.as_str(), f.process.ended)).collect();
+    // A pod runs one Redis at a time: the one before has ended, and the others are to vote after that.
+    assert_eq!(runs, [("run-redis-1", true), ("run-redis-2", false), ("another", false)]);
+    assert!(named.voters.is_empty());
+    assert_eq!(decide(&named, &look), Decision::Follow(vec!["redis-1".into()]));
+    assert!(armable(&named, &look).is_err());
+}
+
+#[test]
+fn a_follower_that_ended_leaves_once_the_others_have_voted() {
+    let mut ended = tracked();
+    ended.followers.as_mut().unwrap()[0].process.ended = true;
+    let mut answers = healthy();
+    answers[1].1 = None;
+    change(&mut answers, "redis-0", |primary| {
+        primary.info.replication.replicas.remove(0);
+    });
+    let unvoted = Record { voters: BTreeSet::new(), ..ended.clone() };
+    let look = seen(&unvoted, answers.clone(), 0);
+    assert_eq!(decide(&unvoted, &look), Decision::Rest, "redis-2 has no vote yet");
+    assert_eq!(needed(&unvoted, &look), ["redis-0", "redis-1", "redis-2"]);
+    let voted = Record { voters: BTreeSet::from(["run-redis-2".into()]), ..ended };
+    let left = noted(decide(&voted, &seen(&voted, answers.clone(), 0)));
+    assert_eq!(left.followers, Some(vec![follower("redis-2")]));
+    // It never follows in this state, so an election does not ask for it, and one replica is enough to be armed.
+    let look = seen(&left, answers, 0);
+    assert_eq!(needed(&left, &look), ["redis-0", "redis-2"]);
+    assert!(matches!(decide(&left, &look), Decision::Arm { .. }));
+}
+
+#[test]
+fn a_silent_primary_is_succeeded_once_its_followers_are_detached() {
+    let linked = silent(unheard);
+    let all = vec!["redis-1".to_owned(), "redis-2".to_owned()];
+    assert_eq!(decide(&armed(), &linked), Decision::Detach(all.clone()));
+    assert_eq!(decide(&armed(), &silent(parked)), Decision::Detach(all), "parked by whom, nobody knows");
+    assert_eq!(hold_reason(decide(&armed(), &detached(4))), Reason::FailingOver);
+    let open = detached(5);
+    assert_eq!(decide(&armed(), &open), Decision::LookAgain);
+    let Decision::Promote { record: written, pod } = elect(&armed(), &open, &open) else {
+        panic!("no promotion");
+    };
+    assert_eq!((pod.as_str(), written.epoch), ("redis-1", 2));
+    assert_eq!(written.armed, None);
+    assert_eq!(written.followers, Some(vec![follower("redis-2")]), "the former primary follows nobody");
+    assert_eq!(written.closed[OLD], 100);
+}
+
+/// Each of these may mean that the primary still confirms writes, or that a newer copy is somewhere.
+#[test]
+fn what_is_missing_keeps_the_usual_hold() {
+    let open = || detached(5);
+    let changed = |edit: &dyn Fn(&mut Snapshot)| {
+        let mut look = open();
+        edit(&mut look);
+        look
+    };
+    let other = |edit: &dyn Fn(&mut Record)| {
+        let mut record = armed();
+        edit(&mut record);
+        record
+    };
+    let answer = |look: &mut Snapshot, edit: &dyn Fn(&mut Answer)| {
+        edit(look.observed.pods[1].answer.as_mut().unwrap());
+    };
+    for (what, record, look) in [
+        ("not armed", tracked(), open()),
+        ("armed for another process", other(&|r| r.armed.as_mut().unwrap().run_id = "x".into()), open()),
+        ("mode Fenced", armed(), changed(&|look| look.failover.mode = Mode::Fenced)),
+        ("too early", armed(), changed(&|look| look.silent_for = Duration::from_secs(4))),
+        ("a pod follows by itself", armed(), changed(&|look| look.observed.pods[2].start = StartRule::Peers)),
+        (
+            "a follower is silent",
+            armed(),
+            changed(&|look| look.observed.pods[2].answer = Err(NoAnswer::NotStarted)),
+        ),
+        (
+            "a follower is another process",
+            armed(),
+            changed(&|look| answer(look, &|a| a.info.server.run_id = "another".into())),
+        ),
+        (
+            "the primary says what is wrong with it",
+            armed(),
+            changed(&|look| {
+                look.observed.pods[0].answer = Err(NoAnswer::Failed(ProbeFailure::ClientLimit));
+            }),
+        ),
+        ("a follower hears it", armed(), silent(|a| following(a, &host("redis-0"), 6379, true))),
+    ] {
+        assert_eq!(hold_reason(decide(&record, &look)), Reason::MemberUnreachable, "{what}");
+    }
+}
+
+/// Its pod was deleted by force, and another one of its name has begun from older files; its process may live.
+#[test]
+fn a_namesake_has_no_say() {
+    let mut look = detached(5);
+    let mut namesake = parked(server("redis-0", OLD, 900, 5));
+    namesake.info.server.run_id = "namesake".into();
+    look.observed.pods[0].uid = "uid of another".into();
+    look.observed.pods[0].answer = Ok(namesake);
+    let look = Snapshot { topology: topology(host, &armed(), &look.observed), ..look };
+    assert_eq!(decide(&armed(), &look), Decision::LookAgain);
+    let Decision::Promote { pod, .. } = elect(&armed(), &look, &look) else { panic!("no promotion") };
+    assert_eq!(pod, "redis-1");
+    let early = Snapshot { silent_for: Duration::ZERO, ..look };
+    assert_eq!(hold_reason(decide(&armed(), &early)), Reason::PreviousPrimaryUnproven);
+}
+
+#[test]
+fn in_mode_manual_a_person_names_the_pod() {
+    let look = Snapshot {
+        failover: Policy { mode: Mode::Manual, ..POLICY },
+        ..seen(&tracked(), all_parked([100, 120, 110]), 0)
+    };
+    let decision = elect(&tracked(), &look, &look);
+    assert!(matches!(decision, Decision::Promote { .. }));
+    let Step::Do(held) = towards(&Goal::default(), decision.clone(), &tracked(), &look) else { panic!() };
+    let Decision::Hold(hold) = *held else { panic!("{held:?}") };
+    assert_eq!(hold.reason, Reason::ManualFailover);
+    assert!(hold.message.contains("accept-data-loss=redis-1@1"), "{}", hold.message);
+    let consent = Some(crate::api::annotations::Consent { pod: "redis-1".into(), epoch: 1 });
+    let agreed = Snapshot { consent, ..look };
+    assert_eq!(
+        towards(&Goal::default(), decision.clone(), &tracked(), &agreed),
+        Step::Do(Box::new(decision))
+    );
+}
