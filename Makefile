@@ -91,8 +91,8 @@ crds: ## Write crds/ and the chart's copy from the Rust types.
 	cp crds/redisreplicasets.replication.redis.yaml charts/redis-operator/files/crd.yaml
 
 .PHONY: drawing
-drawing: ## Draw docs/design/flow.svg from its source; needs graphviz.
-	dot -Tsvg docs/design/flow.dot -o docs/design/flow.svg
+drawing: ## Draw the pictures of docs/design from their sources; needs graphviz.
+	for source in docs/design/*.dot; do dot -Tsvg "$$source" -o "$${source%.dot}.svg"; done
 
 .PHONY: cluster-tool
 cluster-tool:
