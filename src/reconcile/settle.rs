@@ -101,6 +101,7 @@ async fn rounds(
     let begun = Instant::now();
     let mut rounds = 0;
     let mut begun_here = false;
+    let mut succeeded = false;
     while rounds < ROUNDS {
         rounds += 1;
         seen.hold = None;
@@ -145,13 +146,26 @@ async fn rounds(
             Decision::TakeBack { record, pod, target } => {
                 take_back(job, seen, record, (&pod, &target), outcome).await?;
             }
-            decision => carry_out(job, seen, running, decision).await?,
+            decision => {
+                succeeded = matches!(decision, Decision::Promote { .. }) && is_silent(seen);
+                carry_out(job, seen, running, decision).await?;
+            }
         }
         // Before the look, so that what is decided next is decided by what is true then.
         tell_of_a_loss(job, seen, outcome).await;
         look::again(job, seen).await;
+        // Replicas look for the new primary by its name, which takes seconds where the cluster's DNS was on the lost node too.
+        if std::mem::take(&mut succeeded) {
+            relabel(job, seen, outcome).await?;
+        }
     }
     Ok(())
+}
+
+/// Whether the primary of record gives no answer: none of its clients can be cut off.
+fn is_silent(seen: &Seen) -> bool {
+    let primary = seen.stored.record.primary.as_deref();
+    primary.is_some_and(|pod| seen.look.process(pod).is_none())
 }
 
 /// Whether nothing is done by the record as the watch shows it, and what is told of it is true: only the leader writes the record, so

@@ -87,6 +87,11 @@ impl Server {
         self.with(|held| held.answered = Some(Instant::now()));
     }
 
+    /// Notes that it gave no answer in time.
+    pub fn was_late(&self) {
+        self.with(|held| held.is_late = true);
+    }
+
     /// For how long it has given no answer; `None` where it never gave one.
     pub fn silent_for(&self) -> Option<Duration> {
         self.with(|held| held.answered.map(|at| at.elapsed()))

@@ -193,6 +193,7 @@ async fn hold(
             let is_late = follow(&server, &target, connection, tries, &news).await;
             // What a silent primary's replicas are to do waits for this.
             if is_late {
+                server.was_late();
                 news(None);
             }
             // The process lives where it answers at once: it closed an idle client (directive `timeout`), or a person did.

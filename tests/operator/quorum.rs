@@ -53,3 +53,91 @@ async fn a_frozen_primary_is_succeeded_and_follows_when_it_goes_on() {
     armed(&lab).await;
     assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
+
+/// Writes to a pod every few milliseconds until it is told to stop; returns the longest time between two that were taken.
+struct Writer {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<Duration>,
+}
+
+impl Writer {
+    fn begin(lab: &Lab, pod: &str) -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = std::sync::Arc::clone(&stop);
+        let mut client = lab.kubelet.client(pod).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                if redis::cmd("INCR").arg("count").exec(&mut client).is_ok() {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            longest.max(last.elapsed())
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) -> Duration {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// A lost replica stops no writes, and neither do two for longer than the operator needs to see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demand_follows_what_is_alive() {
+    let lab = Lab::new("demand").await;
+    lab.up("redis", json!({"replicas": 3, "storage": {"ephemeral": {}}})).await;
+    armed(&lab).await;
+    let before = record(&lab).await;
+
+    let writer = Writer::begin(&lab, "redis-0");
+    lab.kubelet.kill_redis("redis-1");
+    until("a replica that restarted is another follower", PATIENCE, async || {
+        let now = record(&lab).await;
+        (now.followers != before.followers).then_some(())
+    })
+    .await;
+    armed(&lab).await;
+    assert_eq!(demanded(&lab, "redis-0"), "1");
+    let longest = writer.end();
+    println!("one replica killed: longest time between two writes {longest:.1?}");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+
+    let writer = Writer::begin(&lab, "redis-0");
+    for pod in ["redis-1", "redis-2"] {
+        lab.kubelet.freeze(pod);
+    }
+    until("the demand is taken back", PATIENCE, async || (demanded(&lab, "redis-0") == "0").then_some(()))
+        .await;
+    assert!(record(&lab).await.armed.is_none(), "the record first");
+    until("the status says why", PATIENCE, async || {
+        let failover = lab.sets.get("redis").await.unwrap().status.unwrap().failover.unwrap();
+        (!failover.armed && failover.message.is_some()).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let longest = writer.end();
+    println!("both replicas frozen: longest time between two writes {longest:.1?}");
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    for pod in ["redis-1", "redis-2"] {
+        lab.kubelet.thaw(pod);
+    }
+    armed(&lab).await;
+
+    // A person's own value is set back at the next look.
+    let () = lab.kubelet.command("redis-0", &["CONFIG", "SET", "min-replicas-to-write", "2"]).unwrap();
+    let look = Patch::Merge(json!({"metadata": {"annotations": {"example.com/look": "now"}}}));
+    lab.sets.patch("redis", &PatchParams::default(), &look).await.unwrap();
+    until("it is set back", PATIENCE, async || (demanded(&lab, "redis-0") == "1").then_some(())).await;
+
+    // Another mode takes the demand back, and has the pods made anew.
+    lab.up("redis", json!({"replicas": 3, "storage": {"ephemeral": {}}, "failover": {"mode": "Fenced"}}))
+        .await;
+    wait_for(&lab.sets, "redis", "Progressing=False UpToDate").await;
+    let now = record(&lab).await;
+    assert_eq!((now.followers, now.armed), (None, None));
+    assert_eq!(demanded(&lab, "redis-0"), "0");
+}

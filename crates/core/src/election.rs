@@ -186,11 +186,12 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Snapshot) -> Decisi
     if let Some(hold) = held {
         return Decision::Hold(hold);
     }
+    // In one write where all of it is due at once.
     let voted = noted(record, look);
-    if let Some(noted) = quorum::begin(voted.as_ref().unwrap_or(record), look, &own).or(voted) {
-        return Decision::Note(noted);
-    }
-    quorum::arm(record, look, &own).unwrap_or(Decision::Rest)
+    let named = quorum::begin(voted.as_ref().unwrap_or(record), look, &own).or(voted);
+    quorum::arm(named.as_ref().unwrap_or(record), look, &own)
+        .or(named.map(Decision::Note))
+        .unwrap_or(Decision::Rest)
 }
 
 /// Replicas whose link to the serving primary is down. A replica that dialled a pod's former address (its DNS answer

@@ -27,14 +27,14 @@ struct State {
     members: BTreeMap<String, Member>,
     /// The most keys that a serving primary had.
     most_keys: i64,
-    /// Servers that served with less than half of that, in words.
+    /// Servers that served with less than half of that while nobody else served with more, in words.
     wiped: BTreeMap<String, String>,
 }
 
 struct Member {
     target: Target,
-    /// When it said last that it serves as primary; none if its last answer was another, or none came.
-    served: Option<Timestamp>,
+    /// When it said last that it serves as primary, and with how many keys; none if its last answer was another, or none came.
+    served: Option<(Timestamp, i64)>,
 }
 
 impl Serving {
@@ -52,7 +52,7 @@ impl Serving {
         let mut found: Vec<_> = state
             .members
             .values()
-            .filter_map(|member| Some((member.served?, member.target.clone())))
+            .filter_map(|member| Some((member.served?.0, member.target.clone())))
             .filter(|(at, _)| millis(*at, now) <= FRESH_MILLIS)
             .collect();
         found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
@@ -100,11 +100,18 @@ impl Serving {
             return false;
         };
         let serves = answer.filter(|(serves, _)| *serves);
-        member.served = serves.map(|_| now());
+        let at = now();
+        member.served = serves.map(|(_, keys)| (at, keys));
         if let Some((_, keys)) = serves {
             state.most_keys = state.most_keys.max(keys);
             let most = state.most_keys;
-            if keys < most / 2 {
+            // A primary that was cut off comes back with what it had, beside the one that took over.
+            let is_covered = state
+                .members
+                .values()
+                .filter_map(|member| member.served)
+                .any(|(last, keys)| keys >= most / 2 && millis(last, at) <= FRESH_MILLIS);
+            if keys < most / 2 && !is_covered {
                 let words = format!("{} served with {keys} keys where {most} had been", target.pod);
                 state.wiped.entry(target.pod.clone()).or_insert(words);
             }

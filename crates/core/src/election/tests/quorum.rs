@@ -26,6 +26,8 @@ const POLICY: Policy = Policy {
     owns_min_replicas: true,
 };
 
+type Answers = Vec<(&'static str, Option<Answer>)>;
+
 fn follower(pod: &str) -> Follower {
     let process = Serving {
         pod_uid: format!("uid-{pod}"),
@@ -51,7 +53,7 @@ fn armed() -> Record {
 }
 
 /// All pods start parked, and the primary demands so many replicas.
-fn seen(record: &Record, mut answers: Vec<(&'static str, Option<Answer>)>, min_replicas: i64) -> Snapshot {
+fn seen(record: &Record, mut answers: Answers, min_replicas: i64) -> Snapshot {
     for answer in answers.iter_mut().filter_map(|(_, answer)| answer.as_mut()) {
         answer.demands = Some(Demands { min_replicas, max_lag_seconds: 3, ping_seconds: 1 });
     }
@@ -62,9 +64,10 @@ fn seen(record: &Record, mut answers: Vec<(&'static str, Option<Answer>)>, min_r
     look
 }
 
+/// What is written, after the primary was told or without that.
 fn noted(decision: Decision) -> Record {
     match decision {
-        Decision::Note(record) => record,
+        Decision::Note(record) | Decision::Arm { record, .. } => record,
         other => panic!("no note but {other:?}"),
     }
 }
@@ -102,7 +105,7 @@ fn a_set_is_armed_after_its_primary_was_told() {
 #[test]
 fn followers_are_named_once_all_have_voted_and_nobody_else_is_linked() {
     let voting = Record { followers: None, ..tracked() };
-    assert_eq!(noted(decide(&voting, &seen(&voting, healthy(), 0))), tracked());
+    assert_eq!(noted(decide(&voting, &seen(&voting, healthy(), 0))), armed(), "all in one write");
     let mut stranger = healthy();
     change(&mut stranger, "redis-0", |primary| {
         let mut line = primary.info.replication.replicas[0].clone();
@@ -121,7 +124,7 @@ fn followers_are_named_once_all_have_voted_and_nobody_else_is_linked() {
 #[test]
 fn whoever_is_missing_or_too_many_disarms_first() {
     let mut broken: Vec<(&str, Snapshot)> = Vec::new();
-    let with = |edit: &dyn Fn(&mut Vec<(&'static str, Option<Answer>)>)| {
+    let with = |edit: &dyn Fn(&mut Answers)| {
         let mut answers = healthy();
         edit(&mut answers);
         seen(&armed(), answers, 1)
@@ -193,12 +196,13 @@ fn a_follower_that_ended_leaves_once_the_others_have_voted() {
     assert_eq!(decide(&unvoted, &look), Decision::Rest, "redis-2 has no vote yet");
     assert_eq!(needed(&unvoted, &look), ["redis-0", "redis-1", "redis-2"]);
     let voted = Record { voters: BTreeSet::from(["run-redis-2".into()]), ..ended };
+    // One replica is enough to be armed.
     let left = noted(decide(&voted, &seen(&voted, answers.clone(), 0)));
+    assert!(left.armed.is_some());
     assert_eq!(left.followers, Some(vec![follower("redis-2")]));
-    // It never follows in this state, so an election does not ask for it, and one replica is enough to be armed.
+    // It does not follow any more, so an election does not ask for it.
     let look = seen(&left, answers, 0);
     assert_eq!(needed(&left, &look), ["redis-0", "redis-2"]);
-    assert!(matches!(decide(&left, &look), Decision::Arm { .. }));
 }
 
 #[test]
@@ -289,8 +293,8 @@ fn in_mode_manual_a_person_names_the_pod() {
     };
     let decision = elect(&tracked(), &look, &look);
     assert!(matches!(decision, Decision::Promote { .. }));
-    let Step::Do(held) = towards(&Goal::default(), decision.clone(), &tracked(), &look) else { panic!() };
-    let Decision::Hold(hold) = *held else { panic!("{held:?}") };
+    let Step::Do(step) = towards(&Goal::default(), decision.clone(), &tracked(), &look) else { panic!() };
+    let Decision::Hold(hold) = *step else { panic!("{step:?}") };
     assert_eq!(hold.reason, Reason::ManualFailover);
     assert!(hold.message.contains("accept-data-loss=redis-1@1"), "{}", hold.message);
     let consent = Some(crate::api::annotations::Consent { pod: "redis-1".into(), epoch: 1 });
