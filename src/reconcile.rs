@@ -29,7 +29,7 @@ use self::{
     begin::begin,
     configure::configure,
     publish::send,
-    refusals::{Wants, refused},
+    refusals::{Wanted, refused},
     rollout::{apply_children, move_primary, replace_outdated, running},
     settle::settle,
     stages::{Beginning, Job, Seen},
@@ -91,7 +91,7 @@ pub async fn reconcile(
     let looked = timeout_at(deadline, Box::pin(first_look(&job, &mut outcome))).await;
     match looked.unwrap_or(Err(StageError::Deadline(ctx.deadline))) {
         Ok(Beginning::On((mut seen, live))) => {
-            let wants = live.as_ref().map(Wants::of);
+            let wanted = live.as_ref().map(Wanted::of);
             let staged = async {
                 // Without its record nothing is done to a set.
                 if seen.acts {
@@ -103,8 +103,8 @@ pub async fn reconcile(
                 fail(ctx, &mut outcome, &StageError::Deadline(ctx.deadline));
             }
             outcome.write = try_to_write(&job, &mut seen).await;
-            if let Some(wants) = wants {
-                refused(&job, &seen, wants, &mut outcome).await;
+            if let Some(wanted) = wanted {
+                refused(&job, &seen, wanted, &mut outcome).await;
             }
             watch_servers(&job, &seen, outcome.write.as_ref());
             outcome.record = Some(seen.stored.record);

@@ -321,7 +321,7 @@ fn settle(plan: &Plan, desired: StatefulSet, live: Option<&StatefulSet>) -> Resu
     };
     let desired =
         stateful_set::keep_agent(desired, live, plan.subject.failover.chooses_start()).map_err(encoding)?;
-    let desired = stateful_set::keep_size(desired, live);
+    let desired = stateful_set::keep_policy(stateful_set::keep_size(desired, live), live);
     match stateful_set::classify(&desired, live).map_err(encoding)? {
         Change::Blocked { fields } => Err(ApplyError::Immutable { object, fields }),
         Change::None | Change::Apply { .. } => Ok(desired),

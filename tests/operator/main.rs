@@ -18,6 +18,7 @@ mod divergence;
 mod failover;
 mod lab;
 mod leadership;
+mod lost_pod;
 mod many;
 mod mutations;
 mod never_stopped;
@@ -46,11 +47,11 @@ use k8s_openapi::{
         policy::v1::PodDisruptionBudget,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    apimachinery::pkg::util::intstr::IntOrString,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
 };
 use operator_core::{api::RedisReplicaSet, crd};
 use rig::local::control_plane::ControlPlane;

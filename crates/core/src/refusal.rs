@@ -68,6 +68,15 @@ pub struct Refused {
     pub words: String,
 }
 
+/// What a live `StatefulSet` wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wants {
+    /// How many pods.
+    pub pods: i32,
+    /// Its controller makes each only once those before it are ready (`OrderedReady`).
+    pub in_order: bool,
+}
+
 /// Which pods of a set the `StatefulSet` wants and has not, and since when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Absences {
@@ -80,7 +89,8 @@ pub struct Absences {
 
 impl Absences {
     /// Takes a look at the set's pods, of which the `StatefulSet` wants this many.
-    pub fn look(&mut self, set: &SetName, wanted: i32, observed: &Observed, now: Timestamp) {
+    pub fn look(&mut self, set: &SetName, wants: Wants, observed: &Observed, now: Timestamp) {
+        let wanted = wants.pods;
         let found = |ordinal: i32| observed.pods.iter().find(|pod| pod.ordinal == ordinal);
         let is_first = self.since.is_none();
         let before = self.since.take().unwrap_or_default();
@@ -92,9 +102,10 @@ impl Absences {
                 (pod, since)
             })
             .collect();
-        // The controller makes them in order, each once those before it are ready: the others wait for their turn, and nobody
-        // refuses them yet.
-        let is_up = |ordinal: &i32| found(*ordinal).is_some_and(|pod| pod.ready && !pod.terminating);
+        // In order, each is made once those before it are ready: the others wait for their turn, and nobody refuses them yet.
+        let is_up = |ordinal: &i32| {
+            found(*ordinal).is_some_and(|pod| !wants.in_order || pod.ready && !pod.terminating)
+        };
         let next = (0..wanted).find(|ordinal| !is_up(ordinal)).filter(|ordinal| found(*ordinal).is_none());
         self.next = next.map(|ordinal| {
             let pod = set.pod(ordinal);
@@ -161,11 +172,13 @@ mod tests {
         Observed { pods: ordinals.iter().map(|ordinal| ObservedPod::running(*ordinal)).collect() }
     }
 
+    const IN_ORDER: Wants = Wants { pods: 3, in_order: true };
+
     /// Looks at a set of three: which pods were there, and when.
     fn looked(looks: &[(&[i32], i64)]) -> Absences {
         let mut absences = Absences::default();
         for (ordinals, second) in looks {
-            absences.look(&SetName::new("lab", "redis"), 3, &seen(ordinals), at(*second));
+            absences.look(&SetName::new("lab", "redis"), IN_ORDER, &seen(ordinals), at(*second));
         }
         absences
     }
@@ -256,8 +269,11 @@ mod tests {
         let mut starting = seen(&[0, 1]);
         starting.pods[1].ready = false;
         let mut absences = Absences::default();
-        absences.look(&SetName::new("lab", "redis"), 3, &starting, at(0));
+        absences.look(&SetName::new("lab", "redis"), IN_ORDER, &starting, at(0));
         assert!(!absences.is_empty() && !absences.is_awaited(), "redis-2 waits for redis-1");
+        let at_once = Wants { in_order: false, ..IN_ORDER };
+        absences.look(&SetName::new("lab", "redis"), at_once, &starting, at(1));
+        assert!(absences.is_awaited(), "nothing is waited for before redis-2 is made");
     }
 
     #[test]

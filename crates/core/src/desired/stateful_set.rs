@@ -22,7 +22,8 @@ use crate::{
 /// Ordered pods behind the headless Service.
 ///
 /// `OnDelete`: the operator chooses which pod is replaced when, the primary last and after a switchover.
-/// `OrderedReady`: the lab's promise, and a member is verified before the next one comes.
+/// `Parallel`: with `OrderedReady` a pod that ends on a lost node, and stays Terminating, keeps every pod after it from being
+/// made again. The order comes from the operator, which raises `replicas` by one (`rollout::size`).
 pub(super) fn stateful_set(plan: &Plan, stage: Stage) -> StatefulSet {
     let mut metadata = metadata(plan, plan.subject.set.stateful_set());
     metadata.annotations = Some([(labels::AGENT_IMAGE.to_owned(), plan.agent_image.clone())].into());
@@ -32,7 +33,7 @@ pub(super) fn stateful_set(plan: &Plan, stage: Stage) -> StatefulSet {
             replicas: Some(stage.pods),
             service_name: Some(plan.subject.set.headless_service()),
             selector: labels::selector(&plan.subject.set),
-            pod_management_policy: Some("OrderedReady".to_owned()),
+            pod_management_policy: Some("Parallel".to_owned()),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".to_owned()),
                 rolling_update: None,

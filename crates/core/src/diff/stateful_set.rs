@@ -53,12 +53,11 @@ const RECREATE_REMEDY: &str = "it was not made by this version of the operator; 
                                `kubectl delete statefulset --cascade=orphan`: pods and data stay, and the operator \
                                makes it anew";
 
-/// The fields that Kubernetes does not let change (`ValidateStatefulSetUpdate`), of those that we set.
-const IMMUTABLE: [(&str, &str, &str); 4] = [
+/// The fields that Kubernetes does not let change (`ValidateStatefulSetUpdate`), of those that we set and do not keep.
+const IMMUTABLE: [(&str, &str, &str); 3] = [
     ("volumeClaimTemplates", "spec.volumeClaimTemplates", STORAGE_REMEDY),
     ("selector", "spec.selector", RECREATE_REMEDY),
     ("serviceName", "spec.serviceName", RECREATE_REMEDY),
-    ("podManagementPolicy", "spec.podManagementPolicy", RECREATE_REMEDY),
 ];
 
 /// Compares the two.
@@ -130,6 +129,15 @@ pub fn keep_size(mut desired: StatefulSet, live: &StatefulSet) -> StatefulSet {
         && is_less(Some(kept), wanted)
     {
         *wanted = kept.clone();
+    }
+    desired
+}
+
+/// Keeps the live `podManagementPolicy`, which cannot change: a set that was made with `OrderedReady` goes on with it.
+pub fn keep_policy(mut desired: StatefulSet, live: &StatefulSet) -> StatefulSet {
+    let live = live.spec.as_ref().and_then(|spec| spec.pod_management_policy.clone());
+    if let (Some(spec), Some(live)) = (desired.spec.as_mut(), live) {
+        spec.pod_management_policy = Some(live);
     }
     desired
 }
@@ -258,12 +266,11 @@ mod tests {
         assert_eq!(blocked(&json!({}), &json!({"storage": {"ephemeral": {}}})), claims);
 
         let mut live = serde_json::to_value(built(&json!({}), "a")).unwrap();
-        live["spec"]["podManagementPolicy"] = json!("Parallel");
         live["spec"]["serviceName"] = json!("other");
         live["spec"]["selector"]["matchLabels"]["extra"] = json!("x");
         let live: StatefulSet = serde_json::from_value(live).unwrap();
         let Change::Blocked { fields } = classify(&built(&json!({}), "a"), &live).unwrap() else { panic!() };
-        assert_eq!(fields.len(), 3);
+        assert_eq!(fields.len(), 2);
         assert!(fields.iter().all(|blocked| blocked.to_string().contains("--cascade=orphan")));
     }
 
@@ -278,6 +285,22 @@ mod tests {
         assert!(matches!(classify(&smaller, &live).unwrap(), Change::Blocked { .. }));
         let ephemeral = keep_size(built(&json!({"storage": {"ephemeral": {}}}), "a"), &live);
         assert!(matches!(classify(&ephemeral, &live).unwrap(), Change::Blocked { .. }));
+    }
+
+    #[test]
+    fn a_live_set_keeps_its_pod_management_policy() {
+        let policy = |set: &StatefulSet| set.spec.as_ref().unwrap().pod_management_policy.clone();
+        let desired = built(&json!({}), "a");
+        assert_eq!(policy(&desired).as_deref(), Some("Parallel"));
+        for kept in ["OrderedReady", "Parallel"] {
+            let mut live = stored(&desired);
+            live.spec.as_mut().unwrap().pod_management_policy = Some(kept.to_owned());
+            let settled = keep_policy(desired.clone(), &live);
+            assert_eq!(policy(&settled).as_deref(), Some(kept));
+            assert_eq!(classify(&settled, &live).unwrap(), Change::None, "{kept}");
+            let other = keep_policy(built(&json!({"image": "x:1"}), "a"), &live);
+            assert!(matches!(classify(&other, &live).unwrap(), Change::Apply { .. }), "{kept}");
+        }
     }
 
     #[test]

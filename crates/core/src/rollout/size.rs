@@ -3,7 +3,7 @@
 //! Pure. A member enters the record before its pod is created, and leaves it only while a primary serves
 //! (`docs/design/protocol.md`, "The record").
 
-use crate::{election::snapshot::Snapshot, names::SetName, topology::Verdict};
+use crate::{election::snapshot::Snapshot, names::SetName, observed::ObservedPod, topology::Verdict};
 use redis_node::record::Record;
 
 /// The size to apply now.
@@ -17,13 +17,15 @@ pub struct Size {
     pub blocked: Option<String>,
 }
 
-/// The wanted number, and fewer than now only while the primary stays and everybody who stays is verified.
+/// One pod more or fewer at a time. Up: once the last one is a verified member. Down: once the one above has ended, and only
+/// while the primary stays and everybody who stays is verified. The `StatefulSet` itself keeps no order.
 pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Snapshot) -> Size {
     let recorded =
         record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
-    // Pods may outlive a StatefulSet that was deleted by hand.
-    let seen = look.observed.pods.iter().map(|pod| pod.ordinal + 1).max().unwrap_or(0);
-    let live = live.unwrap_or(0).max(seen);
+    // Pods may outlive a StatefulSet that was deleted by hand. One whose lost node cannot tell of its end holds up nobody.
+    let is_lost = |pod: &&ObservedPod| pod.terminating && pod.answer.is_err();
+    let pods = look.observed.pods.iter().filter(|pod| !is_lost(pod));
+    let live = live.unwrap_or(0).max(pods.map(|pod| pod.ordinal + 1).max().unwrap_or(0));
     let primary_serves =
         record.primary.as_ref().is_some_and(|p| look.topology.serving().iter().any(|v| v.pod == *p));
     let (replicas, blocked) = if !record.sure {
@@ -32,23 +34,47 @@ pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look
     } else if !primary_serves {
         // An election needs everybody who may hold data. A new set has the wanted members from its first record on.
         let kept = live.max(recorded).max(1);
-        (kept, (wanted < kept).then(|| "no pod is removed while no primary serves".to_owned()))
+        // Nobody was ever promoted, so only a volume made beforehand can hold data: that is seen once its pod answers.
+        let replicas = if record.epoch == 0 { one_more(set, live, kept, look, answers) } else { kept };
+        (replicas, (wanted < kept).then(|| "no pod is removed while no primary serves".to_owned()))
     } else if wanted >= live {
-        (wanted, None)
+        (one_more(set, live, wanted, look, is_member), None)
     } else {
         match keeps_primary(set, wanted, record, look) {
-            Ok(()) => (wanted, None),
+            Ok(()) => (wanted.max(live - 1), None),
             Err(why) => (live, Some(why)),
         }
     };
     let members = (0..replicas.max(recorded))
         .map(|ordinal| set.pod(ordinal))
         .filter(|pod| {
-            let stays = set.ordinal(pod).is_some_and(|ordinal| ordinal < replicas);
+            let stays = set.ordinal(pod).is_some_and(|ordinal| ordinal < replicas.max(wanted));
             stays || !primary_serves || look.observed.pods.iter().any(|p| p.name == *pod)
         })
         .collect();
     Size { replicas, members, blocked }
+}
+
+/// The next size on the way up to `wanted`: the last pod has to be there in this way first.
+fn one_more(
+    set: &SetName,
+    live: i32,
+    wanted: i32,
+    look: &Snapshot,
+    is_there: fn(&Snapshot, &ObservedPod) -> bool,
+) -> i32 {
+    let last = set.pod(live - 1);
+    let last = look.observed.pods.iter().find(|pod| pod.name == last);
+    let may_grow = live == 0 || last.is_some_and(|pod| pod.ready && !pod.terminating && is_there(look, pod));
+    wanted.min(if may_grow { live + 1 } else { live })
+}
+
+fn answers(_: &Snapshot, pod: &ObservedPod) -> bool {
+    pod.answer.is_ok()
+}
+
+fn is_member(look: &Snapshot, pod: &ObservedPod) -> bool {
+    look.topology.get(&pod.name).is_some_and(Verdict::is_verified)
 }
 
 /// Whether a set of the wanted size still contains the primary and a verified copy of everything.
@@ -78,7 +104,8 @@ mod tests {
     use super::*;
     use crate::{
         api::status::InstanceState::{self, InSync, LinkDown, Parked, Primary, Unreachable},
-        observed::{Observed, ObservedPod},
+        fixtures::{answer, primary},
+        observed::{NoAnswer, Observed, ObservedPod},
         topology::Topology,
     };
     use redis_node::record::Serving;
@@ -93,7 +120,11 @@ mod tests {
 
     /// A look in which the pods were in these states; only a `Primary` serves.
     fn look(states: &[(i32, InstanceState)]) -> Snapshot {
-        let pod = |ordinal: i32| ObservedPod::running(ordinal);
+        let pod = |(ordinal, state): &(i32, InstanceState)| {
+            let silent = Err(NoAnswer::NotStarted);
+            let answer = if *state == Unreachable { silent } else { Ok(answer("", primary("", &[]))) };
+            ObservedPod { answer, ..ObservedPod::running(*ordinal) }
+        };
         let verdict = |(ordinal, state): &(i32, InstanceState)| Verdict {
             pod: set().pod(*ordinal),
             ordinal: *ordinal,
@@ -102,7 +133,7 @@ mod tests {
             faults: Vec::new(),
         };
         Snapshot {
-            observed: Observed { pods: states.iter().map(|(ordinal, _)| pod(*ordinal)).collect() },
+            observed: Observed { pods: states.iter().map(pod).collect() },
             topology: Topology { instances: states.iter().map(verdict).collect() },
             ..Snapshot::default()
         }
@@ -124,15 +155,94 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_new_set_has_its_pods_from_the_beginning() {
-        let new = Record::first(pods(0..3), true);
-        for (live, states) in
-            [(None, vec![]), (Some(3), vec![]), (Some(3), vec![(0, Parked)]), (Some(3), vec![(0, Primary)])]
-        {
-            let now = size(&set(), 3, live, &new, &look(&states));
-            assert_eq!(now, Size { replicas: 3, members: pods(0..3), blocked: None }, "{live:?} {states:?}");
+    /// The sizes that follow each other while every pod is at once what it is to become.
+    fn sizes(wanted: i32, record: &Record, mut states: Vec<(i32, InstanceState)>) -> Vec<i32> {
+        let (mut found, mut live) = (Vec::new(), i32::try_from(states.len()).unwrap());
+        loop {
+            let next = size(&set(), wanted, Some(live), record, &look(&states)).replicas;
+            if next == live {
+                return found;
+            }
+            found.push(next);
+            live = next;
+            states.truncate(usize::try_from(live).unwrap());
+            states.extend((i32::try_from(states.len()).unwrap()..live).map(|ordinal| (ordinal, InSync)));
         }
+    }
+
+    #[test]
+    fn pods_come_and_go_one_by_one() {
+        let three = vec![(0, Primary), (1, InSync), (2, InSync)];
+        assert_eq!(sizes(3, &served(0, 3), vec![(0, Primary)]), [2, 3], "a new set");
+        assert_eq!(sizes(3, &served(0, 1), vec![(0, Primary)]), [2, 3]);
+        assert_eq!(sizes(5, &served(0, 3), three.clone()), [4, 5]);
+        assert_eq!(sizes(1, &served(0, 3), three), [2, 1]);
+    }
+
+    #[test]
+    fn a_new_set_begins_with_one_pod_and_all_members() {
+        let new = Record::first(pods(0..3), true);
+        for (live, states, replicas) in [
+            (None, vec![], 1),
+            (Some(1), vec![], 1),
+            (Some(1), vec![(0, Unreachable)], 1),
+            (Some(1), vec![(0, Primary)], 2),
+            (Some(2), vec![(0, Primary)], 2),
+            // It holds data that was there before: rule 4 asks all members.
+            (Some(1), vec![(0, Parked)], 2),
+            (Some(2), vec![(0, Parked), (1, Parked)], 3),
+        ] {
+            let record = if states.contains(&(0, Primary)) { served(0, 3) } else { new.clone() };
+            let now = size(&set(), 3, live, &record, &look(&states));
+            assert_eq!(now, Size { replicas, members: pods(0..3), blocked: None }, "{live:?} {states:?}");
+        }
+    }
+
+    #[test]
+    fn the_next_pod_waits_for_the_last_one_to_be_a_member() {
+        let grows = |last: InstanceState, change: fn(&mut ObservedPod)| {
+            let mut seen = look(&[(0, Primary), (1, LinkDown), (2, last)]);
+            change(&mut seen.observed.pods[2]);
+            size(&set(), 5, Some(3), &served(0, 3), &seen)
+        };
+        let more = grows(InSync, |_| {});
+        assert_eq!(
+            more,
+            Size { replicas: 4, members: pods(0..4), blocked: None },
+            "members enter before their pods"
+        );
+        assert_eq!(grows(LinkDown, |_| {}), Size { replicas: 3, members: pods(0..3), blocked: None });
+        assert_eq!(
+            grows(InSync, |pod| pod.ready = false).replicas,
+            3,
+            "the kubelet does not call it ready yet"
+        );
+        assert_eq!(grows(InSync, |pod| pod.terminating = true).replicas, 3);
+    }
+
+    /// Regression: `OrderedReady` let a pod that stays Terminating on a lost node hold up all others.
+    #[test]
+    fn a_pod_whose_node_is_lost_holds_up_nobody() {
+        let lost = |ordinal: usize, states: &[(i32, InstanceState)]| {
+            let mut seen = look(states);
+            seen.observed.pods[ordinal].terminating = true;
+            seen.observed.pods[ordinal].answer = Err(NoAnswer::NotStarted);
+            seen
+        };
+        let states = [(0, Unreachable), (1, Primary), (2, InSync)];
+        assert_eq!(size(&set(), 4, Some(3), &served(1, 3), &lost(0, &states)).replicas, 4, "up");
+        let states = [(0, Primary), (1, InSync), (2, InSync), (3, InSync), (4, Unreachable)];
+        let down = size(&set(), 3, Some(4), &served(0, 5), &lost(4, &states));
+        assert_eq!((down.replicas, down.members), (3, pods(0..5)), "down, and a member until it is gone");
+    }
+
+    /// A set that was deleted and made again over its volumes, and a `StatefulSet` that a person deleted.
+    #[test]
+    fn all_who_may_hold_data_come_at_once_while_nobody_serves() {
+        let now = size(&set(), 3, None, &served(0, 3), &look(&[]));
+        assert_eq!(now, Size { replicas: 3, members: pods(0..3), blocked: None });
+        let some = look(&[(0, Primary), (2, InSync)]);
+        assert_eq!(size(&set(), 3, None, &served(0, 3), &some).replicas, 3, "redis-2 is there");
     }
 
     #[test]
@@ -144,13 +254,6 @@ mod tests {
             assert_eq!((now.replicas, now.members), (3, pods(0..3)), "{wanted}");
             assert_eq!(now.blocked.is_some(), wanted == 1, "{wanted}");
         }
-    }
-
-    #[test]
-    fn members_enter_before_their_pods() {
-        let states = [(0, Primary), (1, InSync), (2, InSync)];
-        let more = size(&set(), 5, Some(3), &served(0, 3), &look(&states));
-        assert_eq!(more, Size { replicas: 5, members: pods(0..5), blocked: None });
     }
 
     #[test]

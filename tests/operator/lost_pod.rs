@@ -1,0 +1,112 @@
+//! A pod that ended on a lost node and stays Terminating, and a `StatefulSet` of before that cannot go round it.
+
+use super::*;
+
+/// Keeps the object of a pod: what a kubelet does that cannot tell of its pod's end.
+const KEPT: &str = "example.com/kept";
+
+async fn finalizers(pods: &Api<Pod>, pod: &str, finalizers: Value) {
+    let patch = json!({"metadata": {"finalizers": finalizers}});
+    pods.patch(pod, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+async fn policy(lab: &Lab) -> Option<String> {
+    lab.api::<StatefulSet>().get_opt("redis").await.unwrap()?.spec?.pod_management_policy
+}
+
+/// Regression: with `OrderedReady` no pod was made again while redis-0 stayed Terminating, and each further drain lost a copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_stays_terminating_keeps_no_other_from_coming_back() {
+    let lab = Lab::new("lost-pod").await;
+    lab.up("redis", json!({"replicas": 3, "primary": {"failback": false}})).await;
+    assert_eq!(policy(&lab).await.as_deref(), Some("Parallel"));
+    lab.write(0..3, "before", 2).await;
+    until("all have votes", PATIENCE, async || lab.has_votes().await.then_some(())).await;
+    let pods = lab.api::<Pod>();
+    finalizers(&pods, "redis-0", json!([KEPT])).await;
+    pods.delete("redis-0", &DeleteParams::default()).await.unwrap();
+    until("another one is the primary", PATIENCE, async || {
+        (lab.primary().await.1 != "redis-0").then_some(())
+    })
+    .await;
+
+    let (_, primary) = lab.primary().await;
+    let other = if primary == "redis-1" { "redis-2" } else { "redis-1" };
+    let before = pods.get(other).await.unwrap().uid();
+    pods.delete(other, &DeleteParams::default()).await.unwrap();
+    let deleted = Instant::now();
+    until(&format!("{other} is back"), PATIENCE, async || {
+        let pod = pods.get_opt(other).await.unwrap()?;
+        let is_ready = |pod: &Pod| {
+            let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+            Some(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+        };
+        (pod.uid() != before && is_ready(&pod)?).then_some(())
+    })
+    .await;
+    println!("{other} was back {:.1?} after it was deleted", deleted.elapsed());
+    until("the primary has its copy again", PATIENCE, async || {
+        let status = lab.sets.get("redis").await.unwrap().status?;
+        (status.summary.synced == "1/2").then_some(())
+    })
+    .await;
+    assert!(pods.get("redis-0").await.unwrap().metadata.deletion_timestamp.is_some());
+
+    finalizers(&pods, "redis-0", Value::Null).await;
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    lab.assert_keys(3, 3, "before").await;
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
+}
+
+/// A set of before keeps its policy, which cannot change, without a word; a person gets the other one without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_set_keeps_its_order_until_a_person_deletes_its_stateful_set() {
+    let lab = Lab::new("older-set").await;
+    lab.up("redis", json!({"replicas": 2})).await;
+    let (sets, pods) = (lab.api::<StatefulSet>(), lab.api::<Pod>());
+    let servers = uids(&pods).await;
+    let pause = |paused: bool| Patch::Merge(json!({"spec": {"paused": paused}}));
+    lab.sets.patch("redis", &PatchParams::default(), &pause(true)).await.unwrap();
+    wait_for(&lab.sets, "redis", "Progressing=False Paused").await;
+    let made = sets.get("redis").await.unwrap();
+    delete_alone(&sets).await;
+    let mut older = StatefulSet { status: None, ..made.clone() };
+    older.metadata = ObjectMeta {
+        name: made.metadata.name,
+        labels: made.metadata.labels,
+        annotations: made.metadata.annotations,
+        owner_references: made.metadata.owner_references,
+        ..ObjectMeta::default()
+    };
+    older.spec.as_mut().unwrap().pod_management_policy = Some("OrderedReady".to_owned());
+    sets.create(&PostParams::default(), &older).await.unwrap();
+    lab.sets.patch("redis", &PatchParams::default(), &pause(false)).await.unwrap();
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    // Something else about it is changed.
+    let more = json!({"replicas": 3});
+    let generation = lab.generation("redis").await;
+    apply(&lab.sets, "redis", more).await;
+    lab.ready("redis", generation).await;
+    assert_eq!(policy(&lab).await.as_deref(), Some("OrderedReady"));
+
+    delete_alone(&sets).await;
+    until("the operator made it anew", PATIENCE, async || policy(&lab).await.filter(|p| p == "Parallel"))
+        .await;
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    let now = uids(&pods).await;
+    assert!(now.len() == 3 && now.is_superset(&servers), "no server was restarted");
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
+}
+
+/// `kubectl delete statefulset --cascade=orphan`.
+async fn delete_alone(sets: &Api<StatefulSet>) {
+    let before = sets.get("redis").await.unwrap().uid();
+    let orphan =
+        DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    sets.delete("redis", &orphan).await.unwrap();
+    until("it is gone", PATIENCE, async || {
+        let found = sets.get_opt("redis").await.unwrap();
+        (found.is_none_or(|found| found.uid() != before)).then_some(())
+    })
+    .await;
+}
