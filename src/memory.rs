@@ -84,7 +84,7 @@ struct Remembered {
     /// What each process was told of its configuration.
     told: AppliedConfig,
     /// UIDs of pods that do not truly follow, since when.
-    unsynced: HashMap<String, Instant>,
+    unread: HashMap<String, Instant>,
     /// The password as it was read, on which occasion, and when.
     password: Option<(Password, Occasion, Instant)>,
     /// UID of the set, and a password that one of its servers accepted last.
@@ -181,13 +181,13 @@ impl Memory {
         self.with(set, |remembered| remembered.told = told);
     }
 
-    /// For how long each of these pods (by UID) does not truly follow. Whoever is not among them starts anew.
-    pub fn unsynced_for(&self, set: &SetName, unsynced: Vec<String>) -> BTreeMap<String, Duration> {
+    /// For how long each of these pods (by UID) is not to be read. Whoever is not among them starts anew.
+    pub fn unread_for(&self, set: &SetName, unread: Vec<String>) -> BTreeMap<String, Duration> {
         self.with(set, |remembered| {
-            let since = &mut remembered.unsynced;
-            since.retain(|uid, _| unsynced.contains(uid));
+            let since = &mut remembered.unread;
+            since.retain(|uid, _| unread.contains(uid));
             let time = |uid: String| (uid.clone(), since.entry(uid).or_insert_with(Instant::now).elapsed());
-            unsynced.into_iter().map(time).collect()
+            unread.into_iter().map(time).collect()
         })
     }
 

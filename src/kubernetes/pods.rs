@@ -68,15 +68,20 @@ fn is_of_another(status: &Status) -> bool {
 }
 
 fn patch(change: &Change, now: Timestamp) -> Value {
-    let (role, demoted_at) = match change.to {
-        To::Primary => (Some(Role::Primary), None),
-        To::Demoted => (Some(Role::Replica), Some(now.to_string())),
-        To::Settled | To::Readable => (Some(Role::Replica), None),
-        To::Withdrawn => (None, None),
+    let role = |role: Option<Role>| json!({ labels::ROLE: role.map(Role::as_str) });
+    let demoted = |at: Option<Timestamp>| json!({ labels::DEMOTED_AT: at.map(|at| at.to_string()) });
+    let uid = &change.uid;
+    let metadata = match change.to {
+        To::Primary => {
+            json!({"uid": uid, "labels": role(Some(Role::Primary)), "annotations": demoted(None)})
+        }
+        To::Demoted => {
+            json!({"uid": uid, "labels": role(Some(Role::Replica)), "annotations": demoted(Some(now))})
+        }
+        // The mark stays with a pod that is silent: its clients are cut once it answers.
+        To::Readable => json!({"uid": uid, "labels": role(Some(Role::Replica))}),
+        To::Withdrawn => json!({"uid": uid, "labels": role(None)}),
+        To::Settled => json!({"uid": uid, "annotations": demoted(None)}),
     };
-    json!({"metadata": {
-        "uid": change.uid,
-        "labels": { labels::ROLE: role.map(Role::as_str) },
-        "annotations": { labels::DEMOTED_AT: demoted_at },
-    }})
+    json!({ "metadata": metadata })
 }

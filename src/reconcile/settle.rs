@@ -44,6 +44,9 @@ const SWITCHOVER_DEADLINE: Duration = Duration::from_secs(10);
 /// have to be told several times.
 const LINK_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Between looks at a pod that is not to be read much longer.
+const LABEL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Settles who is primary, and then who is labelled as what. `target` is a pod to hand the role to where nothing else is
 /// to be done; `running` the size of the live `StatefulSet`.
 pub(super) async fn settle(
@@ -72,8 +75,11 @@ pub(super) async fn settle(
 async fn relabel(job: &Job<'_>, seen: &mut Seen, outcome: &mut Outcome) -> Result<(), StageError> {
     let (ctx, subject, now) = (job.ctx, job.subject, job.now);
     let (record, look) = (&seen.stored.record, &seen.look);
-    let unsynced_for = ctx.memory.unsynced_for(&subject.set, role_labels::unsynced(record, look));
-    let due = role_labels::changes(record, look, &unsynced_for, now);
+    let unread_for = ctx.memory.unread_for(&subject.set, role_labels::not_to_be_read(record, look));
+    if unread_for.values().any(|time| *time < role_labels::UNSYNCED_LIMIT) {
+        outcome.again_in(LABEL_INTERVAL);
+    }
+    let due = role_labels::changes(record, look, &unread_for, now);
     if role_labels::cut_is_due(look, &due) {
         outcome.again_in(role_labels::CUT_AGAIN);
     }

@@ -5,6 +5,9 @@ use super::*;
 /// Keeps the object of a pod: what a kubelet does that cannot tell of its pod's end.
 const KEPT: &str = "example.com/kept";
 
+/// From the silence of a replica until no Service leads there.
+const READ_IN_VAIN: Duration = Duration::from_secs(12);
+
 async fn finalizers(pods: &Api<Pod>, pod: &str, finalizers: Value) {
     let patch = json!({"metadata": {"finalizers": finalizers}});
     pods.patch(pod, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
@@ -55,6 +58,37 @@ async fn a_pod_that_stays_terminating_keeps_no_other_from_coming_back() {
     finalizers(&pods, "redis-0", Value::Null).await;
     wait_for(&lab.sets, "redis", "Ready=True Verified").await;
     lab.assert_keys(3, 3, "before").await;
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
+}
+
+/// Regression: readers met a lost pod for as long as Kubernetes called it Ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_replica_is_not_read_while_another_can_be() {
+    let lab = Lab::new("silent-replica").await;
+    lab.up("redis", json!({"replicas": 3})).await;
+    let pods = lab.api::<Pod>();
+    let silent = Instant::now();
+    lab.kubelet.freeze("redis-2");
+    until("redis-2 is not read", READ_IN_VAIN, async || {
+        (by_role(&pods, "replica").await == ["redis-1"]).then_some(())
+    })
+    .await;
+    println!("a silent replica was read for {:.1?}", silent.elapsed());
+
+    // Nobody else is left: whoever comes finds what is there once it answers again.
+    lab.kubelet.freeze("redis-1");
+    tokio::time::sleep(READ_IN_VAIN).await;
+    assert_eq!(by_role(&pods, "replica").await, ["redis-1"]);
+
+    let answers = Instant::now();
+    lab.kubelet.thaw("redis-1");
+    lab.kubelet.thaw("redis-2");
+    until("both are read again", PATIENCE, async || {
+        (by_role(&pods, "replica").await == ["redis-1", "redis-2"]).then_some(())
+    })
+    .await;
+    println!("it was read again {:.1?} after it answered", answers.elapsed());
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
     assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 

@@ -8,11 +8,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{api::status::InstanceState, election::snapshot::Snapshot, labels::Role, observed::ObservedPod};
-use redis_node::record::Record;
+use crate::{
+    api::status::InstanceState,
+    election::snapshot::Snapshot,
+    labels::Role,
+    observed::{NoAnswer, ObservedPod},
+};
+use redis_node::{answer::ProbeFailure, record::Record};
 
 /// A replica that answers but does not truly follow for this long, while a primary serves, is not read any more.
 pub const UNSYNCED_LIMIT: Duration = Duration::from_secs(10);
+
+/// A replica that gives no answer for this long is not read any more where another can be. Its silence is seen 6 s after its
+/// begin at the latest, so readers meet it for 11 s: a lost node is called `NotReady` after 40 s only.
+pub const SILENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Clients of a demoted primary are cut again after this time: those that came back at once were led to the same pod,
 /// since a label takes its way through the `EndpointSlice` to each node's rules (kube-proxy joins changes for up to 1 s).
@@ -38,7 +47,7 @@ pub enum To {
     Primary,
     /// No longer the primary but a replica. Its clients are cut, so that they find the new one.
     Demoted,
-    /// Still a replica. Its clients are cut once more, and with that its time as primary is over.
+    /// No other label. Its clients are cut once more, and with that its time as primary is over.
     Settled,
     /// A replica that may be read.
     Readable,
@@ -46,11 +55,11 @@ pub enum To {
     Withdrawn,
 }
 
-/// Every change that is due. `unsynced_for` says for how long each of [`unsynced`] has been that, by UID.
+/// Every change that is due. `unread_for` says for how long each of [`not_to_be_read`] has been that, by UID.
 pub fn changes(
     record: &Record,
     look: &Snapshot,
-    unsynced_for: &BTreeMap<String, Duration>,
+    unread_for: &BTreeMap<String, Duration>,
     now: Timestamp,
 ) -> Vec<Change> {
     let others = || look.observed.pods.iter().filter(|pod| !is_primary(record, pod));
@@ -58,15 +67,21 @@ pub fn changes(
     let labelled = |pod: &ObservedPod| pod.label.role.is_some();
     let somebody_is_read = others().any(|pod| (labelled(pod) || in_sync(pod)) && answers(look, pod));
     let somebody_is_current = others().any(|pod| labelled(pod) && in_sync(pod) && pod.ready);
+    let somebody_answers = others().any(|pod| labelled(pod) && answers(look, pod) && pod.ready);
 
     let replica = |pod: &ObservedPod| {
-        let overdue = unsynced_for.get(&pod.uid).is_some_and(|time| *time >= UNSYNCED_LIMIT);
+        let (limit, may_go) = if is_silent(pod) {
+            (SILENT_LIMIT, somebody_answers)
+        } else {
+            (UNSYNCED_LIMIT, somebody_is_current)
+        };
+        let overdue = unread_for.get(&pod.uid).is_some_and(|time| *time >= limit);
         match pod.label.role {
             // A record that was lost names nobody: who is labelled may well serve, and is to be adopted.
             Some(Role::Primary) if record.primary.is_none() || !record.sure => None,
             Some(Role::Primary) => Some(To::Demoted),
-            Some(Role::Replica) if may_be_cut_again(pod, now) => Some(To::Settled),
-            Some(Role::Replica) if overdue && somebody_is_current => Some(To::Withdrawn),
+            _ if may_be_cut_again(pod, now) => Some(To::Settled),
+            Some(Role::Replica) if overdue && may_go => Some(To::Withdrawn),
             // Old data is better than none.
             None if in_sync(pod) || !somebody_is_read && answers(look, pod) => Some(To::Readable),
             _ => None,
@@ -93,18 +108,26 @@ pub fn cut_is_due(look: &Snapshot, changes: &[Change]) -> bool {
     changes.iter().any(|change| change.to == To::Demoted) || look.observed.pods.iter().any(is_marked)
 }
 
-/// UIDs of the pods that answer and do not truly follow the serving primary. Without one nobody can: their time does
-/// not run.
-pub fn unsynced(record: &Record, look: &Snapshot) -> Vec<String> {
+/// UIDs of the pods that are silent, and of those that answer and do not truly follow the serving primary. Without one nobody
+/// can: their time does not run.
+pub fn not_to_be_read(record: &Record, look: &Snapshot) -> Vec<String> {
     let pods = &look.observed.pods;
-    if !pods.iter().any(|pod| is_primary(record, pod) && serves(look, pod)) {
-        return Vec::new();
-    }
+    let primary_serves = pods.iter().any(|pod| is_primary(record, pod) && serves(look, pod));
+    let is_unsynced = |pod: &ObservedPod| {
+        primary_serves && answers(look, pod) && state(look, pod) != Some(InstanceState::InSync)
+    };
     pods.iter()
-        .filter(|pod| !is_primary(record, pod) && answers(look, pod))
-        .filter(|pod| state(look, pod) != Some(InstanceState::InSync))
+        .filter(|pod| !is_primary(record, pod) && (is_silent(pod) || is_unsynced(pod)))
         .map(|pod| pod.uid.clone())
         .collect()
+}
+
+/// Whether nobody answers where the Services still lead: a lost node's kubelet calls no pod unready.
+fn is_silent(pod: &ObservedPod) -> bool {
+    use ProbeFailure::{Connection, Refused, Timeout};
+    let failed = |failure: &ProbeFailure| matches!(failure, Refused | Timeout(_) | Connection(_));
+    let silent = matches!(&pod.answer, Err(NoAnswer::Failed(failure)) if failed(failure));
+    silent && pod.ready && !pod.terminating
 }
 
 fn is_primary(record: &Record, pod: &ObservedPod) -> bool {
@@ -134,10 +157,7 @@ fn may_be_cut_again(pod: &ObservedPod, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        observed::{NoAnswer, RoleLabel},
-        topology::Verdict,
-    };
+    use crate::{observed::RoleLabel, topology::Verdict};
     use InstanceState::{InSync, LinkDown, Loading, Parked, Syncing, Terminating, Unreachable};
     use redis_node::{
         answer::Answer,
@@ -182,12 +202,16 @@ mod tests {
     fn look(pods: &[(Option<Role>, InstanceState)]) -> Snapshot {
         let mut look = Snapshot::default();
         for ((role, state), ordinal) in pods.iter().zip(0..) {
-            let silent = matches!(state, Unreachable | InstanceState::Pending);
+            let answer = match state {
+                InstanceState::Pending => Err(NoAnswer::NotStarted),
+                Unreachable => Err(NoAnswer::Failed(ProbeFailure::Timeout(Duration::from_secs(2)))),
+                _ => Ok(an_answer()),
+            };
             look.observed.pods.push(ObservedPod {
-                ready: !silent,
+                ready: *state != InstanceState::Pending,
                 terminating: *state == Terminating,
                 label: RoleLabel { role: *role, ..RoleLabel::default() },
-                answer: if silent { Err(NoAnswer::NotStarted) } else { Ok(an_answer()) },
+                answer,
                 ..ObservedPod::running(ordinal)
             });
             look.topology.instances.push(Verdict {
@@ -304,6 +328,53 @@ mod tests {
         assert_eq!(due(&unready, &overdue(&[1])), vec![], "the Service does not lead to the other one yet");
     }
 
+    /// Regression: readers met a lost pod for 40 s and longer, until Kubernetes called its node `NotReady`.
+    #[test]
+    fn a_silent_replica_is_not_read_where_another_can_be() {
+        let primary = (PRIMARY, InstanceState::Primary);
+        for (pods, late, wanted) in [
+            (vec![primary, (REPLICA, Unreachable), (REPLICA, InSync)], vec![1], Some(To::Withdrawn)),
+            (vec![primary, (REPLICA, Unreachable), (REPLICA, InSync)], vec![], None),
+            // Old data is better than none, and better than no answer.
+            (vec![primary, (REPLICA, Unreachable), (REPLICA, LinkDown)], vec![1], Some(To::Withdrawn)),
+            (
+                vec![(PRIMARY, Unreachable), (REPLICA, Unreachable), (REPLICA, LinkDown)],
+                vec![1],
+                Some(To::Withdrawn),
+            ),
+            // Nobody else can be read.
+            (vec![primary, (REPLICA, Unreachable), (REPLICA, Unreachable)], vec![1, 2], None),
+            (vec![primary, (REPLICA, Unreachable), (REPLICA, Loading)], vec![1], None),
+            (vec![primary, (REPLICA, Unreachable)], vec![1], None),
+            // No Service leads there: it has not started.
+            (vec![primary, (REPLICA, InstanceState::Pending), (REPLICA, InSync)], vec![], None),
+            // A former primary.
+            (vec![primary, (PRIMARY, Unreachable), (REPLICA, InSync)], vec![1], Some(To::Demoted)),
+        ] {
+            let wanted: Vec<_> = wanted.map(|to| ("redis-1", to)).into_iter().collect();
+            assert_due(&pods, &late, &wanted);
+        }
+        assert_due(&[primary, (None, InSync), (REPLICA, InSync)], &[], &[("redis-1", To::Readable)]);
+        let mut seen = look(&[primary, (REPLICA, Unreachable), (REPLICA, InSync)]);
+        seen.observed.pods[2].ready = false;
+        assert_eq!(due(&seen, &overdue(&[1])), vec![], "the Service does not lead to the other one yet");
+        // For a moment.
+        seen.observed.pods[2].ready = true;
+        let almost = [("uid-1".to_owned(), SILENT_LIMIT.checked_sub(Duration::from_millis(1)).unwrap())];
+        assert_eq!(due(&seen, &almost.into()), vec![]);
+    }
+
+    /// A primary whose node was lost comes back as a replica, behind connections of before.
+    #[test]
+    fn clients_of_a_silent_former_primary_are_cut_once_it_answers() {
+        let long_ago = now().checked_sub(jiff::SignedDuration::from_secs(60)).ok();
+        for (state, wanted) in [(Parked, To::Settled), (InSync, To::Settled)] {
+            let mut seen = look(&[(PRIMARY, InstanceState::Primary), (None, state), (REPLICA, InSync)]);
+            seen.observed.pods[1].label.demoted_at = long_ago;
+            assert_eq!(due(&seen, &BTreeMap::new()), vec![("redis-1".to_owned(), wanted)]);
+        }
+    }
+
     #[test]
     fn it_is_read_again_once_it_follows_or_nobody_else_is_left() {
         let primary = (PRIMARY, InstanceState::Primary);
@@ -316,12 +387,13 @@ mod tests {
     }
 
     #[test]
-    fn time_runs_only_for_those_who_answer_while_a_primary_serves() {
-        let states =
-            [LinkDown, InSync, Unreachable, Syncing, Loading, Terminating].map(|state| (REPLICA, state));
-        let of = |primary| unsynced(&record(), &look(&[&[(PRIMARY, primary)], &states[..]].concat()));
-        assert_eq!(of(InstanceState::Primary), ["uid-1", "uid-4"]);
-        assert_eq!(of(Parked), Vec::<String>::new());
+    fn time_runs_for_those_who_are_silent_and_while_a_primary_serves_for_those_who_answer() {
+        let states = [LinkDown, InSync, Unreachable, Syncing, Loading, Terminating, InstanceState::Pending]
+            .map(|state| (REPLICA, state));
+        let of = |primary| not_to_be_read(&record(), &look(&[&[(PRIMARY, primary)], &states[..]].concat()));
+        assert_eq!(of(InstanceState::Primary), ["uid-1", "uid-3", "uid-4"]);
+        assert_eq!(of(Parked), ["uid-3"]);
+        assert_eq!(of(Unreachable), ["uid-3"], "the primary of record is nobody's replica");
     }
 
     /// Every combination of three pods: what is done never takes away the last replica to read, leaves one primary,
@@ -340,11 +412,10 @@ mod tests {
                 }
                 rest /= 2;
             }
-            // Only a server that follows nobody is late, and only behind one that serves.
-            if late
-                .iter()
-                .any(|n: &i32| *n == 0 || !matches!(pods[usize::try_from(*n).unwrap()].1, LinkDown | Parked))
-            {
+            // Only a replica that follows nobody, or is silent, is late.
+            if late.iter().any(|n: &i32| {
+                *n == 0 || !matches!(pods[usize::try_from(*n).unwrap()].1, LinkDown | Parked | Unreachable)
+            }) {
                 continue;
             }
             seen += 1;
