@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::logging::LogFormat;
 use operator_core::settings::Settings;
@@ -39,6 +39,11 @@ pub struct Run {
     /// still lead elsewhere, or nowhere.
     #[arg(long, env = "DNS_STALE_SECONDS", default_value_t = 35)]
     pub dns_stale_seconds: u32,
+    /// Whether the cluster's DNS is asked, before the primary's role is handed to a pod, for the name of that pod; it has to lead
+    /// there. `false` only where the operator runs outside of the cluster and cannot ask: a handover that the primary's own
+    /// resolver leads astray is then taken back after some seconds without writes.
+    #[arg(long, env = "ASK_DNS", default_value_t = true, action = ArgAction::Set)]
+    pub ask_dns: bool,
     /// The operator's own image, from which pods copy the agent.
     #[arg(long, env = "AGENT_IMAGE")]
     pub agent_image: String,

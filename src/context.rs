@@ -10,6 +10,7 @@ use kube::{
 use operator_core::settings::Settings;
 
 use crate::{
+    cluster_dns::ClusterDns,
     kubernetes::{claims, stores::Stores},
     leadership::Leadership,
     memory::Memory,
@@ -36,6 +37,8 @@ pub struct Context {
     pub ends: Arc<Terminations>,
     /// For how long a DNS answer may be out of date.
     pub dns_stale: Duration,
+    /// By which names of pods are looked up.
+    pub dns: ClusterDns,
     /// The one publisher of Events.
     pub recorder: Recorder,
     /// Figures of the process.

@@ -222,6 +222,7 @@ mod tests {
             deadline: Duration::from_millis(200),
             ends: Arc::new(pods::Terminations::default()),
             dns_stale: Duration::ZERO,
+            dns: crate::cluster_dns::ClusterDns { is_asked: false },
             recorder: Recorder::new(
                 api.client(),
                 Reporter { controller: "redis-operator".into(), instance: None },

@@ -25,6 +25,7 @@
 
 pub mod act;
 pub mod cli;
+pub mod cluster_dns;
 pub mod context;
 pub mod controller;
 pub mod error_chain;

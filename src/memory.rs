@@ -83,7 +83,9 @@ struct Remembered {
     unlinked: HashMap<String, Instant>,
     /// What each process was told of its configuration.
     told: AppliedConfig,
-    /// UIDs of pods that do not truly follow, since when.
+    /// UIDs of pods whose names did not lead to them, why, and when that was asked.
+    astray: HashMap<String, (String, Instant)>,
+    /// UIDs of pods that are not to be read, since when.
     unread: HashMap<String, Instant>,
     /// The password as it was read, on which occasion, and when.
     password: Option<(Password, Occasion, Instant)>,
@@ -179,6 +181,19 @@ impl Memory {
     /// Remembers it.
     pub fn remember_told(&self, set: &SetName, told: AppliedConfig) {
         self.with(set, |remembered| remembered.told = told);
+    }
+
+    /// Remembers why the name of this pod (by UID) does not lead to it.
+    pub fn goes_astray(&self, set: &SetName, uid: &str, why: String) {
+        self.with(set, |remembered| remembered.astray.insert(uid.to_owned(), (why, Instant::now())));
+    }
+
+    /// Pods (by UID) whose names did not lead to them within this time, and why.
+    pub fn astray(&self, set: &SetName, within: Duration) -> HashMap<String, String> {
+        self.with(set, |remembered| {
+            remembered.astray.retain(|_, (_, asked)| asked.elapsed() < within);
+            remembered.astray.iter().map(|(uid, (why, _))| (uid.clone(), why.clone())).collect()
+        })
     }
 
     /// For how long each of these pods (by UID) is not to be read. Whoever is not among them starts anew.

@@ -4,6 +4,7 @@ mod begin;
 mod configure;
 pub mod error;
 mod look;
+mod names;
 mod publish;
 mod record;
 mod refusals;

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::{
     cli::Run,
+    cluster_dns::ClusterDns,
     context::Context,
     controller::{self, Wiring},
     error_chain::chain,
@@ -168,6 +169,7 @@ fn context(
         deadline: DEADLINE,
         ends,
         dns_stale: settings.dns_stale(),
+        dns: ClusterDns { is_asked: settings.ask_dns },
         recorder: recorder(client.clone(), settings.identity.clone()),
         metrics: Arc::clone(metrics),
         servers: Pool::default(),

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use kube::ResourceExt;
 use tracing::warn;
 
-use super::stages::{Begun, Job, Seen};
+use super::{
+    names,
+    stages::{Begun, Job, Seen},
+};
 use crate::{
     error_chain::chain,
     kubernetes::{children::Live, claims, node, pods, record::Stored},
@@ -65,6 +68,7 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
     let (observed, connections) =
         observe((&ctx.pods, &ctx.servers, ctx.dns_stale), &ctx.mandate, subject, password, job.now).await;
     ctx.metrics.count_probes(&observed);
+    let observed = names::remembered(job, observed);
     if observed.pods.iter().any(is_refused) {
         ctx.memory.forget_password(&subject.set);
     }

@@ -202,8 +202,8 @@ pub(super) async fn move_primary(
     let (set, home) = (&plan.subject.set, plan.home.as_ref());
     let revision = revision(stateful_set);
     let roll = (roll, revision.as_deref());
-    let wish = wish(set, plan.replicas, home, &seen.stored.record, &seen.look, roll);
-    match wish {
+    let wished = |seen: &Seen| wish(set, plan.replicas, home, &seen.stored.record, &seen.look, roll);
+    match wished(seen) {
         Placement::Stay => Ok(()),
         Placement::Wait(what) => {
             outcome.switchover_pending = Some(what);
@@ -219,7 +219,14 @@ pub(super) async fn move_primary(
             info!(target, why, "the primary is to move");
             look::again(job, seen).await;
             let running = stateful_set.spec.as_ref().and_then(|spec| spec.replicas);
-            settle(job, seen, running, Some(&target), outcome).await
+            settle(job, seen, running, Some(&target), outcome).await?;
+            let is_astray =
+                seen.look.observed.pods.iter().any(|pod| pod.name == target && pod.astray.is_some());
+            if is_astray && let Placement::Wait(what) = wished(seen) {
+                outcome.switchover_pending = Some(what);
+                outcome.again_in(MOVE_RETRY);
+            }
+            Ok(())
         }
     }
 }

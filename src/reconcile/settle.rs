@@ -8,6 +8,7 @@ use tracing::warn;
 use super::{
     fail,
     look::{self, HANDOVER_PATIENCE, VOTE_AGE},
+    names,
     publish::tell_of_a_loss,
     record::{is_newest, write},
     stages::{Job, Seen},
@@ -20,6 +21,7 @@ use operator_core::{
         next::{Goal, Step, next},
         process_end::with_ends,
         snapshot::Snapshot,
+        switchover::evacuation_waits,
         unlinked,
     },
     events, role_labels,
@@ -58,6 +60,10 @@ pub(super) async fn settle(
 ) -> Result<(), StageError> {
     let was_open = seen.stored.record.switch_to.is_some();
     let settled = rounds(job, seen, running, target, outcome).await;
+    if let Some(what) = evacuation_waits(&seen.stored.record, &seen.look) {
+        outcome.switchover_pending = Some(what);
+        outcome.again_in(names::RETRY);
+    }
     if look::lacks_votes(&seen.stored.record, &seen.look) {
         outcome.again_in(VOTE_AGE);
     }
@@ -142,6 +148,8 @@ async fn rounds(
                 rounds -= 1;
                 sleep(SWITCHOVER_PAUSE).await;
             }
+            // Decided anew by what was answered: another may take over.
+            Decision::Switch { target: heir, .. } if !names::leads_to(job, seen, &heir).await => continue,
             Decision::Switch { record, from, target: heir } => {
                 target = None;
                 begun_here = true;

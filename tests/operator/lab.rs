@@ -30,11 +30,24 @@ impl Lab {
 
     /// With more lines of redis.conf.
     pub async fn with_config(namespace: &'static str, config: &str) -> Self {
+        Self::with(namespace, config, true).await
+    }
+
+    /// With an operator that asks for no names: what the primary's own resolver says is not what the operator's would.
+    pub async fn that_asks_no_dns(namespace: &'static str) -> Self {
+        Self::with(namespace, "", false).await
+    }
+
+    async fn with(namespace: &'static str, config: &str, asks: bool) -> Self {
         let (plane, client, user) = plane(namespace).await;
         controllers(plane);
-        let operator = Operator::start(plane, &user, namespace, "only");
-        until("it leads", PATIENCE, async || operator.leads().then_some(())).await;
         let kubelet = Kubelet::start_with(client.clone(), namespace, PASSWORD, config);
+        let operator = if asks {
+            Operator::start_asking(plane, &user, namespace, "only", &kubelet.hosts())
+        } else {
+            Operator::start(plane, &user, namespace, "only")
+        };
+        until("it leads", PATIENCE, async || operator.leads().then_some(())).await;
         let sets = Api::namespaced(client.clone(), namespace);
         let claims = Api::namespaced(client.clone(), namespace);
         Self { plane, client, user, namespace, sets, claims, kubelet, operator }

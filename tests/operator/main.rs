@@ -21,6 +21,7 @@ mod leadership;
 mod lost_pod;
 mod many;
 mod mutations;
+mod names;
 mod never_stopped;
 mod password;
 mod quorum;

@@ -15,7 +15,7 @@ async fn primary(lab: &Lab) -> String {
 /// Regression: a password that somebody had changed on the primary ended all writes at the next switchover, for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handover_that_cannot_end_is_taken_back() {
-    let lab = Lab::new("handover").await;
+    let lab = Lab::that_asks_no_dns("handover").await;
     lab.up("redis", json!({"replicas": 2})).await;
     lab.write(0..10, "before", 1).await;
     let () = lab.kubelet.command("redis-0", &["CONFIG", "SET", "masterauth", "wrong"]).unwrap();

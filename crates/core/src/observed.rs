@@ -32,6 +32,8 @@ pub struct ObservedPod {
     pub start: StartRule,
     /// It has had its address for so short a time that other servers may still look for it elsewhere, or nowhere.
     pub new_address: bool,
+    /// Why its name does not lead to it, as the cluster's DNS answered lately; `None` where it does, or was not asked.
+    pub astray: Option<String>,
     /// The latest end of a Redis container of this pod that the kubelet reports, in seconds since 1970 by the node's clock.
     pub last_end: Option<i64>,
     /// `terminationGracePeriodSeconds` of its spec.
@@ -102,6 +104,7 @@ impl ObservedPod {
             ready: true,
             start: StartRule::Peers,
             new_address: false,
+            astray: None,
             last_end: None,
             grace_seconds: redis_node::files::DEFAULT_GRACE_SECONDS,
             terminating: false,

@@ -174,6 +174,7 @@ pub fn look(
             label: RoleLabel::default(),
             start: StartRule::Peers,
             new_address: false,
+            astray: None,
             last_end: None,
             grace_seconds: 120,
             stuck: None,

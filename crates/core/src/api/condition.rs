@@ -158,9 +158,11 @@ pub enum Reason {
     #[strum(props(on = "Progressing=True"))]
     Applying,
     /// The primary is to move (annotation `replication.redis/switchover-to`, or its pod is to go), and
-    /// cannot yet; the message says why.
+    /// cannot yet; the message says why. One reason is that the cluster's DNS does not lead the target's name to its
+    /// pod: the primary would look for it with all writes paused. The primary serves meanwhile.
     ///
-    /// What to do: wait until the pod that the message names is in sync, or name another.
+    /// What to do: wait until the pod that the message names is in sync, or name another. Where a name is the reason,
+    /// look at the cluster's DNS (`kubectl -n kube-system get pods -l k8s-app=kube-dns`); the operator asks again every 5 s.
     #[strum(props(on = "Progressing=True"))]
     SwitchoverPending,
     /// `spec.storage.size` was raised and the volumes are not of that size yet; the message names each and

@@ -97,8 +97,30 @@ pub fn best_target(look: &Snapshot, fits: impl Fn(&ObservedPod) -> bool) -> Opti
 pub fn can_take_over(look: &Snapshot, pod: &ObservedPod) -> bool {
     !pod.terminating
         && !pod.new_address
+        && pod.astray.is_none()
         && !rewrites_aof(pod)
         && look.topology.get(&pod.name).is_some_and(|v| v.state == InstanceState::InSync)
+}
+
+/// Why the primary, whose pod is being deleted, does not hand over yet, where names are all that is missing.
+pub fn evacuation_waits(record: &Record, look: &Snapshot) -> Option<String> {
+    let primary = record.primary.as_deref()?;
+    let pod = look.observed.pods.iter().find(|pod| pod.name == primary)?;
+    let serves = look.topology.get(primary).is_some_and(|verdict| verdict.serves);
+    let astray = astray(look, |pod| pod.name != primary)?;
+    (pod.terminating && serves && best_target(look, |_| true).is_none()).then(|| {
+        format!("{primary} is the primary, its pod is being deleted, and it cannot hand over yet: {astray}")
+    })
+}
+
+/// What DNS says of replicas in sync that could take over but for their names.
+pub fn astray(look: &Snapshot, fits: impl Fn(&ObservedPod) -> bool) -> Option<String> {
+    let but_for_its_name =
+        |pod: &ObservedPod| can_take_over(look, &ObservedPod { astray: None, ..pod.clone() });
+    let pods = look.observed.pods.iter().filter(|pod| pod.astray.is_some() && fits(pod));
+    let words: Vec<&str> =
+        pods.filter(|pod| but_for_its_name(pod)).filter_map(|pod| pod.astray.as_deref()).collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 /// Its append-only file may not hold what it serves yet. An ordinary rewrite looks the same, and passes.

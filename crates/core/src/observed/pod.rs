@@ -48,6 +48,7 @@ pub fn observed_pod(
             StartRule::Peers
         },
         new_address,
+        astray: None,
         last_end: last_end(pod),
         grace_seconds: pod
             .spec

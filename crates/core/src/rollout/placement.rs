@@ -7,7 +7,7 @@ use crate::{
     api::{annotations::Home, status::InstanceState},
     election::{
         snapshot::Snapshot,
-        switchover::{best_target, can_take_over, rewrites_aof},
+        switchover::{astray, best_target, can_take_over, rewrites_aof},
     },
     names::SetName,
     observed::ObservedPod,
@@ -52,6 +52,9 @@ pub fn wish(
     }
     let away = |why: &'static str, fits: &dyn Fn(&ObservedPod) -> bool| match best_target(look, fits) {
         Some(target) => Placement::Move { target: target.to_owned(), why },
+        None if let Some(astray) = astray(look, fits) => {
+            Placement::Wait(format!("{primary} is the primary and cannot hand over yet: {why}, and {astray}"))
+        }
         None => Placement::Wait(format!(
             "{primary} is the primary and cannot hand over yet: {why}, and no replica that stays is in sync, \
              known by its present address everywhere (DNS caches), and done with rewriting its append-only file"
@@ -89,6 +92,8 @@ pub fn wish(
     if home.asked {
         return if can_take_over(look, pod) {
             Placement::Move { target, why: "a person asked for it" }
+        } else if let Some(astray) = astray(look, |pod| pod.name == target) {
+            Placement::Wait(format!("{target} is to become the primary, and cannot yet: {astray}"))
         } else {
             Placement::Wait(format!(
                 "{target} is to become the primary once it is in sync, known by its present address everywhere (DNS \
@@ -99,6 +104,11 @@ pub fn wish(
     let is_verified = |ordinal| look.topology.get(&set.pod(ordinal)).is_some_and(Verdict::is_verified);
     if *roll != Roll::Done || !(0..wanted).all(is_verified) || rewrites_aof(pod) {
         return Placement::Stay;
+    }
+    if let Some(astray) = &pod.astray {
+        return Placement::Wait(format!(
+            "{target} is where the primary belongs, and cannot be it yet: {astray}"
+        ));
     }
     let uptime = pod.answer.as_ref().map_or(0, |answer| answer.info.server.uptime_seconds);
     match u64::try_from(SETTLED_SECONDS - uptime) {

@@ -52,6 +52,8 @@ struct Machines {
     config: String,
     /// Nothing is started any more.
     ended: bool,
+    /// The preStop hooks of deleted pods are not done.
+    hooks_wait: bool,
     /// By UID of the pod.
     servers: BTreeMap<String, Server>,
     /// Pods whose process has ended, of which the API server is not told yet.
@@ -102,6 +104,7 @@ impl Kubelet {
             front,
             config: config.to_owned(),
             ended: false,
+            hooks_wait: false,
             servers: BTreeMap::new(),
             ending: Vec::new(),
             stuck: BTreeSet::new(),
@@ -128,7 +131,17 @@ impl Kubelet {
         server.child.kill().unwrap();
     }
 
-    /// Freezes the redis-server of a pod: it keeps its connections and answers nothing.
+    /// The file that stands in for the cluster's DNS.
+    pub fn hosts(&self) -> PathBuf {
+        self.shared.lock().unwrap().directory.path().join("hosts")
+    }
+
+    /// Lets the preStop hooks of pods that are deleted wait, until this says otherwise.
+    pub fn let_hooks_wait(&self, wait: bool) {
+        self.shared.lock().unwrap().hooks_wait = wait;
+    }
+
+    /// Stops the redis-server of a pod, which stays Ready: what is seen of a pod whose node was just lost.
     pub fn freeze(&self, pod: &str) {
         self.signal(pod, "-STOP");
     }
@@ -160,7 +173,7 @@ impl Kubelet {
     }
 
     fn lead(&self, pod: &str, address: Ipv4Addr) {
-        let hosts = self.shared.lock().unwrap().directory.path().join("hosts");
+        let hosts = self.hosts();
         let led: String = fs::read_to_string(&hosts)
             .unwrap()
             .lines()
@@ -321,7 +334,7 @@ impl Machines {
         }
         let stays = |uid: &String| {
             let pod = pods.iter().find(|pod| pod.uid().as_ref() == Some(uid));
-            pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none())
+            pod.is_some_and(|pod| self.hooks_wait || pod.metadata.deletion_timestamp.is_none())
         };
         let gone: Vec<String> = self.servers.keys().filter(|uid| !stays(uid)).cloned().collect();
         for uid in gone {
@@ -343,6 +356,7 @@ impl Machines {
         ended.extend(
             pods.iter()
                 .filter(terminating)
+                .filter(|pod| !self.servers.contains_key(&pod.uid().unwrap()))
                 .filter(|pod| !self.ending.iter().any(|ending| Some(&ending.uid) == pod.uid().as_ref()))
                 .map(|pod| (pod.name_any(), pod.uid().unwrap())),
         );

@@ -71,14 +71,38 @@ impl Operator {
         Self::start_with(&plane.kubeconfig(user), namespace, identity)
     }
 
-    /// The same with any kubeconfig.
+    /// One that asks for names in this file, which stands in for the cluster's DNS.
+    pub fn start_asking(
+        plane: &ControlPlane,
+        user: &str,
+        namespace: &str,
+        identity: &str,
+        hosts: &Path,
+    ) -> Self {
+        Self::run(&plane.kubeconfig(user), namespace, identity, Some(hosts))
+    }
+
+    /// With any kubeconfig, and without names: nothing here would answer.
     pub fn start_with(kubeconfig: &Path, namespace: &str, identity: &str) -> Self {
+        Self::run(kubeconfig, namespace, identity, None)
+    }
+
+    fn run(kubeconfig: &Path, namespace: &str, identity: &str, hosts: Option<&Path>) -> Self {
         let directory = TempDir::new().unwrap();
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
+        // What is not in the file is asked for where nobody listens.
+        let resolv_conf = directory.path().join("resolv.conf");
+        fs::write(&resolv_conf, "nameserver 127.0.0.1\n").unwrap();
+        let mut command = Command::new("unshare");
+        if let Some(hosts) = hosts {
+            command.args(["--map-root-user", "--mount", "--", "sh", "-c"]);
+            command.arg(r#"mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2 && exec "$@""#);
+            command.arg("sh").args([hosts, &resolv_conf]);
+        }
         // Killed with the test's thread, should that end without dropping this.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
+        let child = command
+            .args(["setpriv", "--pdeathsig", "KILL", "--"])
             .arg(crate::program("redis-operator"))
             .arg("run")
             .env_clear()
@@ -88,6 +112,7 @@ impl Operator {
             .env("POD_NAMESPACE", namespace)
             .env("POD_NAME", identity)
             .env("CLUSTER_DOMAIN", "cluster.local")
+            .env("ASK_DNS", hosts.is_some().to_string())
             // No cache stands between these servers and the file of their names. It is waited for all the same.
             .env("DNS_STALE_SECONDS", "2")
             .env("AGENT_IMAGE", "localhost/redis-operator:test")

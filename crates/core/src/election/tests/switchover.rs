@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::annotations::{Consent, Home},
-    election::process_end::Former,
+    election::{process_end::Former, switchover::evacuation_waits},
     names::SetName,
     rollout::{
         next_pod::Roll,
@@ -89,6 +89,33 @@ fn nobody_takes_over_whose_address_is_new() {
         Decision::Rest,
         "it serves on meanwhile, and the preStop hook waits"
     );
+}
+
+/// The same, by the word of the cluster's DNS: and what is waited for is told.
+#[test]
+fn nobody_takes_over_whose_name_leads_elsewhere() {
+    let mut look = terminating(look(&record(), healthy()), "redis-0");
+    look.observed.pods[1].astray = Some("redis-1 leads to 10.0.0.9".into());
+    assert!(matches!(decide(&record(), &look), Decision::Switch { target, .. } if target == "redis-2"));
+    assert_eq!(evacuation_waits(&record(), &look), None);
+    look.observed.pods[2].astray = Some("redis-2 is unknown".into());
+    assert_eq!(
+        decide(&record(), &look),
+        Decision::Rest,
+        "it serves on meanwhile, and the preStop hook waits"
+    );
+    assert_eq!(
+        evacuation_waits(&record(), &look).as_deref(),
+        Some(
+            "redis-0 is the primary, its pod is being deleted, and it cannot hand over yet: redis-1 leads to 10.0.0.9; \
+             redis-2 is unknown"
+        )
+    );
+    // Its name is not all that redis-2 lacks.
+    look.observed.pods[2].new_address = true;
+    assert!(evacuation_waits(&record(), &look).is_some_and(|what| !what.contains("redis-2")));
+    look.observed.pods[0].terminating = false;
+    assert_eq!(evacuation_waits(&record(), &look), None, "nothing is due");
 }
 
 #[test]
@@ -323,6 +350,32 @@ fn the_primary_stays_where_it_belongs() {
     for home in [None, Some(("redis-0", false)), Some(("redis-0", true))] {
         assert_eq!(wished(3, home, &look, &Roll::Done), Placement::Stay);
     }
+}
+
+#[test]
+fn a_move_waits_for_the_name_of_its_target() {
+    let mut look = look(&record(), healthy());
+    look.observed.pods[1].astray = Some("redis-1 leads to 10.0.0.9".into());
+    for pod in &mut look.observed.pods {
+        pod.revision = Some("new".into());
+        pod.answer.as_mut().unwrap().info.server.uptime_seconds = 60;
+    }
+    for home in [("redis-1", true), ("redis-1", false)] {
+        let wish = wished(3, Some(home), &look, &Roll::Done);
+        assert!(
+            matches!(&wish, Placement::Wait(why) if why.ends_with("yet: redis-1 leads to 10.0.0.9")),
+            "{wish:?}"
+        );
+    }
+    // Another one may do.
+    let moved = Roll::MovePrimary { revision: "new".into() };
+    assert_eq!(target(&wished(3, None, &look, &moved)), "redis-2");
+    look.observed.pods[2].revision = None;
+    let wish = wished(3, None, &look, &moved);
+    assert!(
+        matches!(&wish, Placement::Wait(why) if why.contains("redis-0") && why.ends_with("10.0.0.9")),
+        "{wish:?}"
+    );
 }
 
 #[test]
