@@ -5,6 +5,7 @@ mod configure;
 pub mod error;
 mod look;
 mod names;
+mod park_lost;
 mod publish;
 mod record;
 mod refusals;

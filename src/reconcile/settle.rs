@@ -9,6 +9,7 @@ use super::{
     fail,
     look::{self, HANDOVER_PATIENCE, VOTE_AGE},
     names,
+    park_lost::park_lost,
     publish::tell_of_a_loss,
     record::{is_newest, write},
     stages::{Job, Seen},
@@ -59,7 +60,10 @@ pub(super) async fn settle(
     outcome: &mut Outcome,
 ) -> Result<(), StageError> {
     let was_open = seen.stored.record.switch_to.is_some();
-    let settled = rounds(job, seen, running, target, outcome).await;
+    let mut settled = rounds(job, seen, running, target, outcome).await;
+    if settled.is_ok() {
+        settled = park_lost(job, seen).await;
+    }
     if let Some(what) = evacuation_waits(&seen.stored.record, &seen.look) {
         outcome.switchover_pending = Some(what);
         outcome.again_in(names::RETRY);

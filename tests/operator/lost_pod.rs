@@ -92,6 +92,40 @@ async fn a_silent_replica_is_not_read_while_another_can_be() {
     assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 
+/// Regression: a replica looks for its lost primary once a second, and answers nobody while DNS is silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_for_a_lost_primary_is_parked_and_follows_it_again() {
+    let lab = Lab::new("lost-primary").await;
+    lab.up("redis", json!({"replicas": 2})).await;
+    lab.write(0..3, "before", 1).await;
+    let upstream = || -> Option<String> {
+        let info: String = lab.kubelet.command("redis-1", &["INFO", "replication"]).ok()?;
+        let found =
+            |name: &str| info.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+        Some(format!("{} {}", found("master_host:")?, found("master_link_status:")?))
+    };
+    lab.kubelet.freeze("redis-0");
+    wait_for(&lab.sets, "redis", "Available=Unknown PrimaryUnreachable").await;
+    // It is left with its link for as long as it has one.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let host = format!("redis-0.redis-headless.{}.svc.cluster.local", lab.namespace);
+    assert_eq!(upstream(), Some(format!("{host} up")));
+
+    let () = lab.kubelet.command("redis-1", &["CLIENT", "KILL", "TYPE", "master"]).unwrap();
+    let cut = Instant::now();
+    until("it is parked", PATIENCE, async || {
+        upstream().filter(|upstream| upstream.starts_with("127.0.0.1 "))
+    })
+    .await;
+    println!("parked {:.1?} after the end of its link", cut.elapsed());
+    assert!(cut.elapsed() > Duration::from_secs(4), "a link that broke for a moment is left alone");
+    lab.kubelet.thaw("redis-0");
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    assert_eq!(upstream(), Some(format!("{host} up")));
+    lab.assert_keys(2, 3, "before").await;
+    assert_nothing_was_forbidden(lab.plane, &lab.user);
+}
+
 /// A set of before keeps its policy, which cannot change, without a word; a person gets the other one without a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_set_keeps_its_order_until_a_person_deletes_its_stateful_set() {

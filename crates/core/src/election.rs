@@ -5,6 +5,7 @@
 
 mod bootstrap;
 pub mod divergence;
+pub mod lost_primary;
 pub mod next;
 pub mod nobody_serves;
 pub mod process_end;

@@ -17,6 +17,7 @@ use redis_node::{
 
 mod begun_again;
 mod divergence;
+mod lost_primary;
 mod quorum;
 mod switchover;
 mod without_primary;
