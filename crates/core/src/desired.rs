@@ -5,7 +5,7 @@
 
 mod config_map;
 mod disruption_budget;
-mod pod;
+pub(crate) mod pod;
 mod probes;
 mod service;
 mod stateful_set;

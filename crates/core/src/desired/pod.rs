@@ -247,12 +247,21 @@ fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
 /// settings, for 2 s with these (experiment E20): the name, and once more with the first search domain. All names that it looks up
 /// are complete. A question that is lost is asked again by Redis itself, a second later.
 fn dns_config() -> PodDNSConfig {
+    resolver("1")
+}
+
+/// What pods of earlier versions have: a lookup that nobody answers takes twice as long.
+pub(crate) fn former_dns_config() -> PodDNSConfig {
+    resolver("2")
+}
+
+fn resolver(attempts: &str) -> PodDNSConfig {
     let option = |(name, value): (&str, &str)| PodDNSConfigOption {
         name: Some(name.to_owned()),
         value: Some(value.to_owned()),
     };
     PodDNSConfig {
-        options: Some([("ndots", "1"), ("timeout", "1"), ("attempts", "1")].map(option).into()),
+        options: Some([("ndots", "1"), ("timeout", "1"), ("attempts", attempts)].map(option).into()),
         ..PodDNSConfig::default()
     }
 }

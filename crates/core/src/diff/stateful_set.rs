@@ -8,6 +8,7 @@ use k8s_openapi::{api::apps::v1::StatefulSet, apimachinery::pkg::api::resource::
 use serde_json::Value;
 
 use crate::{
+    desired::pod::former_dns_config,
     diff::fields::difference,
     labels::AGENT_IMAGE,
     names::{AGENT_CONTAINER, REDIS_CONTAINER, START_PARKED},
@@ -100,15 +101,16 @@ fn without_defaults(field: &Value) -> Value {
     field
 }
 
-/// Keeps the agent's image of the live pods, and how it starts Redis, where nothing else in the template changes: a new operator
-/// must not restart any Redis, and neither must a change of size that changes the default mode of failover. The next change of
-/// the template brings the new ones; so does a mode that the spec names (`start_is_chosen`).
+/// Keeps the agent's image of the live pods, how it starts Redis and how names are resolved, where nothing else in the template
+/// changes: a new operator must not restart any Redis, and neither must a change of size that changes the default mode of
+/// failover. The next change of the template brings the new ones; so does a mode that the spec names (`start_is_chosen`).
 pub fn keep_agent(
     desired: StatefulSet,
     live: &StatefulSet,
     start_is_chosen: bool,
 ) -> Result<StatefulSet, serde_json::Error> {
-    let like_live = if start_is_chosen { desired.clone() } else { with_start_of(desired.clone(), live) };
+    let like_live = with_resolver_of(desired.clone(), live);
+    let like_live = if start_is_chosen { like_live } else { with_start_of(like_live, live) };
     let applied = live.metadata.annotations.as_ref().and_then(|annotations| annotations.get(AGENT_IMAGE));
     let (Some(applied), Some(running)) = (applied, agent_image(live)) else { return Ok(desired) };
     let unchanged = {
@@ -151,6 +153,18 @@ pub fn template_size(set: &StatefulSet) -> Option<&Quantity> {
 fn agent_image(set: &StatefulSet) -> Option<&str> {
     let containers = set.spec.as_ref()?.template.spec.as_ref()?.init_containers.as_ref()?;
     containers.iter().find(|container| container.name == AGENT_CONTAINER)?.image.as_deref()
+}
+
+/// With the `dnsConfig` of the live pods, if it is that of an earlier version: what somebody wrote there is set back.
+fn with_resolver_of(mut set: StatefulSet, live: &StatefulSet) -> StatefulSet {
+    let kept = live.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()?.dns_config.clone());
+    if kept.as_ref() != Some(&former_dns_config()) {
+        return set;
+    }
+    if let Some(pod) = set.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) {
+        pod.dns_config = kept;
+    }
+    set
 }
 
 /// With the start of the live pods: parked whoever serves, or not.
@@ -308,6 +322,17 @@ mod tests {
         let live = stored(&built(&json!({}), "old"));
         let kept = keep_agent(built(&json!({}), "new"), &live, false).unwrap();
         assert_eq!(classify(&kept, &live).unwrap(), Change::None);
+
+        // What a version changed of how Redis starts and how names are resolved.
+        let mut former = live.clone();
+        let pod = former.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+        pod.dns_config = Some(former_dns_config());
+        pod.containers[0].command.as_mut().unwrap().retain(|argument| argument != START_PARKED);
+        let kept = keep_agent(built(&json!({}), "new"), &former, false).unwrap();
+        assert_eq!(classify(&kept, &former).unwrap(), Change::None);
+        let chosen = json!({"failover": {"mode": "Quorum"}});
+        let rolled = keep_agent(built(&chosen, "new"), &former, true).unwrap();
+        assert!(matches!(classify(&rolled, &former).unwrap(), Change::Apply { .. }));
 
         let changed = keep_agent(built(&json!({"image": "x:1"}), "new"), &live, false).unwrap();
         assert_eq!(agent_image(&changed), Some("new"));
