@@ -59,6 +59,9 @@ pub struct Memory {
     sets: Mutex<HashMap<ObjectRef<RedisReplicaSet>, Remembered>>,
 }
 
+/// Pods of a set that may be gone at the same time without a report of their end. Where there are more, their time begins anew.
+const MOST_GONE: usize = 64;
+
 #[derive(Debug, Default)]
 struct Remembered {
     written: Option<Written>,
@@ -68,9 +71,8 @@ struct Remembered {
     nobody_serves: Option<Instant>,
     /// Followers of a silent primary that were detached, by `run_id`, and since when.
     detached: Option<(BTreeSet<String>, Instant)>,
-    /// Pods that are gone while their node is ready, by name: their UID and since when the node is, and since when that
-    /// is known here.
-    gone: BTreeMap<String, ((String, String), Instant)>,
+    /// Pods that are gone while their node is ready, by UID: since when the node is, and since when that is known here.
+    gone: BTreeMap<String, (String, Instant)>,
     /// Until when no switchover is begun, and how many in a row were in vain.
     switches_again: Option<(Instant, u32)>,
     /// Since when the primary of record hands its role over.
@@ -347,19 +349,22 @@ impl Memory {
         })
     }
 
-    /// For how long this process has known that the pod of this UID, which had this name, is gone while its node is ready
-    /// since `ready`; `None`: it is not, and the time begins anew.
-    pub fn gone_for(&self, set: &SetName, pod: &str, uid: &str, ready: Option<&str>) -> Duration {
+    /// For how long this process has known that the pod of this UID is gone while its node is ready since `ready`; `None`: it is
+    /// not, and the time begins anew.
+    pub fn gone_for(&self, set: &SetName, uid: &str, ready: Option<&str>) -> Duration {
         self.with(set, |remembered| {
             let Some(ready) = ready else {
-                remembered.gone.remove(pod);
+                remembered.gone.remove(uid);
                 return Duration::ZERO;
             };
-            let seen = (uid.to_owned(), ready.to_owned());
-            match remembered.gone.get(pod) {
-                Some((known, since)) if *known == seen => since.elapsed(),
+            match remembered.gone.get(uid) {
+                Some((known, since)) if known == ready => since.elapsed(),
                 _ => {
-                    remembered.gone.insert(pod.to_owned(), (seen, Instant::now()));
+                    // Of those whose end is known nobody asks again.
+                    if remembered.gone.len() >= MOST_GONE {
+                        remembered.gone.clear();
+                    }
+                    remembered.gone.insert(uid.to_owned(), (ready.to_owned(), Instant::now()));
                     Duration::ZERO
                 }
             }

@@ -77,7 +77,7 @@ pub async fn observe(
         let server = servers.server(&subject.set, &pod.uid().unwrap_or_default());
         async move {
             let answer = match target {
-                Ok(target) => match server.ask(&target, PROBE_DEADLINE).await {
+                Ok(target) => match server.ask_again(&target, PROBE_DEADLINE).await {
                     Ok(answered) => Ok(answered),
                     Err(failure) => Err(not_started(&pod, &failure).unwrap_or(NoAnswer::Failed(failure))),
                 },

@@ -188,6 +188,9 @@ async fn put_back(
         return Ok(Beginning::Gone);
     }
     warn!(epoch = last.record.epoch, "the role record was changed or deleted by hand; it is put back");
+    // What this process knows may be one write older: who follows is noted again, and nobody takes over without proof until then.
+    let last =
+        &Stored { record: Record { followers: None, armed: None, ..last.record.clone() }, ..last.clone() };
     Ok(Beginning::On(match version {
         Some(version) => {
             record::write_record(&ctx.client, subject, version, &last.record, &last.claims).await?

@@ -127,6 +127,10 @@ fn silent_for(job: &Job<'_>, record: &Record, nobody_serves: bool) -> Duration {
 /// The followers of record that give no answer, and what is known of each.
 async fn unseen(job: &Job<'_>, record: &Record, look: &Snapshot) -> BTreeMap<String, Former> {
     let mut unseen = BTreeMap::new();
+    // Nobody leaves while a role is being handed over, and that is looked at fifty times a second.
+    if record.switch_to.is_some() {
+        return unseen;
+    }
     for follower in record.followers.iter().flatten().filter(|follower| !follower.process.ended) {
         let answers =
             look.process(&follower.pod).is_some_and(|member| member.uid == follower.process.pod_uid);
@@ -200,6 +204,6 @@ async fn ended(job: &Job<'_>, serving: &Serving, name: &str) -> Former {
         NodeState::Ready { since } if !pod_exists => Some(since.as_str()),
         _ => None,
     };
-    let gone_for = ctx.memory.gone_for(&subject.set, name, &serving.pod_uid, since);
+    let gone_for = ctx.memory.gone_for(&subject.set, &serving.pod_uid, since);
     former(serving, &Traces { pod_exists, last_end, gone_for, node })
 }

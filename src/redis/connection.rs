@@ -265,17 +265,6 @@ impl Connection {
         self.run("REPLICAOF", cmd("REPLICAOF").arg(host).arg(port)).await
     }
 
-    /// The same, with so long for its answer.
-    pub async fn replicaof_within(
-        &mut self,
-        host: &str,
-        port: u16,
-        limit: Duration,
-    ) -> Result<(), ProbeFailure> {
-        let told = self.raw(limit, cmd("REPLICAOF").arg(host).arg(port)).await?;
-        told.map_err(|error| classify(&error, "REPLICAOF"))
-    }
-
     /// `REPLICAOF NO ONE`: the server serves as primary from now on.
     pub async fn replicaof_no_one(&mut self) -> Result<(), ProbeFailure> {
         self.run("REPLICAOF", cmd("REPLICAOF").arg("NO").arg("ONE")).await

@@ -69,7 +69,6 @@ impl Server {
         target: &Target,
         deadline: Duration,
     ) -> Result<(Answer, Connection), ProbeFailure> {
-        let deadline = if self.with(|held| held.is_late) { deadline.min(LATE_DEADLINE) } else { deadline };
         let asked = match self.held(target) {
             Some(held) => within(deadline, Box::pin(self.ask_held(held, target))).await,
             None => within(deadline, Box::pin(self.dial_now(target))).await,
@@ -82,9 +81,22 @@ impl Server {
         asked
     }
 
+    /// The same for a look, which does not wait long for one that is known to be silent.
+    pub async fn ask_again(
+        &self,
+        target: &Target,
+        deadline: Duration,
+    ) -> Result<(Answer, Connection), ProbeFailure> {
+        let is_late = self.with(|held| held.is_late);
+        self.ask(target, if is_late { deadline.min(LATE_DEADLINE) } else { deadline }).await
+    }
+
     /// Notes that it has answered just now.
     pub fn has_answered(&self) {
-        self.with(|held| held.answered = Some(Instant::now()));
+        self.with(|held| {
+            held.answered = Some(Instant::now());
+            held.is_late = false;
+        });
     }
 
     /// Notes that it gave no answer in time.

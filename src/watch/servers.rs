@@ -39,6 +39,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1500);
 /// How long to wait before connecting again to a server that does not answer.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What a replica that acknowledges once a second never lags behind, in seconds (`min-replicas-max-lag` by default).
+const SOON: i64 = 3;
+
 /// One process to watch, and what the last reconcile knew of it.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -79,6 +82,8 @@ impl Drop for Held {
 struct Meaning {
     upstream: Option<(String, u16, bool, bool, bool)>,
     replicas: Vec<(String, String, bool)>,
+    /// A replica has acknowledged lately: without one a primary may refuse writes.
+    acknowledged: bool,
     replid: String,
     failover_state: String,
     /// It turns newcomers away.
@@ -102,6 +107,7 @@ impl Meaning {
                 (u.host.clone(), u.port, u.link_up, u.sync_in_progress, silent)
             }),
             replicas,
+            acknowledged: replication.replicas.iter().any(|r| r.lag_seconds <= SOON),
             replid: replication.replid.clone(),
             failover_state: replication.failover_state.clone(),
             closed,

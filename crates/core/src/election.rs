@@ -155,11 +155,11 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Snapshot) -> Decisi
         return Decision::Note(Record { seen_serving: Some(now_serving), sure: true, ..record.clone() });
     }
 
-    if let Some(changed) = quorum::changes(record, look, &own) {
-        return Decision::Note(changed);
-    }
     if let Some(decision) = quorum::demand(record, look, &own) {
         return decision;
+    }
+    if let Some(changed) = quorum::changes(record, look, &own) {
+        return Decision::Note(changed);
     }
     let strangers: Vec<&Verdict> =
         look.topology.serving().into_iter().filter(|v| v.pod != primary.pod).collect();

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::{
     Decision, Hold, Reason, decide,
     process_end::Former,
-    quorum::{Succession, electors, needed, next_followers, others, succession},
+    quorum::{Succession, absent_followers, electors, needed, next_followers, others, succession},
     rank::{Candidate, NoWinner, close_histories, winner},
     serving,
     snapshot::Snapshot,
@@ -183,8 +183,9 @@ fn without_primary(record: &Record, look: &Snapshot, members: &[&str]) -> Result
         return Err(silent(members, &format!(". It cannot be done without: {missing}")));
     }
     let others = others(record, look);
-    let is_of_set = |host: &str| others.iter().any(|c| c.answer.announced == host);
-    let hearing: Vec<&str> = others
+    let answering = look.members();
+    let is_of_set = |host: &str| answering.iter().any(|c| c.answer.announced == host);
+    let hearing: Vec<&str> = answering
         .iter()
         .filter(|c| c.heard_from().is_some_and(|host| !is_of_set(host)))
         .map(|c| c.pod)
@@ -194,15 +195,13 @@ fn without_primary(record: &Record, look: &Snapshot, members: &[&str]) -> Result
             format!(". It cannot be done without: {} still hears from it, so it serves", hearing.join(", "));
         return Err(silent(members, &why));
     }
-    let no_voters: Vec<&str> = others
-        .iter()
-        .filter(|c| !record.voters.contains(&c.answer.info.server.run_id))
-        .map(|c| c.pod)
-        .collect();
+    let votes = |c: &&Candidate<'_>| record.voters.contains(&c.answer.info.server.run_id);
+    let no_voters = others.iter().filter(|c| !votes(c)).map(|c| c.pod);
+    let no_voters: BTreeSet<&str> = no_voters.chain(absent_followers(record, look)).collect();
     if !no_voters.is_empty() {
         let why = format!(
             ". It cannot be done without: {} restarted or was not in sync since, so it may lack confirmed writes",
-            no_voters.join(", ")
+            no_voters.into_iter().collect::<Vec<_>>().join(", ")
         );
         return Err(silent(members, &why));
     }
@@ -264,7 +263,7 @@ fn unsettled_members(members: &[Candidate<'_>]) -> Option<Hold> {
     })
 }
 
-fn is_unsettled(member: &Candidate<'_>) -> bool {
+pub(super) fn is_unsettled(member: &Candidate<'_>) -> bool {
     let info = &member.answer.info;
     info.persistence.loading
         || info.persistence.async_loading

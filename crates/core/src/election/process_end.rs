@@ -73,7 +73,8 @@ pub enum NodeState {
 pub fn with_ends(record: &Record, last_end: impl Fn(&str) -> Option<i64>) -> Option<Record> {
     let mut told = record.clone();
     let target = told.switch_to.as_mut().map(|switch| &mut switch.process);
-    for process in told.seen_serving.iter_mut().chain(target) {
+    let followers = told.followers.iter_mut().flatten().map(|follower| &mut follower.process);
+    for process in told.seen_serving.iter_mut().chain(target).chain(followers) {
         process.ended |= has_ended(process, last_end(&process.pod_uid));
     }
     (told != *record).then_some(told)

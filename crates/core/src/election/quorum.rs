@@ -8,9 +8,12 @@
 //! Armed is the state in which that holds: the primary was read back to demand a replica, it lists exactly these followers,
 //! and each of them has voted. It is written after the demand is in effect, and taken back before the demand is lowered.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
-use super::{Decision, Hold, process_end::Former, rank::Candidate, serving, snapshot::Snapshot};
+use super::{
+    Decision, Hold, nobody_serves::is_unsettled, process_end::Former, rank::Candidate, serving,
+    snapshot::Snapshot,
+};
 use crate::{
     api::{Reason, failover::Mode, status::InstanceState},
     observed::{NoAnswer, StartRule},
@@ -27,22 +30,39 @@ pub const COUNTED_LATE: Duration = Duration::from_secs(2);
 /// Replicas that a primary is to demand while it is armed. One: a single lost replica stops no writes.
 const MIN_REPLICAS: i64 = 1;
 
+/// Seconds of `min-replicas-max-lag` and `repl-ping-replica-period` with which a set can be armed. 0 switches the first off.
+const LAGS: RangeInclusive<i64> = 1..=10;
+
 /// Whether the record names every process that may follow: none of the pods follows by itself when it starts.
 pub fn is_tracked(record: &Record, look: &Snapshot) -> bool {
     record.followers.is_some() && look.observed.pods.iter().all(|pod| pod.start == StartRule::Parked)
 }
 
-/// The members without whose answer nobody is elected. Who never followed since the last election has confirmed nothing since.
+/// The members without whose answer nobody is elected. Who never followed since the last election has confirmed nothing since; what
+/// it had before that, it alone may still have, unless somebody who had everything since then runs on.
 pub fn needed<'a>(record: &'a Record, look: &Snapshot) -> Vec<&'a str> {
-    let followers = record.followers.as_deref().filter(|_| is_tracked(record, look));
+    let followers = record.followers.as_deref().filter(|_| is_tracked(record, look) && runs_on(record, look));
     match (followers, &record.primary) {
         (Some(followers), Some(primary)) => {
-            let names = followers.iter().map(|follower| follower.pod.as_str());
+            // Nobody makes a pod again that is no member any more.
+            let can_come = |f: &&Follower| record.members.contains(&f.pod) || !has_ended(f, look);
+            let names = followers.iter().filter(can_come).map(|follower| follower.pod.as_str());
             let all: BTreeSet<&str> = names.chain([primary.as_str()]).collect();
             all.into_iter().collect()
         }
         _ => record.members.iter().map(String::as_str).collect(),
     }
+}
+
+/// Whether the process that was elected last answers, or one that had all of its data at some time. (The model found that the
+/// winner of an election ended before it was promoted, and an older follower won the next one without the former primary, which
+/// alone had what was confirmed.)
+fn runs_on(record: &Record, look: &Snapshot) -> bool {
+    look.members().iter().any(|member| {
+        let run_id = &member.answer.info.server.run_id;
+        let is_primary = record.seen_serving.as_ref().is_some_and(|seen| seen.run_id == *run_id);
+        is_primary || record.voters.contains(run_id)
+    })
 }
 
 /// The members that may decide without the primary.
@@ -53,6 +73,15 @@ pub(super) fn others<'a>(record: &Record, look: &'a Snapshot) -> Vec<Candidate<'
     }
     let followers = record.followers.as_deref().unwrap_or_default();
     members.into_iter().filter(|member| followers.iter().any(|f| is_process(member, f))).collect()
+}
+
+/// The pods of followers of record whose process does not answer, whoever else may under their name: what it alone had confirmed,
+/// only the primary has.
+pub(super) fn absent_followers<'a>(record: &'a Record, look: &Snapshot) -> Vec<&'a str> {
+    let followers = record.followers.as_deref().filter(|_| is_tracked(record, look)).unwrap_or_default();
+    let members = look.members();
+    let absent = followers.iter().filter(|f| !members.iter().any(|member| is_process(member, f)));
+    absent.map(|follower| follower.pod.as_str()).collect()
 }
 
 /// The followers of record, by `run_id`, where each of them answers and is parked.
@@ -113,6 +142,7 @@ pub(super) fn changes(record: &Record, look: &Snapshot, primary: &Candidate<'_>)
         });
         let news: Vec<Follower> = news.map(|member| follower(&member, record)).collect();
         followers.extend(news);
+        let followers = one_end_a_pod(followers);
         // What only the ended one had confirmed, the others are to have before they decide without it.
         if ends {
             next.voters = BTreeSet::new();
@@ -129,13 +159,22 @@ pub(super) fn changes(record: &Record, look: &Snapshot, primary: &Candidate<'_>)
     (next != *record).then_some(next)
 }
 
+/// Of those of a pod that have ended the last one tells as much as all.
+fn one_end_a_pod(followers: Vec<Follower>) -> Vec<Follower> {
+    let is_last = |(number, one): &(usize, &Follower)| {
+        let mut later = followers.iter().skip(number.saturating_add(1));
+        !one.process.ended || !later.any(|other| other.pod == one.pod && other.process.ended)
+    };
+    followers.iter().enumerate().filter(is_last).map(|(_, one)| one.clone()).collect()
+}
+
 /// A pod runs one Redis at a time: another one there proves the end of the one before.
 fn has_ended(follower: &Follower, look: &Snapshot) -> bool {
     let process = &follower.process;
     let is_succeeded = look.process(&follower.pod).is_some_and(|member| {
         member.uid == process.pod_uid && member.answer.info.server.run_id != process.run_id
     });
-    is_succeeded || look.unseen.get(&process.run_id) == Some(&Former::Ended)
+    process.ended || is_succeeded || look.unseen.get(&process.run_id) == Some(&Former::Ended)
 }
 
 /// The record once each follower that lives has voted: those that have ended are not asked for any more.
@@ -171,6 +210,13 @@ fn demands(primary: &Candidate<'_>) -> Option<Armed> {
     })
 }
 
+/// Whether an armed set would be succeeded as things are: its primary serves, or all that follow it answer.
+pub fn takes_over(record: &Record, look: &Snapshot) -> bool {
+    look.failover.mode == Mode::Quorum
+        && !look.failover.is_paused
+        && (look.primary_serves(record) || absent_followers(record, look).is_empty())
+}
+
 /// Why nobody could take over from the serving primary without proof of its end, in words for the status.
 ///
 /// # Errors
@@ -179,7 +225,7 @@ pub fn armable(record: &Record, look: &Snapshot) -> Result<(), String> {
     if look.failover.is_paused {
         return Err("the set is paused".to_owned());
     }
-    if look.failover.mode != Mode::Quorum {
+    if look.failover.mode != Mode::Quorum || !look.failover.owns_min_replicas {
         return Err(format!("the mode is {:?}", look.failover.mode));
     }
     if let Some(pod) = look.observed.pods.iter().find(|pod| pod.start != StartRule::Parked) {
@@ -199,6 +245,7 @@ pub fn armable(record: &Record, look: &Snapshot) -> Result<(), String> {
     if record.switch_to.is_some() || primary.hands_over() {
         return Err("the primary hands its role over".to_owned());
     }
+    can_be_fenced(&primary)?;
     let Some(followers) = record.followers.as_deref().filter(|all| !all.is_empty()) else {
         return Err("the operator has not seen every replica in sync yet".to_owned());
     };
@@ -222,6 +269,29 @@ pub fn armable(record: &Record, look: &Snapshot) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether the primary would refuse writes soon after it has lost its replicas, and takes them now.
+fn can_be_fenced(primary: &Candidate<'_>) -> Result<(), String> {
+    let Some(demands) = primary.answer.demands else {
+        return Err(format!("{} does not say what it demands of its replicas", primary.pod));
+    };
+    if !LAGS.contains(&demands.max_lag_seconds) || !LAGS.contains(&demands.ping_seconds) {
+        return Err(format!(
+            "min-replicas-max-lag and repl-ping-replica-period are to be {} to {} s; {} has {} and {} s",
+            LAGS.start(),
+            LAGS.end(),
+            primary.pod,
+            demands.max_lag_seconds,
+            demands.ping_seconds
+        ));
+    }
+    // It refuses writes already, or is about to: the demand is to go.
+    let lines = &primary.answer.info.replication.replicas;
+    if lines.iter().any(|line| line.lag_seconds <= demands.max_lag_seconds) {
+        return Ok(());
+    }
+    Err(format!("no replica of {} acknowledges", primary.pod))
 }
 
 /// The process of a follower, where it is in sync and has voted.
@@ -260,7 +330,8 @@ fn lists_exactly(primary: &Candidate<'_>, replicas: &[Candidate<'_>]) -> bool {
 pub(super) fn demand(record: &Record, look: &Snapshot, primary: &Candidate<'_>) -> Option<Decision> {
     let demanded = primary.answer.demands.map(|demands| demands.min_replicas)?;
     let alone = look.failover.min_replicas_alone();
-    let is_ours = look.failover.owns_min_replicas && is_tracked(record, look);
+    let observed = look.observed.pods.iter().find(|pod| pod.name == primary.pod)?;
+    let is_ours = look.failover.owns_min_replicas && observed.start == StartRule::Parked;
     if !is_ours || record.armed.is_some() || demanded == alone {
         return None;
     }
@@ -313,13 +384,17 @@ pub(super) fn succession(record: &Record, look: &Snapshot) -> Succession {
         return Succession::None;
     }
     let answering: Vec<Candidate<'_>> = others(record, look);
-    let all_answer = followers.iter().all(|f| answering.iter().any(|member| is_process(member, f)));
     // Nothing proves better that a primary serves than a replica that hears from it.
-    let heard = |member: &&Candidate<'_>| {
+    let after = i64::try_from(look.failover.after.as_secs()).unwrap_or(i64::MAX);
+    let lately = armed.ping_seconds.saturating_add(1).max(after.saturating_sub(2));
+    let heard = |member: &Candidate<'_>| {
         let upstream = member.answer.info.replication.upstream.as_ref();
-        upstream.is_some_and(|u| u.link_up && u.last_io_seconds <= armed.ping_seconds.saturating_add(1))
+        upstream.is_some_and(|u| u.link_up && u.last_io_seconds <= lately)
     };
-    if !all_answer || answering.iter().any(|member| heard(&member)) || look.silent_for < look.failover.after {
+    if !absent_followers(record, look).is_empty()
+        || look.members().iter().any(heard)
+        || look.silent_for < look.failover.after
+    {
         return Succession::None;
     }
     let pods: Vec<String> = followers.iter().map(|f| f.pod.clone()).collect();
@@ -362,5 +437,11 @@ fn is_silent(pod_uid: &str, look: &Snapshot) -> bool {
 /// files that this process still writes, so the followers decide alone.
 pub(super) fn electors<'a>(record: &Record, look: &'a Snapshot) -> Vec<Candidate<'a>> {
     let is_open = matches!(look.former, Former::Unproven(_)) && succession(record, look) == Succession::Open;
-    if is_open { others(record, look) } else { look.members() }
+    if is_open {
+        return others(record, look);
+    }
+    // Whom nobody has to wait for is not waited for either.
+    let needed = needed(record, look);
+    let counts = |member: &Candidate<'_>| needed.contains(&member.pod) || !is_unsettled(member);
+    look.members().into_iter().filter(counts).collect()
 }

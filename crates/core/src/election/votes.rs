@@ -24,6 +24,8 @@ pub struct PrimarySample {
     pub offset: i64,
     /// `run_id`s that were seen before that offset was read.
     pub alive: BTreeSet<String>,
+    /// Followers, by `run_id`, whose end stood in the record before that offset was read.
+    pub ended: BTreeSet<String>,
 }
 
 /// What this look shows, with all who answered in it; `None` where the primary of record does not serve.
@@ -36,7 +38,14 @@ pub fn glimpse(record: &Record, look: &Snapshot) -> Option<PrimarySample> {
         primary: own.answer.info.server.run_id.clone(),
         offset: own.answer.info.replication.offset,
         alive,
+        ended: ended(record).cloned().collect(),
     })
+}
+
+/// The followers that have ended and that the others have not made up for yet.
+fn ended(record: &Record) -> impl Iterator<Item = &String> {
+    let followers = record.followers.iter().flatten().map(|follower| &follower.process);
+    followers.filter(|process| process.ended).map(|process| &process.run_id)
 }
 
 /// The record with the voters, once each process that has to vote is one: all other members, or all that follow. Rule 4b needs
@@ -71,7 +80,9 @@ fn votes(replica: &Candidate<'_>, record: &Record, look: &Snapshot) -> bool {
     let now = glimpse(record, look);
     let (Some(before), Some(now)) = (&look.before, now) else { return false };
     let info = &replica.answer.info;
-    before.primary == now.primary
+    // What only one that has ended had confirmed may be later than an offset of before (found by the model).
+    ended(record).all(|run_id| before.ended.contains(run_id))
+        && before.primary == now.primary
         && before.alive.contains(&info.server.run_id)
         && info.replication.offset >= before.offset
         && look.topology.get(replica.pod).is_some_and(|v| v.state == InstanceState::InSync)

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::{
     api::{failover::Mode, status::FailoverStatus},
-    election::{quorum::armable, snapshot::Snapshot},
+    election::{
+        quorum::{armable, takes_over},
+        snapshot::Snapshot,
+    },
     status::outcome::Outcome,
 };
 
@@ -12,7 +15,7 @@ use crate::{
 pub(super) fn failover(before: Option<&FailoverStatus>, outcome: &Outcome) -> Option<FailoverStatus> {
     let (Some(look), Some(record)) = (&outcome.look, &outcome.record) else { return before.cloned() };
     let mode = look.failover.mode;
-    let armed = record.armed.as_ref();
+    let armed = record.armed.as_ref().filter(|_| takes_over(record, look));
     let message = match (mode, armed) {
         (Mode::Quorum, Some(_)) => shared_node(look),
         (Mode::Quorum, None) => {

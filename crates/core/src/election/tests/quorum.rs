@@ -9,6 +9,7 @@ use crate::{
         next::{Goal, Step, towards},
         process_end::Former,
         quorum::{armable, needed},
+        votes::glimpse,
     },
     observed::StartRule,
 };
@@ -85,7 +86,7 @@ fn silent(link: impl Fn(Answer) -> Answer) -> Snapshot {
 /// Their link stays up until `repl-timeout`, and nothing comes over it.
 fn unheard(answer: Answer) -> Answer {
     let mut answer = following(answer, &host("redis-0"), 6379, true);
-    answer.info.replication.upstream.as_mut().unwrap().last_io_seconds = 3;
+    answer.info.replication.upstream.as_mut().unwrap().last_io_seconds = 4;
     answer
 }
 
@@ -302,5 +303,142 @@ fn in_mode_manual_a_person_names_the_pod() {
     assert_eq!(
         towards(&Goal::default(), decision.clone(), &tracked(), &agreed),
         Step::Do(Box::new(decision))
+    );
+}
+
+/// Found by the model: the winner ended before it was promoted, and an older follower won without the former primary.
+#[test]
+fn a_member_that_did_not_follow_is_asked_where_nobody_runs_on() {
+    let elected = Record {
+        primary: Some("redis-1".into()),
+        seen_serving: Some(follower("redis-1").process),
+        followers: Some(vec![follower("redis-2")]),
+        voters: BTreeSet::new(),
+        ..tracked()
+    };
+    let answers = |run: &str| {
+        let mut winner = parked(server("redis-1", OLD, 100, 5));
+        winner.info.server.run_id = run.into();
+        vec![
+            ("redis-0", None),
+            ("redis-1", Some(winner)),
+            ("redis-2", Some(parked(server("redis-2", OLD, 90, 5)))),
+        ]
+    };
+    let ended = seen(&elected, answers("another"), 0);
+    assert_eq!(needed(&elected, &ended), ["redis-0", "redis-1", "redis-2"]);
+    assert_eq!(hold_reason(decide(&elected, &ended)), Reason::MemberUnreachable);
+    // It was not promoted, because the operator ended: it still has everything.
+    let unpromoted = seen(&elected, answers("run-redis-1"), 0);
+    assert_eq!(needed(&elected, &unpromoted), ["redis-1", "redis-2"]);
+    // The other one had everything of it at some time.
+    let voted = Record { voters: BTreeSet::from(["run-redis-2".into()]), ..elected };
+    assert_eq!(needed(&voted, &ended), ["redis-1", "redis-2"]);
+}
+
+/// Found by the model: what only a follower that has ended had confirmed was later than the offset that the vote went by.
+#[test]
+fn a_vote_after_an_end_needs_an_offset_that_was_read_after_it() {
+    let before = glimpse(&tracked(), &seen(&tracked(), healthy(), 0)).unwrap();
+    let mut ended = Record { voters: BTreeSet::new(), ..tracked() };
+    ended.followers.as_mut().unwrap()[0].process.ended = true;
+    let mut answers = healthy();
+    answers[1].1 = None;
+    let look = seen(&ended, answers, 0);
+    let with = |before| Snapshot { before: Some(before), ..look.clone() };
+    assert_eq!(decide(&ended, &with(before)), Decision::Rest);
+    let after = glimpse(&ended, &look).unwrap();
+    let voted = noted(decide(&ended, &with(after)));
+    assert_eq!(voted.voters, BTreeSet::from(["run-redis-2".into()]));
+    assert_eq!(voted.followers, Some(vec![follower("redis-2")]));
+}
+
+/// Found by the model: a follower had restarted from older files, and the other one decided without the dead primary and without it.
+#[test]
+fn a_follower_that_restarted_unseen_keeps_others_from_deciding() {
+    let mut restarted = parked(server("redis-1", OLD, 90, 5));
+    let with = |answer: &Answer| {
+        let answers = vec![
+            ("redis-0", None),
+            ("redis-1", Some(answer.clone())),
+            ("redis-2", Some(parked(server("redis-2", OLD, 90, 5)))),
+        ];
+        Snapshot { former: Former::Ended, ..seen(&tracked(), answers, 0) }
+    };
+    assert_eq!(decide(&tracked(), &with(&restarted)), Decision::LookAgain);
+    restarted.info.server.run_id = "another".into();
+    assert_eq!(hold_reason(decide(&tracked(), &with(&restarted))), Reason::MemberUnreachable);
+}
+
+/// Found by a review: nobody makes a pod of a smaller set again, and each death of the primary was held until its follower had
+/// left the record.
+#[test]
+fn a_follower_that_ended_and_is_no_member_is_not_waited_for() {
+    let smaller = Record { members: vec!["redis-0".into(), "redis-1".into()], ..tracked() };
+    let answers = vec![
+        ("redis-0", Some(parked(server("redis-0", OLD, 90, 5)))),
+        ("redis-1", Some(parked(server("redis-1", OLD, 100, 5)))),
+    ];
+    let unknown = seen(&smaller, answers, 0);
+    assert_eq!(hold_reason(decide(&smaller, &unknown)), Reason::MemberUnreachable);
+    let unseen = BTreeMap::from([("run-redis-2".to_owned(), Former::Ended)]);
+    let ended = Snapshot { unseen, ..unknown };
+    assert_eq!(decide(&smaller, &ended), Decision::LookAgain);
+}
+
+/// Found by a review: a replica that crashes in a loop filled the record.
+#[test]
+fn of_the_ended_processes_of_a_pod_one_is_kept() {
+    let mut record = tracked();
+    for life in 0..5 {
+        let mut answers = healthy();
+        change(&mut answers, "redis-1", |answer| {
+            *answer = parked(server("redis-1", OLD, 100, 5));
+            answer.info.server.run_id = format!("life {life}");
+        });
+        record = noted(decide(&record, &seen(&record, answers, 0)));
+    }
+    let followers = record.followers.unwrap();
+    let of_it: Vec<(&str, bool)> = followers
+        .iter()
+        .filter(|f| f.pod == "redis-1")
+        .map(|f| (f.process.run_id.as_str(), f.process.ended))
+        .collect();
+    assert_eq!(of_it, [("life 3", true), ("life 4", false)]);
+}
+
+/// Found by a review: the demand stayed where the record stopped naming followers in the write that disarmed.
+#[test]
+fn the_demand_is_taken_back_where_followers_are_not_named_any_more() {
+    let unnamed = Record { followers: None, ..tracked() };
+    let mut look = seen(&unnamed, healthy(), 1);
+    look.observed.pods[1].start = StartRule::Peers;
+    let told = Decision::Demand { pod: "redis-0".into(), min_replicas: 0 };
+    assert_eq!(decide(&unnamed, &look), told);
+    look.failover.owns_min_replicas = false;
+    assert_ne!(decide(&unnamed, &look), told, "it is the user's");
+}
+
+#[test]
+fn without_a_fence_that_works_nobody_is_armed() {
+    for (max_lag_seconds, ping_seconds) in [(0, 1), (11, 1), (3, 0), (3, 60)] {
+        let mut look = seen(&tracked(), healthy(), 0);
+        for pod in &mut look.observed.pods {
+            let answer = pod.answer.as_mut().unwrap();
+            answer.demands = Some(Demands { min_replicas: 0, max_lag_seconds, ping_seconds });
+        }
+        assert_eq!(decide(&tracked(), &look), Decision::Rest);
+        assert!(armable(&tracked(), &look).unwrap_err().contains("min-replicas-max-lag"));
+    }
+    let mut unacknowledged = healthy();
+    change(&mut unacknowledged, "redis-0", |primary| {
+        for line in &mut primary.info.replication.replicas {
+            line.lag_seconds = 4;
+        }
+    });
+    assert_eq!(
+        noted(decide(&armed(), &seen(&armed(), unacknowledged, 1))),
+        tracked(),
+        "it refuses writes soon"
     );
 }
