@@ -147,6 +147,9 @@ async fn what_can_be_meant_is_taken() {
         json!({"config": {"save": "", "maxmemory": "1gb", "repl-diskless-load": "on-empty-db",
                           "proc-title-template": r#""{title} 'x' \"y\"""#}}),
         json!({"config": {"appendonly": "yes", "repl-ping-replica-period": "10", "portable": "1"}}),
+        json!({"failover": {}}),
+        json!({"failover": {"mode": "Fenced", "after": 3600, "alone": "RefuseWrites"}, "replicas": 1}),
+        json!({"failover": {"mode": "Quorum", "after": 5}, "replicas": 3}),
         json!({"podLabels": {"team": "a", "example.com/x": ""}, "podAnnotations": {"example.com/y": "any text"}}),
     ]
     .into_iter()
@@ -180,6 +183,16 @@ async fn what_cannot_be_meant_is_refused_with_the_reason() {
         (json!({"storage": {"size": "-1Gi"}}), vec!["spec.storage.size", "quantity above zero"]),
         (json!({"resources": {"limits": {"memory": "much"}}}), vec!["spec.resources.limits", "memory: 1Gi"]),
         (json!({"resources": {"requests": {"cpu": "1 core"}}}), vec!["spec.resources.requests", "cpu: 100m"]),
+        (
+            json!({"failover": {"mode": "Quorum"}, "replicas": 2}),
+            vec!["failover.mode Quorum", "at least 3", "Fenced"],
+        ),
+        (
+            json!({"failover": {"mode": "Quorum"}, "config": {"min-replicas-to-write": "1"}}),
+            vec!["config.min-replicas-to-write", "the operator's", "Fenced"],
+        ),
+        (json!({"failover": {"after": 4}}), vec!["spec.failover.after", "greater than or equal to 5"]),
+        (json!({"failover": {"mode": "Always"}}), vec!["spec.failover.mode", "Quorum"]),
         (json!({"podLabels": {"app.kubernetes.io/name": "x"}}), vec!["spec.podLabels", "prefix of your own"]),
         (json!({"podLabels": {"replication.redis/role": "x"}}), vec!["spec.podLabels", "prefix of your own"]),
         (json!({"podLabels": {"a b": "x"}}), vec!["spec.podLabels", "[prefix/]name"]),
