@@ -19,9 +19,9 @@ use redis_node::{answer::ProbeFailure, record::Record};
 /// A replica that answers but does not truly follow for this long, while a primary serves, is not read any more.
 pub const UNSYNCED_LIMIT: Duration = Duration::from_secs(10);
 
-/// A replica that gives no answer for this long is not read any more where another can be. Its silence is seen 6 s after its
-/// begin at the latest, so readers meet it for 11 s: a lost node is called `NotReady` after 40 s only.
-pub const SILENT_LIMIT: Duration = Duration::from_secs(5);
+/// A replica that is silent for this long is not read any more where another can be. That is seen 6 s after its last answer at the
+/// latest, and each look at it takes 2 s more: readers meet it for 8 to 12 s. A lost node is called `NotReady` after 40 s only.
+pub const SILENT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Clients of a demoted primary are cut again after this time: those that came back at once were led to the same pod,
 /// since a label takes its way through the `EndpointSlice` to each node's rules (kube-proxy joins changes for up to 1 s).
