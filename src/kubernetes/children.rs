@@ -197,6 +197,44 @@ pub async fn fetch(client: &Client, set: &SetName) -> Result<Live, ApplyError> {
     Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget })
 }
 
+/// Reads anew what is to be written by what the caches show, and the `StatefulSet`: each step of a start writes that alone.
+pub async fn fetch_again(
+    client: &Client,
+    plan: &Plan,
+    desired: &Desired,
+    live: Live,
+) -> Result<Live, ApplyError> {
+    let set = &plan.subject.set;
+    let (headless, primary, replicas, config_map, stateful_set, disruption_budget) = try_join!(
+        newest(client, plan, Some(&desired.headless), live.headless, set.headless_service()),
+        newest(client, plan, Some(&desired.primary), live.primary, set.primary_service()),
+        newest(client, plan, Some(&desired.replicas), live.replicas, set.replicas_service()),
+        newest(client, plan, Some(&desired.config_map), live.config_map, set.config_map()),
+        get(client, set, set.stateful_set()),
+        newest(
+            client,
+            plan,
+            desired.disruption_budget.as_ref(),
+            live.disruption_budget,
+            set.disruption_budget()
+        ),
+    )?;
+    Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget })
+}
+
+async fn newest<K: Child>(
+    client: &Client,
+    plan: &Plan,
+    desired: Option<&K>,
+    live: Option<K>,
+    name: String,
+) -> Result<Option<K>, ApplyError> {
+    match desired {
+        Some(desired) if says_all(plan, desired, live.as_ref()) => Ok(live),
+        _ => get(client, &plan.subject.set, name).await,
+    }
+}
+
 /// Reads the `StatefulSet` from the API server.
 pub async fn fetch_stateful_set(client: &Client, set: &SetName) -> Result<Option<StatefulSet>, ApplyError> {
     get(client, set, set.stateful_set()).await

@@ -62,7 +62,7 @@ pub(super) async fn apply_children(
             return Ok(Some(RolledOut { applied, is_fresh }));
         }
         // The caches show that something is to be written: over what there is by the API server's own word.
-        live = children::fetch(&job.ctx.client, &plan.subject.set).await?;
+        live = Box::pin(children::fetch_again(&job.ctx.client, &wanted.plan, &wanted.desired, live)).await?;
         is_fresh = true;
         if !is_newest(job, seen).await? {
             return Ok(None);
