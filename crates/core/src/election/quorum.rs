@@ -142,7 +142,7 @@ pub(super) fn changes(record: &Record, look: &Snapshot, primary: &Candidate<'_>)
         });
         let news: Vec<Follower> = news.map(|member| follower(&member, record)).collect();
         followers.extend(news);
-        let followers = one_end_a_pod(followers);
+        let followers = one_end_a_pod(&followers);
         // What only the ended one had confirmed, the others are to have before they decide without it.
         if ends {
             next.voters = BTreeSet::new();
@@ -160,7 +160,7 @@ pub(super) fn changes(record: &Record, look: &Snapshot, primary: &Candidate<'_>)
 }
 
 /// Of those of a pod that have ended the last one tells as much as all.
-fn one_end_a_pod(followers: Vec<Follower>) -> Vec<Follower> {
+fn one_end_a_pod(followers: &[Follower]) -> Vec<Follower> {
     let is_last = |(number, one): &(usize, &Follower)| {
         let mut later = followers.iter().skip(number.saturating_add(1));
         !one.process.ended || !later.any(|other| other.pod == one.pod && other.process.ended)

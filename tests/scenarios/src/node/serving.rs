@@ -18,6 +18,9 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// An answer that is older says nothing about now, in milliseconds.
 const FRESH_MILLIS: i64 = 100;
 
+/// One that served so lately still does, unless it said otherwise, in milliseconds.
+const COVERED_MILLIS: i64 = 1_000;
+
 /// The last answers of all members.
 #[derive(Clone, Default)]
 pub struct Serving(Arc<Mutex<State>>);
@@ -110,7 +113,7 @@ impl Serving {
                 .members
                 .values()
                 .filter_map(|member| member.served)
-                .any(|(last, keys)| keys >= most / 2 && millis(last, at) <= FRESH_MILLIS);
+                .any(|(last, keys)| keys >= most / 2 && millis(last, at) <= COVERED_MILLIS);
             if keys < most / 2 && !is_covered {
                 let words = format!("{} served with {keys} keys where {most} had been", target.pod);
                 state.wiped.entry(target.pod.clone()).or_insert(words);
