@@ -139,6 +139,30 @@ async fn a_connection_that_is_stuck_is_replaced_and_one_that_ended_is_noticed() 
     assert!(held.held(&target).is_none());
 }
 
+/// Regression: Redis does not reply to REPLCONF GETACK, but for an error: each later reply was taken for that to another command.
+#[tokio::test]
+async fn a_connection_whose_replies_are_out_of_step_is_given_up() {
+    let server = RedisServer::start(&[]);
+    let (held, target) = (Server::default(), server.target());
+    let (_, mut connection) = held.ask(&target, DEADLINE).await.unwrap();
+    connection.acknowledge_now().await.unwrap();
+    connection.info_replication().await.unwrap();
+
+    let () = server.command(&["ACL", "SETUSER", "default", "-replconf"]);
+    let refused = connection.acknowledge_now().await.unwrap_err();
+    assert_eq!(refused, ProbeFailure::Reply("another reply than PONG to REPLCONF".to_owned()));
+    connection.info_replication().await.unwrap_err();
+    assert!(held.held(&target).is_none());
+
+    let (_, mut again) = held.ask(&target, DEADLINE).await.unwrap();
+    again.info_replication().await.unwrap();
+    server.freeze();
+    // Whoever waited for the answer has gone, and it comes all the same.
+    let waited = tokio::time::timeout(Duration::from_millis(100), again.acknowledge_now()).await;
+    assert!(waited.is_err(), "{waited:?}");
+    tokio::time::timeout(Duration::from_secs(1), again.ended()).await.unwrap();
+}
+
 fn replication_of(client: &mut redis::Connection) -> Replication {
     let text: String = redis::cmd("INFO").query(client).unwrap();
     redis_node::info::parse(&text).unwrap().replication

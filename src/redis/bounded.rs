@@ -36,6 +36,11 @@ impl Allowance {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// The stream is not used any more.
+    pub(super) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
     fn take(&self, bytes: usize) -> io::Result<()> {
         let taken =
             self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
@@ -69,13 +74,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         let read = read.and_then(|()| match buf.filled().len().saturating_sub(before) {
             0 => {
-                self.allowance.ended.send_replace(true);
+                self.allowance.end();
                 Ok(())
             }
             bytes => self.allowance.take(bytes),
         });
         if read.is_err() {
-            self.allowance.ended.send_replace(true);
+            self.allowance.end();
         }
         Poll::Ready(read)
     }

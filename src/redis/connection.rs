@@ -64,7 +64,7 @@ struct Wire {
     allowance: Allowance,
     /// Held from a command to its answer: the allowance is for one answer.
     turn: Mutex<()>,
-    /// True once the server has closed it, or broken the protocol.
+    /// True once the server has closed it or broken the protocol, or it was given up.
     ended: watch::Receiver<bool>,
     password: Password,
     /// Reads what the server sends. One that waits for an answer would wait for ever.
@@ -74,6 +74,29 @@ struct Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.reader.abort();
+    }
+}
+
+impl Wire {
+    /// Closes the connection.
+    fn give_up(&self) {
+        self.allowance.end();
+        self.reader.abort();
+    }
+}
+
+/// A question with fewer replies than commands. Unless it is answered as it should be, also where nobody waits for the answer any
+/// more, the connection is given up: each later reply could be that to another command.
+struct Step<'a> {
+    wire: &'a Wire,
+    is_kept: bool,
+}
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.wire.give_up();
+        }
     }
 }
 
@@ -124,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// Whether the server has closed it.
+    /// Whether the server has closed it, or it was given up.
     pub(super) fn has_ended(&self) -> bool {
         *self.wire.ended.borrow()
     }
@@ -300,12 +323,24 @@ impl Connection {
     }
 
     /// `REPLCONF GETACK *` to a replica: it acknowledges its offset to its primary at once.
+    ///
+    /// # Errors
+    /// Why it is not known to have done so. The connection is given up then.
     pub async fn acknowledge_now(&mut self) -> Result<(), ProbeFailure> {
-        // Redis never replies to it (`replconfCommand`), so one reply, to PING, is that of both.
+        // Redis never replies to it (`replconfCommand`), so one reply, to PING, is that of both. One that an ACL forbids it to
+        // gets two, and whoever asks next would be given the second.
+        let wire = Arc::clone(&self.wire);
+        let mut step = Step { wire: &wire, is_kept: false };
         let mut both = pipe();
         both.cmd("REPLCONF").arg("GETACK").arg("*").cmd("PING");
         let told = self.pipeline(&both, 1).await?;
-        told.map(|_| ()).map_err(|error| classify(&error, "REPLCONF"))
+        match told.map_err(|error| classify(&error, "REPLCONF"))?.as_slice() {
+            [Value::SimpleString(pong)] if pong == "PONG" => {
+                step.is_kept = true;
+                Ok(())
+            }
+            _ => Err(ProbeFailure::Reply("another reply than PONG to REPLCONF".to_owned())),
+        }
     }
 
     /// Closes all other connections of an operator: what is still on its way over them never arrives. Named once more, since a
