@@ -298,7 +298,7 @@ fn refuses_to_start_with_a_clear_reason() {
     pod.write("password", b"\n");
     refused("is empty: Redis would run without a password");
     fs::remove_file(pod.path("password")).unwrap();
-    refused("cannot read the password file");
+    refused("Redis does not start until the set's Secret is mended: cannot read the password file");
     pod.write("password", PASSWORD);
     pod.write("redis.conf", b"user default on nopass ~* &* +@all\n");
     refused("line 1 of the configuration: user would undo what the operator sets");
@@ -525,13 +525,34 @@ fn prestop_ends_at_once_where_there_is_nothing_to_move() {
     let _second = second.start_and_wait(&[]);
     wait_until("the link is up", || second.info("master_link_status") == "up");
     ends(&second, "this Redis is not the primary, nothing to wait for");
-    first.write("password", b"the next one");
-    ends(&first, "cannot be asked for its role: password refused: WRONGPASS");
-    fs::remove_file(first.path("password")).unwrap();
+    fs::rename(first.path("password"), first.path("before")).unwrap();
+    fs::rename(first.path("run"), first.path("run-before")).unwrap();
     ends(&first, "cannot be asked for its role: cannot read the password file");
-    first.write("password", PASSWORD);
+    fs::rename(first.path("before"), first.path("password")).unwrap();
     parked.signal("STOP");
     ends(&first, "cannot be asked for its role: no answer within 1s");
+}
+
+/// Regression: with a changed, emptied or missing Secret a primary was drained without a handover.
+#[test]
+fn prestop_waits_whatever_became_of_the_mounted_password() {
+    let network = Network::new();
+    let (first, second) = (network.pod(0), network.pod(1));
+    let _containers = linked(&first, &second);
+    first.write("changed", b"the next one");
+    first.write("emptied", b"");
+    for mounted in ["missing", "emptied", "changed"] {
+        let hook = first.prestop_with(mounted, &[]);
+        waits(&first, &hook);
+    }
+    // Changed in the running server too.
+    assert_eq!(first.redis("CONFIG SET requirepass \"the next one\""), "OK");
+    first.write("password", b"the next one");
+    let mut hook = first.prestop(&[]);
+    waits(&first, &hook);
+    assert_eq!(first.redis(&format!("FAILOVER TO {} 6379 TIMEOUT 10000", fqdn(1))), "OK");
+    let (line, _) = stopped(&first, &mut hook);
+    assert!(line.contains("the primary was moved away from here"), "{line}");
 }
 
 #[test]

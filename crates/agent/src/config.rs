@@ -132,6 +132,37 @@ pub fn quote(value: &[u8]) -> String {
     quoted
 }
 
+/// The password that a redis.conf of this operator has Redis ask for; of more lines the last counts, as it does for Redis.
+pub fn password_of(conf: &str) -> Option<Password> {
+    let value = conf.lines().rev().find_map(|line| line.strip_prefix("requirepass "))?;
+    Password::from_bytes(&unquote(value.trim_end())?)
+}
+
+/// What stands in redis.conf's double quotes, as [`quote`] and Redis' own `CONFIG REWRITE` write it.
+fn unquote(quoted: &str) -> Option<Vec<u8>> {
+    let mut rest = quoted.strip_prefix('"')?.strip_suffix('"')?.bytes();
+    let mut value = Vec::new();
+    while let Some(byte) = rest.next() {
+        value.push(match byte {
+            b'\\' => match rest.next()? {
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'a' => 7,
+                b'b' => 8,
+                b'x' => 16 * digit(rest.next()?)? + digit(rest.next()?)?,
+                escaped => escaped,
+            },
+            plain => plain,
+        });
+    }
+    Some(value)
+}
+
+fn digit(hexadecimal: u8) -> Option<u8> {
+    char::from(hexadecimal).to_digit(16).and_then(|digit| digit.try_into().ok())
+}
+
 /// Whether this can be a DNS name: only such names are put into redis.conf and asked for.
 pub fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
@@ -222,6 +253,34 @@ mod tests {
     fn quoting() {
         assert_eq!(quote(b"a b"), r#""a b""#);
         assert_eq!(quote(b"\"\\\n\0\x7f\xc3"), r#""\"\\\x0a\x00\x7f\xc3""#);
+    }
+
+    #[test]
+    fn the_password_is_found_again() {
+        for password in [&b"plain"[..], b"p\"w\\ \xff\n\r\t\x07\x08", b"\"", b"a b"] {
+            let password = Password::from_bytes(password).unwrap();
+            let managed = Managed {
+                announce: HOST,
+                data_dir: "/data",
+                password: &password,
+                replica_of: PARKED,
+                appends: false,
+            };
+            let conf = render("requirepass other\nmaxmemory 1\n", managed).unwrap();
+            assert_eq!(password_of(&conf), Some(password));
+        }
+        let rewritten = r#"requirepass "a\n\r\t\a\b\x00""#;
+        assert_eq!(password_of(rewritten), Password::from_bytes(b"a\n\r\t\x07\x08\0"));
+        for none in [
+            "",
+            "requirepass",
+            "requirepass \"",
+            "requirepass \"\"",
+            r#"requirepass "\x0""#,
+            "masterauth \"a\"",
+        ] {
+            assert_eq!(password_of(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -24,13 +24,14 @@ use clap::Args;
 
 use crate::{
     ask::resolve,
+    config::password_of,
     wire::{Reply, Wire},
 };
 use redis_node::{
     answer::ProbeFailure,
-    files::{AUTH_DIR, PASSWORD_KEY, REDIS_PORT},
+    files::{AUTH_DIR, CONFIG_KEY, PASSWORD_KEY, REDIS_PORT, RUN_DIR},
     info::{Replication, Upstream, parse_replication},
-    password::Password,
+    password::{Password, PasswordError},
 };
 
 /// Between two questions. Each costs the server well under a millisecond, and each millisecond here is one that a
@@ -40,8 +41,8 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Time for one answer. A Redis that is silent for longer at the first question is not worth waiting for.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long a Redis that takes no new clients is asked what it is. The operator needs a few seconds to move the role away.
-const FULL_WITHIN: Duration = Duration::from_secs(20);
+/// How long a Redis that turns the hook away is asked what it is. The operator needs a few seconds to move the role away.
+const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long another replica may take to follow the new primary. The operator tells it to within a tenth of a second of
 /// the takeover; one that a stale DNS answer leads astray takes longer than a deletion should.
@@ -63,6 +64,9 @@ pub struct Options {
     /// The password
     #[arg(long, default_value_t = format!("{AUTH_DIR}/{PASSWORD_KEY}"))]
     pub password_file: String,
+    /// Where the final redis.conf is: the password that Redis was started with
+    #[arg(long, default_value_t = RUN_DIR.to_owned())]
+    pub run_dir: String,
     /// Append the result to this file too; the kubelet shows nobody what a hook prints
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -71,11 +75,11 @@ pub struct Options {
 /// Waits. Returns what came of it, in one line, which it has also appended to the log.
 pub fn prestop(options: &Options) -> String {
     let began = Instant::now();
-    let end = match Password::read(Path::new(&options.password_file)) {
-        Ok(password) => {
+    let end = match Passwords::read(options) {
+        Ok(passwords) => {
             let here = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
-            let primary = |primary: &Upstream| ask_primary(primary, &password);
-            watch(Duration::from_secs(options.wait), || ask(here, &password), primary)
+            let primary = |primary: &Upstream| ask_primary(primary, &passwords);
+            watch(Duration::from_secs(options.wait), || ask(here, &passwords), primary)
         }
         Err(error) => End::NotAsked(error.to_string()),
     };
@@ -84,6 +88,26 @@ pub fn prestop(options: &Options) -> String {
         append(log.clone(), line.clone());
     }
     line
+}
+
+/// With what Redis is asked.
+struct Passwords {
+    first: Password,
+    /// Tried where the first is refused.
+    second: Option<Password>,
+}
+
+impl Passwords {
+    /// The password that Redis was started with, and the one in the Secret: somebody may have emptied or changed that since.
+    fn read(options: &Options) -> Result<Self, PasswordError> {
+        let started = fs::read_to_string(Path::new(&options.run_dir).join(CONFIG_KEY))
+            .ok()
+            .and_then(|conf| password_of(&conf));
+        match (started, Password::read(Path::new(&options.password_file))) {
+            (Some(first), mounted) => Ok(Self { first, second: mounted.ok() }),
+            (None, mounted) => mounted.map(|first| Self { first, second: None }),
+        }
+    }
 }
 
 /// Appends a line, within [`LOG_WITHIN`]. Nobody can be told that a log is gone or full.
@@ -108,7 +132,9 @@ fn watch(
     loop {
         let answer = ask();
         // It may be the primary. The operator, which holds a connection, moves the role away, and cuts the clients then.
-        if is_first && answer == Err(ProbeFailure::ClientLimit) && began.elapsed() < wait.min(FULL_WITHIN) {
+        let is_turned_away =
+            is_first && matches!(answer, Err(ProbeFailure::ClientLimit | ProbeFailure::Auth(_)));
+        if is_turned_away && began.elapsed() < wait.min(TURNED_AWAY_WITHIN) {
             thread::sleep(ASK_EVERY);
             continue;
         }
@@ -151,13 +177,20 @@ fn has_one_of(primary: &Replication, replicas: &[String]) -> bool {
 }
 
 /// Asks the new primary by its name; a stale DNS answer costs [`JOIN_WITHIN`], and so does a server that has none.
-fn ask_primary(primary: &Upstream, password: &Password) -> Option<Replication> {
-    resolve(&primary.host).ok()?.into_iter().find_map(|address| ask(address, password).ok())
+fn ask_primary(primary: &Upstream, passwords: &Passwords) -> Option<Replication> {
+    resolve(&primary.host).ok()?.into_iter().find_map(|address| ask(address, passwords).ok())
 }
 
-/// Asks a Redis for its role, over a connection of its own: the operator cuts the connections of a primary that it has
-/// moved away.
-fn ask(address: SocketAddr, password: &Password) -> Result<Replication, ProbeFailure> {
+/// Asks a Redis for its role, with the password that it takes.
+fn ask(address: SocketAddr, passwords: &Passwords) -> Result<Replication, ProbeFailure> {
+    match (ask_with(address, &passwords.first), &passwords.second) {
+        (Err(ProbeFailure::Auth(_)), Some(second)) => ask_with(address, second),
+        (answer, _) => answer,
+    }
+}
+
+/// Over a connection of its own: the operator cuts the connections of a primary that it has moved away.
+fn ask_with(address: SocketAddr, password: &Password) -> Result<Replication, ProbeFailure> {
     let mut wire = Wire::connect(address, ASK_WITHIN)?;
     wire.send(&[cmd("AUTH").arg(password.as_bytes()).clone(), cmd("INFO").arg("replication").clone()]);
     wire.answer()?;
@@ -322,16 +355,20 @@ mod tests {
             assert!(matches!(end(&Err(failure), false, false), Some(End::NotAsked(_))));
         }
     }
-    /// The operator moves the role away from a full primary, and cuts its clients: then there is room to ask.
+
+    /// The operator moves the role away from a full primary, and cuts its clients: then there is room to ask. It does so too where
+    /// somebody has changed the password of a running server.
     #[test]
-    fn a_full_server_is_asked_again() {
-        let asked = std::cell::Cell::new(0);
-        let has_room_later = || {
-            asked.set(asked.get() + 1);
-            if asked.get() < 3 { Err(ProbeFailure::ClientLimit) } else { Ok(server(true, 0, "no-failover")) }
-        };
-        assert_eq!(watch(Duration::from_secs(60), has_room_later, |_| None), End::NoPrimary);
-        let end = watch(Duration::from_millis(1), || Err(ProbeFailure::ClientLimit), |_| None);
-        assert!(matches!(end, End::NotAsked(_)), "{end:?}");
+    fn a_server_that_turns_the_hook_away_is_asked_again() {
+        for failure in [ProbeFailure::ClientLimit, ProbeFailure::Auth("WRONGPASS".to_owned())] {
+            let asked = std::cell::Cell::new(0);
+            let answers_later = || {
+                asked.set(asked.get() + 1);
+                if asked.get() < 3 { Err(failure.clone()) } else { Ok(server(true, 0, "no-failover")) }
+            };
+            assert_eq!(watch(Duration::from_secs(60), answers_later, |_| None), End::NoPrimary);
+            let end = watch(Duration::from_millis(1), || Err(failure.clone()), |_| None);
+            assert!(matches!(end, End::NotAsked(_)), "{end:?}");
+        }
     }
 }

@@ -100,7 +100,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// No password.
-    #[error(transparent)]
+    #[error("Redis does not start until the set's Secret is mended: {0}")]
     Password(#[from] PasswordError),
     /// The volume's data would not be loaded.
     #[error(transparent)]

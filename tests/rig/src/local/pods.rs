@@ -168,9 +168,15 @@ impl Pod {
 
     /// Runs the preStop hook; its log is the file `log`.
     pub fn prestop(&self, more: &[&str]) -> Container {
+        self.prestop_with("password", more)
+    }
+
+    /// The same, with another file in place of the mounted password.
+    pub fn prestop_with(&self, password_file: &str, more: &[&str]) -> Container {
         self.write("log", b"");
         let mut command = self.command(agent());
-        command.arg("prestop").arg("--password-file").arg(self.path("password"));
+        command.arg("prestop").arg("--password-file").arg(self.path(password_file));
+        command.arg("--run-dir").arg(self.path("run"));
         command.arg("--log").arg(self.path("log")).args(more);
         Container::spawn(command)
     }
