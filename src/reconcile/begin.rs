@@ -82,24 +82,47 @@ async fn by_the_api_server(
             None
         }
     };
-    match record(job, live.as_ref(), outcome).await {
+    let error = match record(job, live.as_ref(), outcome).await {
         Ok(Beginning::On(stored)) => {
-            Ok(Beginning::On(FoundBegun { live, stored, is_fresh: true, acts: true }))
+            return Ok(Beginning::On(FoundBegun { live, stored, is_fresh: true, acts: true }));
         }
-        Ok(Beginning::Wait) => Ok(Beginning::Wait),
-        Ok(Beginning::Gone) => Ok(Beginning::Gone),
-        Err(error) => match stand_in(job.resource) {
-            Some(record) => {
-                fail(job.ctx, outcome, &error);
-                let stored = Stored { record, resource_version: String::new(), claims: Claims::new() };
-                Ok(Beginning::On(FoundBegun { live, stored, is_fresh: true, acts: false }))
-            }
-            None => Err(error),
-        },
+        Ok(Beginning::Wait) => return Ok(Beginning::Wait),
+        Ok(Beginning::Gone) => return Ok(Beginning::Gone),
+        Err(error) => error,
+    };
+    let (error, former) = match error {
+        RecordError::Paused(former) => (StageError::RecordMissing, former),
+        RecordError::Failed(error) => (error, None),
+    };
+    let last = || job.ctx.memory.last_record(&job.subject.set, &job.subject.uid);
+    let known = former.map(|former| *former).or_else(|| last().map(|last| last.record));
+    match known.or_else(|| stand_in(job.resource)) {
+        Some(record) => {
+            fail(job.ctx, outcome, &error);
+            let stored = Stored { record, resource_version: String::new(), claims: Claims::new() };
+            Ok(Beginning::On(FoundBegun { live, stored, is_fresh: true, acts: false }))
+        }
+        // Nothing was made yet.
+        None if matches!(error, StageError::RecordMissing) => Ok(Beginning::Wait),
+        None => Err(error),
     }
 }
 
-/// What the status says of the primary, to look and tell by where the record cannot be read. Nothing is decided by it.
+/// Why there is no record to act by.
+enum RecordError {
+    /// It is not there, and of a paused set none is made. With that of before, where there is one.
+    Paused(Option<Box<Record>>),
+    /// It cannot be read or made.
+    Failed(StageError),
+}
+
+impl<E: Into<StageError>> From<E> for RecordError {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What the status says of the primary, to look and tell by where no record can be read. Nothing is decided by it.
 fn stand_in(resource: &RedisReplicaSet) -> Option<Record> {
     let status = resource.status.as_ref()?;
     let primary = status.primary.as_ref()?;
@@ -112,7 +135,7 @@ async fn record(
     job: &Job<'_>,
     live: Option<&Live>,
     outcome: &mut Outcome,
-) -> Result<Beginning<Stored>, StageError> {
+) -> Result<Beginning<Stored>, RecordError> {
     let (ctx, subject) = (job.ctx, job.subject);
     let last = ctx.memory.last_record(&subject.set, &subject.uid);
     let former = match (record::read_record(&ctx.client, subject).await?, last) {
@@ -120,10 +143,10 @@ async fn record(
         (Some(Found::Former(stored)), _) => Some(stored),
         // A person broke or deleted it. What stood there is known, and proves more than servers could be asked for.
         (Some(Found::Broken { resource_version, .. }), Some(last)) => {
-            return put_back(job, Some(&resource_version), &last).await;
+            return Ok(put_back(job, Some(&resource_version), &last).await?);
         }
         (Some(Found::Broken { error, .. }), None) => return Err(error.into()),
-        (None, Some(last)) if !subject.paused => return put_back(job, None, &last).await,
+        (None, Some(last)) if !subject.paused => return Ok(put_back(job, None, &last).await?),
         (None, _) => None,
     };
     // What runs is not known, so neither is who is a member.
@@ -142,7 +165,7 @@ async fn record(
         return Ok(Beginning::Wait);
     }
     if subject.paused {
-        return Ok(Beginning::Wait);
+        return Err(RecordError::Paused(former.map(|former| Box::new(former.record))));
     }
     let volumes = claims::former(&ctx.client, subject).await?;
     if let Some(taken) = go_on(job, former.as_ref(), &volumes.claims, &pods).await? {

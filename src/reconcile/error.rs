@@ -26,6 +26,11 @@ pub enum StageError {
     /// The record that the watch showed is not there any more.
     #[error("the role record was deleted; the next reconcile makes it again from what all members answer")]
     RecordGone,
+    /// There is no record, and none is made.
+    #[error(
+        "the role record is missing, and spec.paused keeps the operator from making it; it elects nobody until that is unset"
+    )]
+    RecordMissing,
     /// The reconcile took longer than its deadline.
     #[error("the reconcile did not end within {0:?}; the API server or the network is too slow")]
     Deadline(std::time::Duration),
@@ -38,7 +43,9 @@ impl StageError {
             Self::Plan(_) => Reason::InvalidSpec,
             Self::Unreadable(_) => Reason::Unreadable,
             Self::Store(StoreError::Foreign { .. }) => Reason::NameTaken,
-            Self::Store(StoreError::Unreadable { .. }) | Self::RecordGone => Reason::RecordUnreadable,
+            Self::Store(StoreError::Unreadable { .. }) | Self::RecordGone | Self::RecordMissing => {
+                Reason::RecordUnreadable
+            }
             Self::Apply(error) => error.reason(),
             Self::Store(_) => Reason::ApiError,
             Self::Act(_) => Reason::CommandFailed,

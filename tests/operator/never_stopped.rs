@@ -266,3 +266,38 @@ async fn no_trouble_stops_an_election_or_the_truth() {
         println!("{what}: the killed primary was replaced after {replaced:.1?}");
     }
 }
+
+/// Regression: a paused set without its record was not looked at. By the record that was known, and by the status of before where the
+/// operator has begun anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_set_without_its_record_is_told_of() {
+    let mut lab = Lab::new("paused-gone").await;
+    lab.up("redis", json!({"replicas": 2, "storage": {"ephemeral": {}}})).await;
+    let pause = |paused: bool| Patch::Merge(json!({"spec": {"paused": paused}}));
+    lab.sets.patch("redis", &PatchParams::default(), &pause(true)).await.unwrap();
+    wait_for(&lab.sets, "redis", "Progressing=False Paused").await;
+    lab.api::<ConfigMap>().delete("redis-record", &DeleteParams::default()).await.unwrap();
+    for (round, told) in
+        ["Replicated=False ReplicasNotInSync", "Replicated=True AllInSync"].iter().enumerate()
+    {
+        if round == 1 {
+            lab.operator.kill();
+            lab.operator = Operator::start(lab.plane, &lab.user, lab.namespace, "next");
+        }
+        look_again(&lab, &format!("round-{round}")).await;
+        wait_for(&lab.sets, "redis", "Degraded=True RecordUnreadable").await;
+        let target = if round == 0 {
+            ["127.0.0.1", "1"]
+        } else {
+            ["redis-0.redis-headless.paused-gone.svc.cluster.local", "6379"]
+        };
+        let () = lab.kubelet.command("redis-1", &["REPLICAOF", target[0], target[1]]).unwrap();
+        wait_for(&lab.sets, "redis", told).await;
+        assert!(is(&lab, "Available=True PrimaryServes").await);
+        assert!(lab.message("Degraded").await.contains("spec.paused"));
+        assert!(lab.record().await.is_empty(), "nothing is written while it is paused");
+    }
+    lab.sets.patch("redis", &PatchParams::default(), &pause(false)).await.unwrap();
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    assert_eq!(lab.primary().await.1, "redis-0");
+}

@@ -361,10 +361,10 @@ pub enum Reason {
     CommandFailed,
     /// The `ConfigMap` `<name>-record` cannot be read as a record, and this operator began to lead after it was changed. One that
     /// knew the record puts it back by itself. Until then servers are asked and told of by the status of before, and
-    /// nothing is decided.
+    /// nothing is decided. So it is with a paused set (`spec.paused`) whose record is missing: none is made.
     ///
     /// What to do: restore the `ConfigMap`, or delete it: the operator then builds it again from what
-    /// all members answer.
+    /// all members answer; of a paused set, once `spec.paused` is unset.
     #[strum(props(on = "Degraded=True"))]
     RecordUnreadable,
     /// A reconcile took too long.
