@@ -142,6 +142,16 @@ pub enum ApplyError {
         /// Every field that cannot change, with its remedy.
         fields: Vec<Blocked>,
     },
+    /// The API server does not take what the spec asks for.
+    #[error(
+        "the API server refuses {object} as the spec asks for it: {words}. Correct the field of that name in the spec"
+    )]
+    Invalid {
+        /// The object.
+        object: ObjectName,
+        /// What it says of each field.
+        words: String,
+    },
     /// The API server refused or did not answer.
     #[error("cannot {verb} {object}")]
     Api {
@@ -161,6 +171,7 @@ impl ApplyError {
         match self {
             Self::Foreign { .. } => Reason::NameTaken,
             Self::Immutable { .. } => Reason::ImmutableFieldChanged,
+            Self::Invalid { .. } => Reason::InvalidSpec,
             Self::Api { .. } => Reason::ApiError,
         }
     }
@@ -376,7 +387,10 @@ async fn ensure<K: Child>(
 ) -> Result<K, ApplyError> {
     refuse_foreign(plan, live.as_ref())?;
     let object = ObjectName::of(&desired);
-    let failed = |source| ApplyError::Api { verb: "apply", object: object.clone(), source: Box::new(source) };
+    let failed = |source| match invalid_fields(&source) {
+        Some(words) => ApplyError::Invalid { object: object.clone(), words },
+        None => ApplyError::Api { verb: "apply", object: object.clone(), source: Box::new(source) },
+    };
     let encoding = |error| failed(kube::Error::SerdeError(error));
 
     let (why, hash) = to_write(&desired, live.as_ref()).map_err(encoding)?;
@@ -403,6 +417,21 @@ async fn ensure<K: Child>(
     .map_err(failed)?;
     writes.push(Write { object, why });
     Ok(applied)
+}
+
+/// What the API server says of the fields that it does not take, where they come from the spec as they are: those of the pods and of
+/// their volumes. An admission policy that denies a request names no field.
+fn invalid_fields(error: &kube::Error) -> Option<String> {
+    const FROM_SPEC: [&str; 2] = ["spec.template.", "spec.volumeClaimTemplates"];
+    let kube::Error::Api(status) = error else { return None };
+    let causes = &status.details.as_ref().filter(|_| status.is_invalid())?.causes;
+    let mut words: Vec<String> = causes
+        .iter()
+        .filter(|cause| FROM_SPEC.iter().any(|from| cause.field.starts_with(from)))
+        .map(|cause| format!("{}: {}", cause.field, cause.message))
+        .collect();
+    words.dedup();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 /// Deletes a child that is no longer desired. One of the same name that is not ours is in nobody's way.
@@ -467,5 +496,35 @@ fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
         None => format!(
             "It has no owner and not the labels of this set, so the operator did not make it. {REMEDY}"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Regression: what the spec asks for and the API server refuses stood in no condition about the spec.
+    #[test]
+    fn fields_that_the_api_server_refuses_are_told_from_other_refusals() {
+        let words = |code: u16, reason: &str, causes: serde_json::Value| {
+            let status = json!({
+                "status": "Failure", "code": code, "reason": reason, "message": "m", "details": {"causes": causes},
+            });
+            invalid_fields(&kube::Error::Api(serde_json::from_value(status).unwrap()))
+        };
+        let cause = |field: &str| json!({"reason": "FieldValueInvalid", "message": "no", "field": field});
+        let selector = "spec.template.spec.nodeSelector";
+        assert_eq!(
+            words(
+                422,
+                "Invalid",
+                json!([cause(selector), cause(selector), cause("spec.volumeClaimTemplates[0].x")])
+            ),
+            Some(format!("{selector}: no; spec.volumeClaimTemplates[0].x: no"))
+        );
+        assert_eq!(words(422, "Invalid", json!([{"message": "denied by a policy"}])), None);
+        assert_eq!(words(422, "Invalid", json!([cause("spec.ports[0]")])), None, "drift, not the spec");
+        assert_eq!(words(403, "Forbidden", json!([cause(selector)])), None);
     }
 }

@@ -58,6 +58,14 @@ fn troubles() -> Vec<(&'static str, Trouble, Option<&'static str>)> {
             Trouble::Spec(json!({"image": "redis:6.0"}), json!({"image": null})),
             Some("InvalidSpec"),
         ),
+        (
+            "a selector that the API server refuses",
+            Trouble::Spec(
+                json!({"nodeSelector": {"not a label": "x"}}),
+                json!({"nodeSelector": Value::Null}),
+            ),
+            Some("InvalidSpec"),
+        ),
         ("the Secret is gone", Trouble::SecretGone, Some("SecretMissing")),
         ("the Secret has not its key", Trouble::SecretWithoutItsKey, Some("SecretMissing")),
         ("the Secret has another password", Trouble::SecretWithAnotherPassword, Some("PasswordRefused")),

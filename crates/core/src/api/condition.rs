@@ -315,7 +315,8 @@ pub enum Reason {
     #[strum(props(on = "SpecValid=Unknown"))]
     NotChecked,
     /// A field cannot be carried out, and the API server could not know it; for `spec.image`: the data
-    /// could not be taken over. The operator goes on looking, electing and reporting.
+    /// could not be taken over. So it is where the API server refuses the `StatefulSet` that the spec asks for. The operator goes
+    /// on looking, electing and reporting.
     ///
     /// What to do: correct the field that the message names.
     #[strum(props(on = "SpecValid=False Progressing=False Degraded=True Any=Unknown"))]
