@@ -23,7 +23,10 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{error_chain::chain, http::Phase, watch::Trigger};
-use operator_core::{labels::MANAGED_BY, observed::pod::last_end};
+use operator_core::{
+    labels::MANAGED_BY,
+    observed::pod::{last_end, what_is_read},
+};
 
 /// Marks every object that the operator made.
 const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
@@ -85,8 +88,9 @@ pub async fn watch(
     let changes = watcher(api, ours())
         .default_backoff()
         .modify(|pod| {
-            // A third of a pod's size, and nobody reads it.
-            pod.managed_fields_mut().clear();
+            // Nobody reads the rest, and there are as many pods as servers.
+            pod.metadata.managed_fields = None;
+            pod.spec = pod.spec.take().map(what_is_read);
         })
         .reflect(cache)
         .touched_objects();
