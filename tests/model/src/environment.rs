@@ -104,6 +104,8 @@ pub enum Step {
     Heal { member: u8 },
     ForgetRecord,
     GhostEnds,
+    GhostFollows,
+    FenceElapses,
     RebuildRecord,
     Observe { member: u8 },
     Act,
@@ -198,7 +200,7 @@ impl World {
         let data = (disk.replid != 0).then(|| translate::point(disk.replid, disk.offset));
         // The mounted record only ever parks where the rule would follow, which is the same as a wait that is over; what is
         // explored here must hold without it.
-        let own = Own { host: &host, pod: "", data: data.as_ref(), record: None, starts_parked: false };
+        let own = Own { host: &host, pod: "", data: data.as_ref(), record: None, starts_parked: self.quorum };
         let role = match (mind.rules.start)(own, asked, wait_over, &stale) {
             StartAs::Primary => Role::Primary,
             StartAs::By(Start::Park { .. }) => Role::Parked,
@@ -210,9 +212,6 @@ impl World {
         let mut next = self.clone();
         let (run, replid) = (next.fresh(Kind::Run), next.fresh(Kind::Replid));
         next.members[member].redis = Some(Redis::start(run, replid, next.members[member].disk, role));
-        if next.serving() > 1 {
-            next.violation = Some(crate::state::Violation::TwoPrimaries);
-        }
         Some(next)
     }
 

@@ -52,6 +52,9 @@ pub struct Options {
     /// A set that ends with a hold is wrong
     #[arg(long)]
     serves: bool,
+    /// The mode is Quorum, and the primary is armed; with votes
+    #[arg(long)]
+    quorum: bool,
     /// The rules of this regression, which lack one
     #[arg(long)]
     without: Option<String>,
@@ -105,8 +108,9 @@ impl Options {
                 wrong_proof: has(Kind::WrongProof),
             },
             strict: self.strict,
-            votes: self.votes,
+            votes: self.votes || self.quorum,
             late: self.late,
+            quorum: self.quorum,
         }
     }
 }

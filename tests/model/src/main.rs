@@ -21,6 +21,7 @@ mod named;
 mod environment;
 mod explore;
 mod operator;
+mod quorum;
 mod redis;
 mod regressions;
 mod report;

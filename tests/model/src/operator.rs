@@ -7,6 +7,8 @@ use operator_core::{
     election::{
         Decision,
         next::{Goal, Step, towards},
+        quorum::leads_with,
+        snapshot::Snapshot,
         votes,
     },
 };
@@ -16,10 +18,10 @@ use crate::{
     rules::{Cut, Rules},
     search::{ByDigest, fingerprint},
     state::{
-        Act, Acts, Closed, Earlier, Glimpse, Glimpses, MOST, NOTHING_SEEN, Operator, Phase, Rec, Role, Told,
-        View, World, sorted,
+        Act, Acts, Closed, Earlier, Glimpse, Glimpses, Id, MOST, NOTHING_SEEN, Operator, Phase, Promotion,
+        Rec, Role, Told, View, World, sorted,
     },
-    translate,
+    translate::{self, Around},
 };
 
 /// What the operator makes of a whole look.
@@ -43,6 +45,8 @@ pub struct Seen {
     pub before: Option<Earlier>,
     /// A pod to hand the role to where nothing else is to be done.
     pub wish: Option<u8>,
+    /// The followers that the operator knows detached, and whether for long enough.
+    pub detached: ([Id; 3], bool),
 }
 
 /// Processes that are proven dead.
@@ -52,6 +56,17 @@ pub struct Proven {
     pub former: bool,
     /// The one to which a switchover hands the role.
     pub target: bool,
+    /// Followers, by their place in the record, as bits.
+    pub followers: u8,
+}
+
+/// What is decided on a look, and what is remembered of it.
+#[derive(Clone, Debug)]
+pub struct Said {
+    outcome: Outcome,
+    earlier: Option<Earlier>,
+    /// The followers that were detached are still parked.
+    detached: bool,
 }
 
 /// The operator's mind: the rules, and what they said before. They are pure, and are asked the same again and again.
@@ -60,16 +75,16 @@ pub struct Mind {
     pub storage: Storage,
     /// Whether votes are taken. Without them rule 4b never applies, and there are far fewer states.
     pub votes: bool,
-    said: RefCell<ByDigest<(Outcome, Option<Earlier>)>>,
+    pub quorum: bool,
+    said: RefCell<ByDigest<Said>>,
 }
 
 impl Mind {
-    pub fn new(rules: Rules, storage: Storage, votes: bool) -> Self {
-        Self { rules, storage, votes, said: RefCell::default() }
+    pub fn new(rules: Rules, storage: Storage, votes: bool, quorum: bool) -> Self {
+        Self { rules, storage, votes, quorum, said: RefCell::default() }
     }
 
-    /// What is decided on a look, and what is remembered of it.
-    pub fn decide(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
+    pub fn decide(&self, seen: &Seen) -> Said {
         let key = fingerprint(seen);
         if let Some(said) = self.said.borrow().get(&key) {
             return said.clone();
@@ -79,10 +94,12 @@ impl Mind {
         outcome
     }
 
-    fn ask(&self, seen: &Seen) -> (Outcome, Option<Earlier>) {
+    fn ask(&self, seen: &Seen) -> Said {
         let record = translate::record(&seen.record);
+        let (proven, before, detached) = (seen.proven, seen.before, seen.detached);
+        let around = Around { storage: self.storage, quorum: self.quorum, proven, before, detached };
         let look = |glimpses| {
-            let look = translate::look(self.storage, &record, glimpses, seen.proven, seen.before);
+            let look = translate::look(&record, &seen.record, glimpses, around);
             if self.rules.rewrites_are_seen { look } else { translate::rewrites_hidden(look) }
         };
         let now = look(&seen.now);
@@ -93,13 +110,12 @@ impl Mind {
         let target = seen.wish.map(|target| translate::pod(usize::from(target)));
         let goal = Goal { target: target.as_deref(), ..Goal::default() };
         let step = towards(&goal, decision, &record, &now);
-        let remembered =
-            votes::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
-        (outcome(step, seen), remembered)
+        let earlier = votes::glimpse(&record, &now).filter(|_| self.votes).as_ref().map(translate::earlier);
+        Said { outcome: outcome(step, seen, &now), earlier, detached: now.detached_for.is_some() }
     }
 }
 
-fn outcome(step: Step, seen: &Seen) -> Outcome {
+fn outcome(step: Step, seen: &Seen, look: &Snapshot) -> Outcome {
     // Without a connection the act fails, as in the product.
     let connected = seen.now.map(|glimpse| match glimpse {
         Glimpse::Answer { view, .. } => view.run,
@@ -111,6 +127,8 @@ fn outcome(step: Step, seen: &Seen) -> Outcome {
     };
     let all = |pods: &[String], what: Told| pods.iter().map(|pod| tell(pod, what)).collect();
     let write = |record| Act::Write(translate::rec(record));
+    // Who is about to serve demands no replica that is not there yet.
+    let lowers = |pod: &str| leads_with(look, pod) == Some(0);
     let decision = match step {
         Step::Do(decision) => *decision,
         // No set is paused here, and no switchover waits for its time.
@@ -124,9 +142,15 @@ fn outcome(step: Step, seen: &Seen) -> Outcome {
     match decision {
         Decision::Rest => Outcome::Rest,
         Decision::Hold(hold) => Outcome::Hold(hold.reason),
-        Decision::Detach(_) | Decision::Demand { .. } | Decision::Arm { .. } => {
-            unreachable!("no quorum here")
+        Decision::Detach(pods) => {
+            let acts = |what| pods.iter().map(move |pod| (pod, what));
+            let acts = acts(Told::Cut).chain(acts(Told::Detach));
+            Outcome::Do(acts.map(|(pod, what)| tell(pod, what)).collect())
         }
+        Decision::Demand { pod, min_replicas } => {
+            Outcome::Do(vec![tell(&pod, Told::Demand(min_replicas > 0))])
+        }
+        Decision::Arm { record, pod } => Outcome::Do(vec![tell(&pod, Told::Demand(true)), write(&record)]),
         Decision::LookAgain => Outcome::LookAgain,
         // A link that never comes is not modelled, so no look calls a handover stuck.
         Decision::Await | Decision::TakeBack { .. } => Outcome::Await,
@@ -137,7 +161,10 @@ fn outcome(step: Step, seen: &Seen) -> Outcome {
             Outcome::Do(all(&pods, Told::Retire(served)))
         }
         Decision::Promote { record, pod } => {
-            Outcome::Do(vec![write(&record), tell(&pod, Told::Promote(connected))])
+            let parked = |glimpse: &Glimpse| matches!(glimpse, Glimpse::Answer { view, .. } if view.role == Role::Parked);
+            let parked = (0..MOST).filter(|m| parked(&seen.now[*m])).fold(0, |all, member| all | 1 << member);
+            let promotion = Promotion { connected, parked, lowers: lowers(&pod) };
+            Outcome::Do(vec![write(&record), tell(&pod, Told::Promote(promotion))])
         }
         Decision::Follow(pods) => match seen.record.primary {
             Some(primary) => Outcome::Do(all(&pods, Told::Follow(primary))),
@@ -145,7 +172,11 @@ fn outcome(step: Step, seen: &Seen) -> Outcome {
         },
         Decision::Switch { record, from, target } => {
             let what = Told::HandOver(bits(translate::member(&target)));
-            Outcome::Do(vec![write(&record), tell(&from, what)])
+            let lowered = [&from, &target].into_iter().filter(|pod| lowers(pod));
+            let mut acts = vec![write(&record)];
+            acts.extend(lowered.map(|pod| tell(pod, Told::Demand(false))));
+            acts.push(tell(&from, what));
+            Outcome::Do(acts)
         }
         Decision::Abort { record, pod } => Outcome::Do(vec![tell(&pod, Told::Abort), write(&record)]),
     }
@@ -161,6 +192,9 @@ impl World {
             return Glimpse::Silent { uid, terminating, refused: !cut };
         };
         let linked = |of: &usize| self.members[*of].redis.is_some_and(|other| other.link == redis.run);
+        let of_ghost = self.ghost.filter(|ghost| self.quorum && ghost.redis.link == redis.run);
+        let of_ghost = of_ghost.map_or(0, |ghost| 1 << (MOST + usize::from(ghost.of)));
+        let cut_off = self.quorum && self.source(member, redis.link).is_none();
         Glimpse::Answer {
             uid,
             terminating,
@@ -176,7 +210,9 @@ impl World {
                 backlog: redis.backlog.is_some(),
                 empty: redis.data == 0,
                 rewrites: redis.rewrites,
-                replicas: (0..MOST).filter(linked).fold(0, |all, replica| all | 1 << replica),
+                replicas: (0..MOST).filter(linked).fold(of_ghost, |all, replica| all | 1 << replica),
+                hears: redis.link != 0 && !cut_off,
+                demands: redis.demands,
             },
         }
     }
@@ -191,7 +227,14 @@ impl World {
                 || rules.old_ends_count && pod.uid == uid && pod.restarted
         };
         let former = record.primary.zip(record.seen);
+        let mut followers = 0;
+        for (place, follower) in record.followers.iter().flat_map(|all| all.0.iter().enumerate()) {
+            let believed = !rules.followers_ends_are_witnessed
+                && self.members[usize::from(follower.pod)].uid != follower.uid;
+            followers |= u8::from(believed || is_dead(follower.pod, follower.uid, follower.run)) << place;
+        }
         Proven {
+            followers,
             former: former.is_some_and(|(name, seen)| is_dead(name, seen.uid, seen.run)),
             target: record.switch_to.is_some_and(|switch| is_dead(switch.target, switch.uid, switch.run)),
         }
@@ -214,6 +257,8 @@ impl World {
             sure: false,
             voters: [0; 3],
             switch_to: None,
+            followers: None,
+            armed: 0,
         });
         if let Some(former) = &mut next.former {
             former.fresh = false;
@@ -244,7 +289,8 @@ impl World {
             return vec![(next, None)];
         }
         let proven = self.proven_dead(&record, &mind.rules);
-        let seen = Seen { record, first: *first, now: *now, proven, before: None, wish: None };
+        let detached = (operator.detached, operator.fenced);
+        let seen = Seen { record, first: *first, now: *now, proven, before: None, wish: None, detached };
         let mut ways = vec![(seen, 0)];
         if let Some(before) = operator.remembers {
             ways.push((Seen { before: Some(before), ..seen }, 0));
@@ -259,7 +305,7 @@ impl World {
             .map(|(seen, switches)| {
                 let mut next = self.clone();
                 next.budget.switches -= switches;
-                let (outcome, mut glimpsed) = mind.decide(&seen);
+                let Said { outcome, earlier: mut glimpsed, detached } = mind.decide(&seen);
                 let mut operator = operator.clone();
                 if mind.rules.votes_need_two_looks {
                     // As `memory::Memory::glimpse` does.
@@ -269,6 +315,9 @@ impl World {
                         glimpsed.alive =
                             sorted(glimpsed.alive.map(|run| if answered.contains(&run) { run } else { 0 }));
                     }
+                }
+                if !detached {
+                    (operator.detached, operator.fenced) = ([0; 3], false);
                 }
                 operator.remembers = match (operator.remembers, glimpsed) {
                     // Not old enough yet.
@@ -296,10 +345,21 @@ impl World {
         let mut operator = std::mem::replace(&mut next.operator, Operator::NEW);
         let Phase::Acting(acts) = &operator.phase else { return None };
         let mut reaches_all = true;
-        let Rules { cut_former: cut, looks_before_promoting: looks, .. } = mind.rules;
+        let Rules {
+            cut_former: cut,
+            looks_before_promoting: looks,
+            parked_before_promoting: parked_still,
+            ..
+        } = mind.rules;
         match acts.first() {
-            Some(Act::Tell { member: told, what: Told::Promote(runs), .. }) => {
-                for (member, &run) in runs.iter().enumerate().filter(|(_, run)| **run != 0) {
+            Some(&Act::Tell { member, run, what: Told::Cut }) => {
+                if mind.rules.detach_cuts && next.reaches(mind, usize::from(member), run) {
+                    next.cut_former(member);
+                }
+            }
+            Some(&Act::Tell { what: Told::Detach, .. }) => {}
+            Some(Act::Tell { member: told, what: Told::Promote(promotion), .. }) => {
+                for (member, &run) in promotion.connected.iter().enumerate().filter(|(_, run)| **run != 0) {
                     let is_told = bits(member) == *told;
                     if cut == Cut::All || cut == Cut::Told && is_told {
                         next.cut_former(bits(member));
@@ -308,6 +368,10 @@ impl World {
                     // A command that arrived since the look.
                     let serves = next.members[member].redis.is_some_and(|redis| redis.role == Role::Primary);
                     reaches_all &= is_told || !looks || !serves;
+                    let was_parked = promotion.parked >> member & 1 == 1;
+                    let is_parked =
+                        next.members[member].redis.is_some_and(|redis| redis.role == Role::Parked);
+                    reaches_all &= !parked_still || !was_parked || is_parked;
                 }
             }
             Some(&Act::Tell { member, .. }) if cut != Cut::Nobody => next.cut_former(member),
@@ -346,7 +410,9 @@ impl World {
     /// told whom to follow does not keep the others from being told.
     fn carry_out(&mut self, mind: &Mind, operator: &mut Operator, leads: bool) {
         let Phase::Acting(acts) = &mut operator.phase else { return };
-        let goes_on = match acts.remove(0) {
+        let act = acts.remove(0);
+        let detaches = matches!(act, Act::Tell { what: Told::Detach, .. });
+        let goes_on = match act {
             Act::Write(record) => {
                 let written = self.record.is_some() && (operator.fresh || !mind.rules.preconditioned);
                 if written {
@@ -368,6 +434,11 @@ impl World {
         if !goes_on || acts.is_empty() {
             operator.phase = Phase::Idle;
         }
+        if goes_on && detaches && operator.phase == Phase::Idle {
+            let followers = operator.record.and_then(|record| record.followers).unwrap_or_default();
+            operator.detached = followers.detached();
+            operator.fenced = false;
+        }
     }
 
     /// Whether the connection of the look is still there.
@@ -382,7 +453,18 @@ impl World {
             return false;
         }
         match what {
-            Told::Promote(_) => self.promote(self.members[member].redis.map_or(0, |redis| redis.run)),
+            Told::Promote(promotion) => {
+                if promotion.lowers {
+                    self.demand(member, false);
+                }
+                self.promote(self.members[member].redis.map_or(0, |redis| redis.run));
+            }
+            Told::Cut => {}
+            Told::Detach => {
+                self.replicaof(member, Role::Parked);
+                return self.members[member].redis.is_some_and(|redis| redis.role == Role::Parked);
+            }
+            Told::Demand(demands) => self.demand(member, demands),
             Told::Follow(primary) => self.replicaof(member, Role::ReplicaOf(primary)),
             Told::Park => self.replicaof(member, Role::Parked),
             Told::Retire(served) => {
@@ -411,6 +493,7 @@ impl World {
         }
         let mut former = self.operator.clone();
         former.remembers = None;
+        (former.detached, former.fenced) = ([0; 3], false);
         if mind.rules.mandate {
             former.phase = Phase::Acting(acts[..1].to_vec());
         }
@@ -422,7 +505,8 @@ impl World {
 
     /// The leader ends between two acts, or its connection breaks.
     pub fn crash(&self) -> Option<Self> {
-        if !matches!(self.operator.phase, Phase::Acting(_)) || self.budget.crashes == 0 {
+        let knows = self.operator.detached != [0; 3] || matches!(self.operator.phase, Phase::Acting(_));
+        if !knows || self.budget.crashes == 0 {
             return None;
         }
         let mut next = self.clone();

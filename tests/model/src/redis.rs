@@ -2,7 +2,7 @@
 //!
 //! One write moves the offset by one, and only where there is a backlog: without one the server counts nothing.
 
-use crate::state::{Disk, Failover, Ghost, Kind, Phase, Redis, Role, Violation, World, Writes};
+use crate::state::{Disk, Failover, Kind, Phase, Redis, Role, Violation, World, Writes};
 
 /// How a set keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -32,6 +32,8 @@ impl Redis {
             data: disk.data,
             rewrites: false,
             by_hand: false,
+            demands: false,
+            stopped: false,
         }
     }
 
@@ -43,6 +45,10 @@ impl Redis {
         } else {
             Disk { data: self.data, replid: 0, offset: 0 }
         }
+    }
+
+    pub fn takes_writes(&self) -> bool {
+        self.role == Role::Primary && self.failover == Failover::No && !self.stopped
     }
 
     /// Whether it can continue another server's stream where that ended.
@@ -91,14 +97,11 @@ impl World {
         if lacks != 0 {
             self.violation = Some(Violation::PromotedOlder { run, lacks });
         }
-        if self.serving() > 1 {
-            self.violation = Some(Violation::TwoPrimaries);
-        }
     }
 
-    /// How many serve who may.
-    pub fn serving(&self) -> usize {
-        self.processes().filter(|redis| redis.role == Role::Primary && !redis.by_hand).count()
+    /// Those who serve and may.
+    pub fn serving(&self) -> impl Iterator<Item = &Redis> {
+        self.processes().filter(|redis| redis.role == Role::Primary && !redis.by_hand)
     }
 
     /// `REPLICAOF NO ONE`, typed by a person, to a replica that is linked. (Whoever promotes the parked primary of record
@@ -171,7 +174,7 @@ impl World {
             return None;
         }
         let mut next = self.clone();
-        next.resync(storage, member, source);
+        next.resync(storage, own.run, source);
         Some(next)
     }
 
@@ -180,11 +183,16 @@ impl World {
         if self.is_cut_from_peers(member) || !ghost && of == member { None } else { self.process(of, ghost) }
     }
 
-    fn resync(&mut self, storage: Storage, member: usize, source: Redis) {
-        if self.members[member].redis.is_some_and(|own| source.can_continue(&own)) {
-            self.resync_partially(member, &source);
+    /// The process of this `run_id` syncs.
+    pub fn resync(&mut self, storage: Storage, run: u8, source: Redis) {
+        let Some(own) = self.processes().find(|redis| redis.run == run).copied() else { return };
+        if source.can_continue(&own) {
+            self.resync_partially(own, &source);
         } else {
-            self.resync_fully(storage, member, source);
+            self.resync_fully(storage, own, source);
+        }
+        if self.quorum {
+            self.acknowledge();
         }
     }
 
@@ -219,7 +227,7 @@ impl World {
         }
     }
 
-    fn change(&mut self, run: u8, edit: impl FnOnce(&mut Redis)) {
+    pub fn change(&mut self, run: u8, edit: impl FnOnce(&mut Redis)) {
         if let Some(redis) = self.processes_mut().find(|redis| redis.run == run) {
             edit(redis);
         }
@@ -276,7 +284,7 @@ impl World {
         next.change(own.run, |redis| redis.failover = Failover::No);
         if !from_ghost {
             let heir = *next.processes().find(|redis| redis.run == heir.run)?;
-            next.resync(storage, member, heir);
+            next.resync(storage, own.run, heir);
         }
         Some(next)
     }
@@ -293,46 +301,33 @@ impl World {
     }
 
     /// `+CONTINUE`: the history changes at once, the data comes afterwards.
-    fn resync_partially(&mut self, member: usize, source: &Redis) {
-        let Some(own) = &mut self.members[member].redis else { return };
+    fn resync_partially(&mut self, before: Redis, source: &Redis) {
+        let mut own = before;
         let renamed = own.replid != source.replid;
         if renamed {
             (own.replid2, own.second, own.replid) = (own.replid, own.offset + 1, source.replid);
         }
         own.link = source.run;
         own.backlog = own.backlog.or(Some(own.offset));
-        let (run, data) = (own.run, own.data);
+        self.change(own.run, |redis| *redis = own);
         if renamed {
-            self.disconnect(run);
+            self.disconnect(own.run);
         }
-        if data & !source.data != 0 {
+        if own.data & !source.data != 0 {
             self.violation = Some(Violation::Diverged);
         }
     }
 
-    fn resync_fully(&mut self, storage: Storage, member: usize, mut source: Redis) {
+    fn resync_fully(&mut self, storage: Storage, before: Redis, mut source: Redis) {
         if source.backlog.is_none() {
             // Its first replica: a new history, since no offset of the old one was counted.
             let replid = self.fresh(Kind::Replid);
             (source.replid, source.replid2, source.second) = (replid, 0, -1);
             source.backlog = Some(source.offset);
-            for redis in self.processes_mut().filter(|redis| redis.run == source.run) {
-                *redis = source;
-            }
+            self.change(source.run, |redis| *redis = source);
         }
-        let acked = self.acked;
-        let copied = &mut self.members[member];
-        let Some(own) = &mut copied.redis else { return };
-        let lost = acked & own.data & !source.data;
-        let run = own.run;
-        if storage == Storage::Aof {
-            // What the file holds stays as it is, until a rewrite of the copy is done (experiment E31).
-            copied.disk = remains(storage, copied.disk, own);
-        }
-        *own = Redis {
-            run,
-            role: own.role,
-            failover: own.failover,
+        let lost = self.acked & before.data & !source.data;
+        let copy = Redis {
             link: source.run,
             replid: source.replid,
             replid2: 0,
@@ -342,12 +337,21 @@ impl World {
             data: source.data,
             rewrites: storage == Storage::Aof,
             by_hand: false,
+            ..before
         };
-        if storage == Storage::Rdb {
+        self.change(before.run, |redis| *redis = copy);
+        self.disconnect(before.run);
+        // Nobody counts on what a ghost holds.
+        let copied = self.members.iter().position(|member| member.redis == Some(copy));
+        let Some(member) = copied else { return };
+        let disk = &mut self.members[member].disk;
+        match storage {
+            // What the file holds stays as it is, until a rewrite of the copy is done (experiment E31).
+            Storage::Aof => *disk = remains(storage, *disk, &before),
             // The copy that it received is its dump.rdb.
-            copied.disk = own.saved();
+            Storage::Rdb => *disk = copy.saved(),
+            Storage::Ephemeral => {}
         }
-        self.disconnect(run);
         let gone = lost & !self.surviving();
         if gone != 0 {
             self.violation = Some(Violation::Lost { member: bits(member), lost: gone });
@@ -367,15 +371,20 @@ impl World {
     /// The next write of its primary's stream reaches a replica.
     pub fn deliver(&self, member: usize) -> Option<Self> {
         let own = self.members[member].redis.filter(|redis| redis.link != 0)?;
-        let source = self.source(member, own.link)?;
+        self.deliver_from(self.source(member, own.link)?, own)
+    }
+
+    /// The next write of this stream reaches this replica.
+    pub fn deliver_from(&self, source: Redis, own: Redis) -> Option<Self> {
         if source.offset <= own.offset {
             return None;
         }
         let mut next = self.clone();
-        let redis = next.members[member].redis.as_mut()?;
         let missing = source.data & !own.data;
-        redis.data |= missing & missing.wrapping_neg();
-        redis.offset += 1;
+        next.change(own.run, |redis| {
+            redis.data |= missing & missing.wrapping_neg();
+            redis.offset += 1;
+        });
         next.acknowledge();
         Some(next)
     }
@@ -411,8 +420,8 @@ impl World {
         }
         let mut next = self.clone();
         let write = 1 << next.next_write;
-        let redis = next.processes_mut().find(|redis| redis.run == run && redis.role == Role::Primary)?;
-        if redis.failover != Failover::No {
+        let redis = next.processes_mut().find(|redis| redis.run == run)?;
+        if !redis.takes_writes() {
             return None;
         }
         redis.data |= write;
@@ -427,10 +436,10 @@ impl World {
     /// `WAIT 1` returns as soon as it may.
     pub fn acknowledge(&mut self) {
         let mut acked = self.acked;
-        for primary in self.processes().filter(|redis| redis.role == Role::Primary && !redis.by_hand) {
-            for replica in
-                self.members.iter().filter_map(|member| member.redis).filter(|r| r.link == primary.run)
-            {
+        for primary in self.serving() {
+            let members = self.members.iter().filter_map(|member| member.redis.as_ref());
+            let ghost = self.ghost.iter().map(|ghost| &ghost.redis).filter(|_| self.quorum);
+            for replica in members.chain(ghost).filter(|replica| replica.link == primary.run) {
                 acked |= primary.data & replica.data;
             }
         }
@@ -446,15 +455,6 @@ impl World {
             }
         }
         self.members[member].disk = disk;
-    }
-
-    /// The ghost ends, unseen.
-    pub fn exorcise(&self) -> Option<Self> {
-        let Ghost { redis, .. } = self.ghost?;
-        let mut next = self.clone();
-        next.ghost = None;
-        next.disconnect(redis.run);
-        Some(next)
     }
 }
 

@@ -18,6 +18,12 @@ pub struct Rules {
     pub cut_former: Cut,
     /// After that, and before a promotion, all are asked whether they serve.
     pub looks_before_promoting: bool,
+    /// And so are those that were parked, whether they still are.
+    pub parked_before_promoting: bool,
+    /// A leader that detaches the followers of a silent primary ends what a former one had begun on each of them.
+    pub detach_cuts: bool,
+    /// That a follower has ended is proven, or taken for granted where its pod was replaced.
+    pub followers_ends_are_witnessed: bool,
     /// The record is written with the version that was read as precondition.
     pub preconditioned: bool,
     /// Whether the process that served last has ended is proven, or taken for granted where its pod was replaced.
@@ -58,6 +64,9 @@ pub const SHIPPED: Rules = Rules {
     bound: true,
     cut_former: Cut::All,
     looks_before_promoting: true,
+    parked_before_promoting: true,
+    detach_cuts: true,
+    followers_ends_are_witnessed: true,
     preconditioned: true,
     ends_are_witnessed: true,
     old_ends_count: false,

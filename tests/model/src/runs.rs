@@ -62,6 +62,7 @@ pub const fn bounds(members: usize, storage: Storage, faults: Faults, count: u8)
         strict: false,
         votes: false,
         late: false,
+        quorum: false,
     }
 }
 

@@ -9,8 +9,8 @@ use crate::{
     rules::Rules,
     search::{ByDigest, Model, fingerprint},
     state::{
-        Budget, Closed, Disk, Failover, MOST, Member, Operator, Phase, Rec, Redis, Role, Seen, Violation,
-        World, sorted,
+        Act, Budget, Closed, Disk, Failover, MOST, Member, Operator, Phase, Rec, Redis, Role, Seen, Told,
+        Violation, World, sorted,
     },
 };
 
@@ -21,6 +21,10 @@ pub enum Begin {
     Healthy,
     /// The same, and the first has saved two writes more that nobody else has yet.
     Ahead,
+    /// The first serves, and nobody has seen yet who follows it.
+    Unarmed,
+    /// A former leader's command to follow the first member is on its way to the second.
+    LateCommand,
     /// The first record of a new set; nobody runs yet.
     New,
     /// No record; volumes of different ages and nobody runs.
@@ -41,6 +45,8 @@ pub struct Bounds {
     pub votes: bool,
     /// Whether a leader's command may arrive after it has given up, or after another leads.
     pub late: bool,
+    /// The mode is Quorum, and the primary is armed.
+    pub quorum: bool,
 }
 
 /// Where worlds at rest end, once faults are over.
@@ -65,6 +71,8 @@ impl fmt::Display for Bounds {
         match self.begin {
             Begin::Healthy => {}
             Begin::Ahead => f.write_str(", the primary two writes ahead")?,
+            Begin::Unarmed => f.write_str(", followers not known yet")?,
+            Begin::LateCommand => f.write_str(", a former leader's command on its way")?,
             Begin::New => f.write_str(", new")?,
             Begin::OldVolumes => f.write_str(", old volumes without a record")?,
         }
@@ -83,9 +91,12 @@ impl fmt::Display for Bounds {
                 write!(f, ", {number} {what}{plural}")?;
             }
         }
-        for (is_on, what) in
-            [(self.votes, "votes"), (self.late, "late commands"), (self.strict, "nobody set back")]
-        {
+        for (is_on, what) in [
+            (self.votes, "votes"),
+            (self.late, "late commands"),
+            (self.strict, "nobody set back"),
+            (self.quorum, "quorum"),
+        ] {
             if is_on {
                 write!(f, ", {what}")?;
             }
@@ -117,7 +128,7 @@ pub enum End {
 
 impl Set {
     pub fn new(bounds: Bounds, rules: Rules) -> Self {
-        let mind = Mind::new(rules, bounds.storage, bounds.votes);
+        let mind = Mind::new(rules, bounds.storage, bounds.votes, bounds.quorum);
         Self { bounds, mind, expects_an_end: true, expects_service: false, ends_well: RefCell::default() }
     }
 
@@ -142,7 +153,8 @@ impl Set {
             ghost: None,
             cut_from_operator: 0,
             cut_from_peers: 0,
-            ended: [0; 4],
+            quorum: self.bounds.quorum,
+            ended: [0; 6],
             misled: false,
             record: None,
             operator: Operator::NEW,
@@ -169,6 +181,8 @@ impl Set {
                 data: 1,
                 rewrites: false,
                 by_hand: false,
+                demands: false,
+                stopped: false,
             };
             let disk = match storage {
                 Storage::Rdb => Disk { data: 1, replid: 1, offset: 1 },
@@ -186,7 +200,16 @@ impl Set {
             sure: true,
             voters: if self.bounds.votes { sorted([2, if count > 2 { 3 } else { 0 }, 0]) } else { [0; 3] },
             switch_to: None,
+            followers: None,
+            armed: 0,
         });
+        if self.bounds.quorum && begin != Begin::Unarmed {
+            world.arm();
+        }
+        if begin == Begin::LateCommand {
+            let late = Act::Tell { member: 1, run: 2, what: Told::Follow(0) };
+            world.former = Some(Operator { phase: Phase::Acting(vec![late]), fresh: false, ..Operator::NEW });
+        }
         if begin == Begin::Ahead {
             let primary = &mut world.members[0];
             if let Some(redis) = &mut primary.redis {
@@ -202,6 +225,7 @@ impl Set {
             (world.acked, world.next_write) = (0, 0);
             if let Some(record) = &mut world.record {
                 (record.primary, record.seen, record.voters) = (None, None, [0; 3]);
+                (record.followers, record.armed) = (None, 0);
             }
         }
         if begin == Begin::OldVolumes {
@@ -263,11 +287,12 @@ impl Set {
                 while let Some(next) = now.deliver(member).or_else(|| now.rewritten(member)) {
                     now = next;
                 }
-                if now.violation.is_some() {
+                if now.broken().is_some() {
                     // Reached by steps that the search takes too: it reports them.
                     return End::Serves;
                 }
             }
+            now = now.wait_out().unwrap_or(now).canonical();
             for member in 0..self.bounds.members {
                 if let Some((next, outcome)) = now.observe(&self.mind, member).into_iter().next() {
                     now = next;
@@ -281,9 +306,8 @@ impl Set {
                 now = next.canonical();
             }
         }
-        let serves = |primary: u8| {
-            now.members[usize::from(primary)].redis.is_some_and(|redis| redis.role == Role::Primary)
-        };
+        let serves =
+            |primary: u8| now.members[usize::from(primary)].redis.is_some_and(|redis| redis.takes_writes());
         match last {
             Some(Outcome::Rest) if now.record.and_then(|r| r.primary).is_some_and(serves) => End::Serves,
             // An election that comes to nothing takes two looks, and begins anew.
@@ -366,6 +390,8 @@ impl Model for Set {
             add(Step::ForgetRecord, Some(next));
         }
         add(Step::GhostEnds, world.exorcise());
+        add(Step::GhostFollows, world.ghost_follows(storage));
+        add(Step::FenceElapses, world.wait_out());
         add(Step::RebuildRecord, world.rebuild());
         add(Step::Act, world.act(&self.mind));
         add(Step::ActLate, world.act_late(&self.mind));
@@ -387,7 +413,7 @@ impl Model for Set {
     fn wrong(&self, world: &World) -> Option<String> {
         let at_rest = matches!(world.operator.phase, Phase::Idle) && world.former.is_none();
         let end = (self.expects_an_end && at_rest).then(|| self.end(world));
-        let violation = world.violation.or(match end {
+        let violation = world.broken().or(match end {
             Some(End::Stuck) => Some(Violation::Stuck),
             Some(End::Held) if self.expects_service => Some(Violation::Held),
             _ => None,

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::quorum::Followers;
+
 /// The largest set that is explored.
 pub const MOST: usize = 3;
 
@@ -53,6 +55,10 @@ pub struct Redis {
     pub rewrites: bool,
     /// Somebody promoted it, and not the operator. What it takes is promised to nobody.
     pub by_hand: bool,
+    /// It demands a replica for a write (`min-replicas-to-write 1`).
+    pub demands: bool,
+    /// It demands one, has had none for `min-replicas-max-lag` and longer, and so takes no write.
+    pub stopped: bool,
 }
 
 /// What a restart would load.
@@ -128,6 +134,9 @@ pub struct Rec {
     /// `run_id`s, sorted, zeros last.
     pub voters: [Id; 3],
     pub switch_to: Option<SwitchTo>,
+    pub followers: Option<Followers>,
+    /// `run_id` of the primary that is armed; 0: none.
+    pub armed: Id,
 }
 
 /// `switchTo`.
@@ -189,8 +198,11 @@ pub struct View {
     pub empty: bool,
     /// `aof_rewrite_in_progress`, or scheduled.
     pub rewrites: bool,
-    /// Members that it lists as replicas, as bits.
+    /// Members that it lists as replicas, as bits, and above those of their ghosts.
     pub replicas: u8,
+    /// Its link is up, and something came over it lately.
+    pub hears: bool,
+    pub demands: bool,
 }
 
 /// One look, whole or not yet.
@@ -214,8 +226,7 @@ pub enum Act {
 /// One command to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Told {
-    /// With the processes that the leader has connections to: none of them may hear another leader any more.
-    Promote([Id; MOST]),
+    Promote(Promotion),
     Follow(u8),
     Park,
     /// Parked only if nothing was written to it since it left this history.
@@ -223,12 +234,29 @@ pub enum Told {
     HandOver(u8),
     /// `FAILOVER ABORT`; what comes after it is done only if the server serves then.
     Abort,
+    /// Other operators' connections are cut there; nothing else.
+    Cut,
+    /// Parked, and seen parked. The last one of those makes the operator know that the followers are detached.
+    Detach,
+    /// `min-replicas-to-write` 1 or 0.
+    Demand(bool),
+}
+
+/// What a promotion is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Promotion {
+    /// The processes that the leader has connections to: none of them may hear another leader any more.
+    pub connected: [Id; MOST],
+    /// The members that were parked in the look, as bits: none may follow anybody by now.
+    pub parked: u8,
+    /// It demands a replica, and is told not to before.
+    pub lowers: bool,
 }
 
 impl Told {
     /// Whether nothing more is done where this could not be.
     pub fn ends_a_pass_that_fails(self) -> bool {
-        matches!(self, Self::Promote(_) | Self::Abort)
+        matches!(self, Self::Promote(_) | Self::Abort | Self::Cut | Self::Detach | Self::Demand(_))
     }
 }
 
@@ -258,12 +286,23 @@ pub struct Operator {
     pub remembers: Option<Earlier>,
     /// Who answered in the last whole look.
     pub answered: [Id; 3],
+    /// The followers that it has detached, by `run_id`, sorted, zeros last.
+    pub detached: [Id; 3],
+    /// That was long enough ago: a primary that demands a replica takes no more writes.
+    pub fenced: bool,
 }
 
 impl Operator {
     /// A process that has just begun.
-    pub const NEW: Self =
-        Self { phase: Phase::Idle, record: None, fresh: true, remembers: None, answered: [0; 3] };
+    pub const NEW: Self = Self {
+        phase: Phase::Idle,
+        record: None,
+        fresh: true,
+        remembers: None,
+        answered: [0; 3],
+        detached: [0; 3],
+        fenced: false,
+    };
 }
 
 /// What must never be.
@@ -275,8 +314,12 @@ pub enum Violation {
     SetBack { member: u8, lost: Writes },
     /// A member was promoted although acknowledged writes survive elsewhere that it does not have.
     PromotedOlder { run: Id, lacks: Writes },
-    /// Two processes serve as primary.
+    /// Two processes serve as primary. (In mode Quorum the former one may for a while, and the next two must not be.)
     TwoPrimaries,
+    /// Two processes serve as primary, and both have replicas that could confirm their writes.
+    TwoConfirm,
+    /// Two processes serve as primary and take writes.
+    TwoTakeWrites,
     /// Partial resync between histories that differ: the model itself is wrong.
     Diverged,
     /// Faults are over, and neither a primary serves nor a hold is shown.
@@ -304,8 +347,10 @@ pub struct World {
     pub cut_from_operator: u8,
     /// Members that their peers cannot reach.
     pub cut_from_peers: u8,
+    /// The mode is Quorum, and all pods were made for it.
+    pub quorum: bool,
     /// `run_id`s of processes whose end the kubelet has reported.
-    pub ended: [Id; 4],
+    pub ended: [Id; 6],
     /// What the operator takes for the proof of an end proves nothing.
     pub misled: bool,
     /// The record as the API server has it.
@@ -354,6 +399,11 @@ impl Rec {
             f(Kind::Uid, &mut switch.uid);
             f(Kind::Run, &mut switch.run);
         }
+        f(Kind::Run, &mut self.armed);
+        for follower in self.followers.iter_mut().flat_map(|all| &mut all.0) {
+            f(Kind::Uid, &mut follower.uid);
+            f(Kind::Run, &mut follower.run);
+        }
     }
 
     pub fn is_member(&self, member: usize) -> bool {
@@ -381,6 +431,7 @@ impl Operator {
         if let Some(earlier) = &mut self.remembers {
             f(Kind::Run, &mut earlier.primary);
         }
+        self.detached.iter_mut().for_each(|run| f(Kind::Run, run));
         match &mut self.phase {
             Phase::Idle => {}
             Phase::Looking { first, now } => {
@@ -395,8 +446,16 @@ impl Operator {
                         f(Kind::Run, run);
                         match what {
                             Told::Retire(replid) => f(Kind::Replid, replid),
-                            Told::Promote(runs) => runs.iter_mut().for_each(|run| f(Kind::Run, run)),
-                            Told::Follow(_) | Told::Park | Told::HandOver(_) | Told::Abort => {}
+                            Told::Promote(promotion) => {
+                                promotion.connected.iter_mut().for_each(|run| f(Kind::Run, run));
+                            }
+                            Told::Follow(_)
+                            | Told::Park
+                            | Told::HandOver(_)
+                            | Told::Abort
+                            | Told::Cut
+                            | Told::Detach
+                            | Told::Demand(_) => {}
                         }
                     }
                 }
@@ -497,18 +556,23 @@ impl World {
                 earlier.alive = sorted(earlier.alive.map(|run| known(Kind::Run, run)));
             }
         }
-        let mut asked = [0; 16];
-        for (slots, record) in asked.chunks_exact_mut(2).zip(self.records()) {
-            slots[0] = record.seen.map_or(0, |seen| seen.run);
-            slots[1] = record.switch_to.map_or(0, |switch| switch.run);
+        let mut asked = [false; 64];
+        for record in self.records() {
+            let followers = record.followers.iter().flat_map(|all| all.iter().map(|follower| follower.run));
+            let named = record.seen.map(|seen| seen.run).into_iter();
+            for run in named.chain(record.switch_to.map(|switch| switch.run)).chain(followers) {
+                asked[usize::from(run)] = true;
+            }
         }
         for ended in &mut self.ended {
             *ended = known(Kind::Run, *ended);
-            if !asked.contains(ended) {
+            if !asked[usize::from(*ended)] {
                 *ended = 0;
             }
         }
         self.ended.sort_unstable_by(|a, b| b.cmp(a));
+        self.operator.detached = sorted(self.operator.detached);
+        self.refill();
         if matches!(self.operator.phase, Phase::Idle) {
             (self.operator.record, self.operator.fresh) = (None, true);
         }
@@ -562,9 +626,13 @@ impl fmt::Display for Redis {
             write!(f, " before h{}<{}", self.replid2, self.second)?;
         }
         match self.backlog {
-            Some(from) => write!(f, " backlog from {from}"),
-            None => write!(f, " no backlog"),
+            Some(from) => write!(f, " backlog from {from}")?,
+            None => write!(f, " no backlog")?,
         }
+        if self.demands {
+            write!(f, " demands a replica{}", if self.stopped { " and takes no writes" } else { "" })?;
+        }
+        Ok(())
     }
 }
 
@@ -591,15 +659,25 @@ impl fmt::Display for World {
             None => writeln!(f, "    no record")?,
             Some(r) => writeln!(
                 f,
-                "    record: primary {:?} from {} closed {:?} seen {:?} voters {:?} {:?} sure {}",
+                "    record: primary {:?} from {} closed {:?} seen {:?} voters {:?} {:?} sure {}{}",
                 r.primary,
                 r.start_offset,
                 r.closed.iter().collect::<Vec<_>>(),
                 r.seen.map(|s| (s.uid, s.run, s.replid)),
                 r.voters,
                 r.switch_to.map(|s| (s.target, s.replid)),
-                r.sure
+                r.sure,
+                crate::quorum::shown(r)
             )?,
+        }
+        for (bits, of) in [(self.cut_from_operator, "the operator"), (self.cut_from_peers, "peers")] {
+            if bits != 0 {
+                writeln!(f, "    cut from {of}: {bits:03b}")?;
+            }
+        }
+        if self.operator.detached != [0; 3] {
+            let fenced = if self.operator.fenced { ", long enough ago" } else { "" };
+            writeln!(f, "    detached: {:?}{fenced}", self.operator.detached)?;
         }
         write!(f, "    acknowledged {:b}", self.acked)
     }

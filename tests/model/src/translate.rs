@@ -6,6 +6,7 @@ use std::{
 };
 
 use operator_core::{
+    api::failover::{Mode, Policy},
     election::{process_end::Former, snapshot::Snapshot, votes},
     observed::{NoAnswer, Observed, ObservedPod, RoleLabel, StartRule},
     topology::topology,
@@ -13,14 +14,15 @@ use operator_core::{
 use redis_agent::start_rule::Point;
 use redis_node::{
     PARKED,
-    answer::{Answer, ProbeFailure},
+    answer::{Answer, Demands, ProbeFailure},
     files::REDIS_PORT,
     info::{Aof, ConnectedReplica, Flavour, Info, Persistence, Replication, Server, Upstream},
-    record::{Record, Serving, SwitchTo},
+    record::{self, Armed, Record, Serving, SwitchTo},
 };
 
 use crate::{
     operator::Proven,
+    quorum::{self, Followers},
     redis::{Storage, bits},
     state::{self, Closed, Earlier, Failover, Glimpse, Glimpses, Id, MOST, Rec, Role, Seen, View, sorted},
 };
@@ -85,7 +87,27 @@ pub fn record(rec: &Rec) -> Record {
                 ..Serving::default()
             },
         }),
+        followers: rec.followers.map(|all| all.iter().map(follower).collect()),
+        armed: (rec.armed != 0).then(|| Armed {
+            run_id: format!("r{}", rec.armed),
+            min_replicas: 1,
+            max_lag_seconds: MAX_LAG_SECONDS,
+            ping_seconds: PING_SECONDS,
+        }),
         ..Record::first(members, rec.sure)
+    }
+}
+
+/// What it served, and when it started, is asked of no follower.
+fn follower(follower: &quorum::Follower) -> record::Follower {
+    record::Follower {
+        pod: pod(usize::from(follower.pod)),
+        process: Serving {
+            pod_uid: format!("u{}", follower.uid),
+            run_id: format!("r{}", follower.run),
+            ended: follower.ended,
+            ..Serving::default()
+        },
     }
 }
 
@@ -111,10 +133,19 @@ pub fn rec(record: &Record) -> Rec {
             run: id(&switch.process.run_id),
             settled: switch.process.aof_settled,
         }),
+        followers: record.followers.as_ref().map(|all| {
+            Followers::from_entries(all.iter().map(|follower| quorum::Follower {
+                pod: bits(member(&follower.pod)),
+                uid: id(&follower.process.pod_uid),
+                run: id(&follower.process.run_id),
+                ended: follower.process.ended,
+            }))
+        }),
+        armed: record.armed.as_ref().map_or(0, |armed| id(&armed.run_id)),
     }
 }
 
-fn ids(runs: &BTreeSet<String>) -> [Id; 3] {
+pub fn ids(runs: &BTreeSet<String>) -> [Id; 3] {
     let mut ids = [0; 3];
     for (slot, run) in ids.iter_mut().zip(runs) {
         *slot = id(run);
@@ -140,14 +171,28 @@ fn small(number: i64) -> i8 {
     i8::try_from(number).expect("offsets are small")
 }
 
+/// `min-replicas-max-lag` and `repl-ping-replica-period` of every server in mode Quorum.
+const MAX_LAG_SECONDS: i64 = 3;
+const PING_SECONDS: i64 = 1;
+/// Longer than anything waits.
+const LONG: Duration = Duration::from_secs(3600);
+/// A link over which nothing comes is up for a minute; nobody is deceived by it after so many seconds.
+const NOT_HEARD_SECONDS: i64 = 20;
+
+/// What else there is to know at a look.
+#[derive(Clone, Copy)]
+pub struct Around {
+    pub storage: Storage,
+    pub quorum: bool,
+    pub proven: Proven,
+    pub before: Option<Earlier>,
+    /// The followers that the operator knows detached, and whether for long enough.
+    pub detached: ([Id; 3], bool),
+}
+
 /// What one look adds up to, through the product's own `topology`.
-pub fn look(
-    storage: Storage,
-    record: &Record,
-    glimpses: &Glimpses,
-    proven: Proven,
-    before: Option<Earlier>,
-) -> Snapshot {
+pub fn look(record: &Record, rec: &Rec, glimpses: &Glimpses, around: Around) -> Snapshot {
+    let Around { storage, quorum, proven, before, detached } = around;
     let former = |ended| if ended { Former::Ended } else { Former::default() };
     let pods = glimpses.iter().enumerate().filter_map(|(member, glimpse)| {
         let (uid, terminating, answer) = match glimpse {
@@ -159,7 +204,7 @@ pub fn look(
                 (uid, terminating, Err(NoAnswer::Failed(ProbeFailure::Timeout(Duration::from_secs(2)))))
             }
             Glimpse::Answer { uid, terminating, view } => {
-                (uid, terminating, Ok(answer(storage, member, view)))
+                (uid, terminating, Ok(answer(storage, quorum, member, view)))
             }
         };
         Some(ObservedPod {
@@ -172,7 +217,7 @@ pub fn look(
             revision: None,
             image: String::new(),
             label: RoleLabel::default(),
-            start: StartRule::Peers,
+            start: if quorum { StartRule::Parked } else { StartRule::Peers },
             new_address: false,
             astray: None,
             last_end: None,
@@ -182,7 +227,14 @@ pub fn look(
         })
     });
     let observed = Observed { pods: pods.collect() };
-    Snapshot {
+    let unseen = rec.followers.iter().flat_map(|all| all.0.iter().enumerate()).filter(|(_, follower)| {
+        let answers =
+            |glimpse: &Glimpse| matches!(glimpse, Glimpse::Answer { uid, .. } if *uid == follower.uid);
+        follower.run != 0 && !follower.ended && !answers(&glimpses[usize::from(follower.pod)])
+    });
+    let unseen = unseen
+        .map(|(place, follower)| (format!("r{}", follower.run), former(proven.followers >> place & 1 == 1)));
+    let look = Snapshot {
         topology: topology(host_of, record, &observed),
         observed,
         former: former(proven.former),
@@ -194,8 +246,18 @@ pub fn look(
         exchanged: Vec::new(),
         aof_by_hand: false,
         consent: None,
-        ..Snapshot::default()
-    }
+        failover: Policy { mode: if quorum { Mode::Quorum } else { Mode::Fenced }, ..Policy::default() },
+        // Its patience ends at any time too.
+        silent_for: LONG,
+        detached_for: None,
+        unseen: unseen.collect(),
+    };
+    // As `memory::Memory::detached_for` does.
+    let parked = operator_core::election::quorum::parked(record, &look).map(|parked| ids(&parked));
+    let (known, fenced) = detached;
+    let is_known = known != [0; 3] && parked == Some(known);
+    let since = if fenced { LONG } else { Duration::ZERO };
+    Snapshot { detached_for: is_known.then_some(since), ..look }
 }
 
 /// The same look, by servers that seem to be done with rewriting their append-only files.
@@ -208,13 +270,17 @@ pub fn rewrites_hidden(mut look: Snapshot) -> Snapshot {
     look
 }
 
-fn answer(storage: Storage, member: usize, view: &View) -> Answer {
+fn answer(storage: Storage, quorum: bool, member: usize, view: &View) -> Answer {
     let offset = i64::from(view.offset);
     let upstream = |host: String, port| Upstream {
         host,
         port,
         link_up: view.link_up,
-        last_io_seconds: if view.link_up { 1 } else { -1 },
+        last_io_seconds: match (view.link_up, view.hears) {
+            (true, true) => 1,
+            (true, false) => NOT_HEARD_SECONDS,
+            (false, _) => -1,
+        },
         sync_in_progress: false,
         offset,
     };
@@ -240,7 +306,10 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
                     Role::Parked => Some(upstream(PARKED.0.to_owned(), PARKED.1)),
                     Role::ReplicaOf(of) => Some(upstream(host(usize::from(of)), REDIS_PORT)),
                 },
-                replicas: (0..MOST).filter(|replica| view.replicas >> replica & 1 == 1).map(line).collect(),
+                replicas: (0..2 * MOST)
+                    .filter(|place| view.replicas >> place & 1 == 1)
+                    .map(|place| line(place % MOST))
+                    .collect(),
                 failover_state: match view.failover {
                     Failover::No => "no-failover",
                     Failover::Waiting(_) => "waiting-for-sync",
@@ -267,6 +336,10 @@ fn answer(storage: Storage, member: usize, view: &View) -> Answer {
         },
         announced: host(member),
         refuses_password: false,
-        demands: None,
+        demands: quorum.then(|| Demands {
+            min_replicas: i64::from(view.demands),
+            max_lag_seconds: MAX_LAG_SECONDS,
+            ping_seconds: PING_SECONDS,
+        }),
     }
 }
