@@ -29,6 +29,8 @@ pub struct Faults {
     pub cut: bool,
     /// A member is cut off from its peers, or from both.
     pub cut_peers: bool,
+    /// A member is frozen, or cut off from everybody.
+    pub freeze: bool,
     /// Somebody deletes the record.
     pub forget: bool,
     /// A starting pod's list of members may be old.
@@ -52,6 +54,7 @@ impl fmt::Display for Faults {
             lose,
             cut,
             cut_peers,
+            freeze,
             forget,
             stale_list,
             by_hand,
@@ -66,6 +69,7 @@ impl fmt::Display for Faults {
             (lose, "volume lost"),
             (cut, "cut from the operator"),
             (cut_peers, "cut from peers"),
+            (freeze, "frozen"),
             (forget, "record deleted"),
             (stale_list, "stale list"),
             (by_hand, "promotion by hand"),
@@ -287,14 +291,14 @@ impl World {
                 found.push((Step::Lose { member: number }, next));
             }
         }
-        if (faults.cut || faults.cut_peers)
-            && !self.is_cut_from_operator(member)
-            && !self.is_cut_from_peers(member)
-        {
-            for (from_operator, from_peers) in [(true, false), (false, true), (true, true)] {
-                if from_peers && !faults.cut_peers {
-                    continue;
-                }
+        if !self.is_cut_from_operator(member) && !self.is_cut_from_peers(member) {
+            let Faults { cut, cut_peers, freeze, .. } = *faults;
+            let kinds = [
+                (cut || cut_peers, true, false),
+                (cut_peers, false, true),
+                (cut_peers || freeze, true, true),
+            ];
+            for (_, from_operator, from_peers) in kinds.into_iter().filter(|(is_on, ..)| *is_on) {
                 let mut next = spent();
                 next.cut_from_operator |= u8::from(from_operator) << member;
                 next.cut_from_peers |= u8::from(from_peers) << member;

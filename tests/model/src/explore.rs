@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     environment::Faults,
+    quorum_regressions,
     redis::Storage,
     regressions,
     rules::SHIPPED,
@@ -72,6 +73,7 @@ enum Kind {
     Lose,
     Cut,
     CutPeers,
+    Freeze,
     Forget,
     StaleList,
     ByHand,
@@ -101,6 +103,7 @@ impl Options {
                 lose: has(Kind::Lose),
                 cut: has(Kind::Cut),
                 cut_peers: has(Kind::CutPeers),
+                freeze: has(Kind::Freeze),
                 forget: has(Kind::Forget),
                 stale_list: has(Kind::StaleList),
                 by_hand: has(Kind::ByHand),
@@ -117,7 +120,8 @@ impl Options {
 
 /// Explores, prints what was found, and fails where something was.
 pub fn explore(options: &Options) -> ExitCode {
-    let named = |name: &String| regressions::ALL.iter().find(|regression| regression.name == name);
+    let mut all = regressions::ALL.iter().chain(quorum_regressions::ALL);
+    let mut named = |name: &String| all.find(|regression| regression.name == name);
     let without = options.without.as_ref().map(|name| (name, named(name)));
     let rules = match without {
         None => SHIPPED,

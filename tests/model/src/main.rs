@@ -22,6 +22,8 @@ mod environment;
 mod explore;
 mod operator;
 mod quorum;
+mod quorum_regressions;
+mod quorum_runs;
 mod redis;
 mod regressions;
 mod report;

@@ -44,7 +44,7 @@ pub struct Found {
 }
 
 impl Regression {
-    const fn new(
+    pub const fn new(
         name: &'static str,
         about: &'static str,
         bounds: Bounds,
@@ -93,7 +93,7 @@ fn without_silent(record: &Record, look: &Snapshot) -> Record {
     record
 }
 
-fn altered(look: &Snapshot, change: impl Fn(&mut ObservedPod)) -> Snapshot {
+pub fn altered(look: &Snapshot, change: impl Fn(&mut ObservedPod)) -> Snapshot {
     let mut look = look.clone();
     look.observed.pods.iter_mut().for_each(change);
     look
@@ -158,7 +158,7 @@ fn level(record: &Record, look: &Snapshot) -> Snapshot {
 }
 
 /// The record with votes for all who answer.
-fn all_vote(record: &Record, look: &Snapshot) -> Record {
+pub fn all_vote(record: &Record, look: &Snapshot) -> Record {
     let voters = look.members().iter().map(|c| c.answer.info.server.run_id.clone()).collect();
     Record { voters, ..record.clone() }
 }

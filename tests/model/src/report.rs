@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    regressions,
+    quorum_regressions, quorum_runs, regressions,
     runs::{self, Explored},
 };
 
@@ -58,7 +58,8 @@ pub fn write(file: &Path, short: bool) -> ExitCode {
     if short {
         page.push_str("\nThe long ones were left out this time.\n");
     }
-    let chosen: Vec<_> = runs::ALL.iter().filter(|run| !(short && run.long)).collect();
+    let chosen: Vec<_> =
+        runs::ALL.iter().chain(quorum_runs::ALL).filter(|run| !(short && run.long)).collect();
     let jobs: Vec<_> = chosen.iter().map(|run| || run.check()).collect();
     page.push_str("\n## As shipped\n\n| run | what for | bounds | states | steps | longest way | ends | s |\n|---|---|---|---|---|---|---|---|\n");
     for (run, Explored { report, ends, took }) in chosen.iter().zip(on_all_cores(&jobs)) {
@@ -76,7 +77,8 @@ pub fn write(file: &Path, short: bool) -> ExitCode {
         )
         .unwrap();
     }
-    let chosen: Vec<_> = regressions::ALL.iter().filter(|one| !(short && one.long)).collect();
+    let chosen: Vec<_> =
+        regressions::ALL.iter().chain(quorum_regressions::ALL).filter(|one| !(short && one.long)).collect();
     let jobs: Vec<_> = chosen.iter().map(|regression| || regression.check()).collect();
     page.push_str(
         "\n## Each rule taken out\n\nWithin the bounds the rules as shipped are explored to the end and nothing is found; with the rule taken out, the shortest trace\n\

@@ -27,6 +27,7 @@ pub const NONE: Faults = Faults {
     lose: false,
     cut: false,
     cut_peers: false,
+    freeze: false,
     forget: false,
     stale_list: false,
     by_hand: false,
@@ -145,7 +146,13 @@ pub fn holds(name: &str, bounds: &Bounds) -> Explored {
 }
 
 impl Run {
-    const fn new(name: &'static str, about: &'static str, bounds: Bounds, serves: bool, long: bool) -> Self {
+    pub const fn new(
+        name: &'static str,
+        about: &'static str,
+        bounds: Bounds,
+        serves: bool,
+        long: bool,
+    ) -> Self {
         Self { name, about, bounds, serves, long }
     }
 

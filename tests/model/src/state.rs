@@ -158,6 +158,8 @@ pub struct Earlier {
     pub offset: i8,
     /// `run_id`s of all who answered, sorted, zeros last.
     pub alive: [Id; 3],
+    /// Followers whose end stood in the record before, sorted, zeros last.
+    pub ended: [Id; 3],
 }
 
 /// Identities in one order, whatever their numbers.
@@ -554,6 +556,7 @@ impl World {
             operator.answered = sorted(operator.answered.map(|run| known(Kind::Run, run)));
             if let Some(earlier) = &mut operator.remembers {
                 earlier.alive = sorted(earlier.alive.map(|run| known(Kind::Run, run)));
+                earlier.ended = sorted(earlier.ended.map(|run| known(Kind::Run, run)));
             }
         }
         let mut asked = [false; 64];

@@ -155,15 +155,22 @@ pub fn ids(runs: &BTreeSet<String>) -> [Id; 3] {
 
 /// What the operator remembers of a look at the serving primary.
 pub fn earlier(glimpse: &votes::PrimarySample) -> Earlier {
-    Earlier { primary: id(&glimpse.primary), offset: small(glimpse.offset), alive: ids(&glimpse.alive) }
+    Earlier {
+        primary: id(&glimpse.primary),
+        offset: small(glimpse.offset),
+        alive: ids(&glimpse.alive),
+        ended: ids(&glimpse.ended),
+    }
 }
 
 fn glimpse(earlier: Earlier) -> votes::PrimarySample {
-    let alive = earlier.alive.iter().filter(|run| **run != 0).map(|run| format!("r{run}"));
+    let names =
+        |runs: [Id; 3]| runs.into_iter().filter(|run| *run != 0).map(|run| format!("r{run}")).collect();
     votes::PrimarySample {
         primary: format!("r{}", earlier.primary),
         offset: i64::from(earlier.offset),
-        alive: alive.collect(),
+        alive: names(earlier.alive),
+        ended: names(earlier.ended),
     }
 }
 

@@ -1,0 +1,43 @@
+//! Runs in mode Quorum, of three members: the primary is armed, its replicas follow and have voted.
+
+use crate::{
+    environment::Faults,
+    redis::Storage::Rdb,
+    runs::{CUT, KILL, NONE, Run, bounds, late, switching, voting},
+    set::{Begin, Bounds},
+    state::Budget,
+};
+
+pub const FREEZE: Faults = Faults { freeze: true, ..NONE };
+pub const KILL_AND_FREEZE: Faults = Faults { freeze: true, ..KILL };
+
+/// This many faults of these kinds, a write more, and an operator that goes on.
+pub const fn quorum(faults: Faults, count: u8) -> Bounds {
+    let bounds = voting(bounds(3, Rdb, faults, count));
+    Bounds { quorum: true, budget: Budget { crashes: 0, saves: 0, ..bounds.budget }, ..bounds }
+}
+
+/// The same with an operator that ends or is paused once.
+const fn crashing(bounds: Bounds) -> Bounds {
+    Bounds { budget: Budget { crashes: 1, ..bounds.budget }, ..bounds }
+}
+
+/// The same with this many writes.
+const fn writing(writes: u8, bounds: Bounds) -> Bounds {
+    Bounds { budget: Budget { writes, ..bounds.budget }, ..bounds }
+}
+
+named! {
+    Run;
+    a_silent_primary: "A member is cut off from the operator, its peers or both; operator crashes at each step",
+        crashing(writing(2, quorum(CUT, 1))), false;
+    two_members_are_cut_off: "Two are, one after the other or at once", quorum(CUT, 2), false;
+    a_silent_primary_and_a_kill: "A member is frozen, and processes are killed", quorum(KILL_AND_FREEZE, 2), false;
+    a_silent_primary_in_a_switchover: "A member is frozen or killed while a role is handed over",
+        switching(quorum(KILL_AND_FREEZE, 1)), false;
+    a_silent_primary_and_late_commands: "A former leader's command arrives at any time",
+        late(crashing(quorum(FREEZE, 1))), false;
+    a_set_that_comes_to_be_armed: "The followers are not in the record yet", Bounds { begin: Begin::Unarmed, ..quorum(KILL_AND_FREEZE, 1) }, false;
+    pods_of_a_silent_set_are_deleted_by_force: "A pod is deleted by force; its process has ended, or lives on and goes on following",
+        crashing(quorum(Faults { force: true, ..FREEZE }, 1)), false;
+}
