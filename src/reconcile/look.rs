@@ -17,8 +17,8 @@ use crate::{
 use operator_core::{
     api::status::InstanceState,
     election::{
+        followers,
         process_end::{Former, NodeState, Traces, former, has_ended},
-        quorum,
         snapshot::Snapshot,
         votes::glimpse,
     },
@@ -109,7 +109,7 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
         before: ctx.memory.glimpse(&subject.set, seen, VOTE_AGE),
         handover_stuck: ctx.memory.hands_over_for(&subject.set, is_left) >= HANDOVER_PATIENCE,
         silent_for: silent_for(job, record, nobody_serves),
-        detached_for: ctx.memory.detached_for(&subject.set, quorum::parked(record, &look).as_ref()),
+        detached_for: ctx.memory.detached_for(&subject.set, followers::parked(record, &look).as_ref()),
         unseen: unseen(job, record, &look).await,
         ..look
     };

@@ -5,6 +5,7 @@
 
 mod bootstrap;
 pub mod divergence;
+pub mod followers;
 pub mod lost_primary;
 pub mod next;
 pub mod nobody_serves;
@@ -189,7 +190,7 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Snapshot) -> Decisi
     }
     // In one write where all of it is due at once.
     let voted = noted(record, look);
-    let named = quorum::begin(voted.as_ref().unwrap_or(record), look, &own).or(voted);
+    let named = followers::begin(voted.as_ref().unwrap_or(record), look, &own).or(voted);
     quorum::arm(named.as_ref().unwrap_or(record), look, &own)
         .or(named.map(Decision::Note))
         .unwrap_or(Decision::Rest)

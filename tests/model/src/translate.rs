@@ -260,7 +260,7 @@ pub fn look(record: &Record, rec: &Rec, glimpses: &Glimpses, around: Around) -> 
         unseen: unseen.collect(),
     };
     // As `memory::Memory::detached_for` does.
-    let parked = operator_core::election::quorum::parked(record, &look).map(|parked| ids(&parked));
+    let parked = operator_core::election::followers::parked(record, &look).map(|parked| ids(&parked));
     let (known, fenced) = detached;
     let is_known = known != [0; 3] && parked == Some(known);
     let since = if fenced { LONG } else { Duration::ZERO };

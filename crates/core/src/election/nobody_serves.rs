@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 
 use super::{
     Decision, Hold, Reason, decide,
+    followers::{absent_followers, needed, next_followers, others},
     process_end::Former,
-    quorum::{Succession, absent_followers, electors, needed, next_followers, others, succession},
+    quorum::{Succession, electors, succession},
     rank::{Candidate, NoWinner, close_histories, winner},
     serving,
     snapshot::Snapshot,
@@ -98,7 +99,7 @@ fn promote(members: &[Candidate<'_>], best: &Candidate<'_>, record: &Record, loo
 fn consented(record: &Record, look: &Snapshot) -> Option<Decision> {
     let consent = look.consent.as_ref().filter(|consent| consent.epoch == record.epoch)?;
     let chosen = look.member(&consent.pod)?;
-    if is_unsettled(&chosen) {
+    if chosen.is_unsettled() {
         return None;
     }
     Some(promote(&look.members(), &chosen, record, look))
@@ -253,7 +254,7 @@ fn former_target(record: &Record, look: &Snapshot) -> Option<Hold> {
 
 /// Members whose data is still changing.
 fn unsettled_members(members: &[Candidate<'_>]) -> Option<Hold> {
-    let busy: Vec<&str> = members.iter().filter(|c| is_unsettled(c)).map(|c| c.pod).collect();
+    let busy: Vec<&str> = members.iter().filter(|c| c.is_unsettled()).map(|c| c.pod).collect();
     (!busy.is_empty()).then(|| Hold {
         reason: Reason::MemberLoading,
         message: format!(
@@ -261,13 +262,4 @@ fn unsettled_members(members: &[Candidate<'_>]) -> Option<Hold> {
             busy.join(", ")
         ),
     })
-}
-
-pub(super) fn is_unsettled(member: &Candidate<'_>) -> bool {
-    let info = &member.answer.info;
-    info.persistence.loading
-        || info.persistence.async_loading
-        || info.replication.upstream.as_ref().is_some_and(|u| u.sync_in_progress)
-        // A FAILOVER runs; its end decides who serves.
-        || member.hands_over()
 }

@@ -236,6 +236,16 @@ impl Candidate<'_> {
         heard.then_some(upstream.host.as_str())
     }
 
+    /// Its data is still changing.
+    pub fn is_unsettled(&self) -> bool {
+        let info = &self.answer.info;
+        info.persistence.loading
+            || info.persistence.async_loading
+            || info.replication.upstream.as_ref().is_some_and(|u| u.sync_in_progress)
+            // A FAILOVER runs; its end decides who serves.
+            || self.hands_over()
+    }
+
     /// It follows nobody on purpose.
     pub fn is_parked(&self) -> bool {
         self.replication().upstream.as_ref().is_some_and(|u| (u.host.as_str(), u.port) == PARKED)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Decision, Hold, Reason, process_end::Former, quorum::followers_of_heir, rank::Candidate, serving,
+    Decision, Hold, Reason, followers::followers_of_heir, process_end::Former, rank::Candidate, serving,
     snapshot::Snapshot, strangers_serve,
 };
 use crate::{

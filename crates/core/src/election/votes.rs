@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::{
     api::status::InstanceState,
     election::{
-        quorum::{is_tracked, without_ended},
+        followers::{is_tracked, without_ended},
         rank::Candidate,
         snapshot::Snapshot,
     },

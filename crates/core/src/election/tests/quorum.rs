@@ -6,9 +6,10 @@ use super::*;
 use crate::{
     api::failover::{Alone, Mode, Policy},
     election::{
+        followers::needed,
         next::{Goal, Step, towards},
         process_end::Former,
-        quorum::{armable, needed},
+        quorum::armable,
         votes::glimpse,
     },
     observed::StartRule,
