@@ -2,7 +2,7 @@
 
 use crate::{
     environment::Faults,
-    redis::Storage::Rdb,
+    redis::Storage::{Aof, Rdb},
     runs::{CUT, KILL, NONE, Run, bounds, late, switching, voting},
     set::{Begin, Bounds},
     state::Budget,
@@ -40,4 +40,16 @@ named! {
     a_set_that_comes_to_be_armed: "The followers are not in the record yet", Bounds { begin: Begin::Unarmed, ..quorum(KILL_AND_FREEZE, 1) }, false;
     pods_of_a_silent_set_are_deleted_by_force: "A pod is deleted by force; its process has ended, or lives on and goes on following",
         crashing(quorum(Faults { force: true, ..FREEZE }, 1)), false;
+    the_followers_disk_is_older: "Processes are killed, with a save between", Bounds { budget: Budget { saves: 1, ..quorum(KILL, 2).budget }, ..quorum(KILL, 2) }, false;
+    a_silent_primary_with_append_only_files: "A member is frozen, and processes are killed, with append-only files",
+        Bounds { storage: Aof, ..quorum(KILL_AND_FREEZE, 2) }, false;
+    #[ignore = "long: make proof"]
+    a_silent_primary_and_a_kill_and_crashes: "A member is frozen, and processes are killed, with an operator crash at each step",
+        crashing(quorum(KILL_AND_FREEZE, 2)), false;
+    #[ignore = "long: make proof"]
+    a_silent_primary_in_a_switchover_and_two_faults: "Members are frozen or killed while a role is handed over",
+        switching(quorum(KILL_AND_FREEZE, 2)), false;
+    #[ignore = "long: make proof"]
+    pods_of_a_cut_off_set_are_deleted_by_force: "A pod is deleted by force, and members are cut off from the operator, their peers or both",
+        quorum(Faults { force: true, ..CUT }, 2), false;
 }

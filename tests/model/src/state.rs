@@ -562,8 +562,8 @@ impl World {
         let mut asked = [false; 64];
         for record in self.records() {
             let followers = record.followers.iter().flat_map(|all| all.iter().map(|follower| follower.run));
-            let named = record.seen.map(|seen| seen.run).into_iter();
-            for run in named.chain(record.switch_to.map(|switch| switch.run)).chain(followers) {
+            let served = record.seen.map(|seen| seen.run).into_iter();
+            for run in served.chain(record.switch_to.map(|switch| switch.run)).chain(followers) {
                 asked[usize::from(run)] = true;
             }
         }
