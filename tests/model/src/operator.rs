@@ -352,12 +352,12 @@ impl World {
             ..
         } = mind.rules;
         match acts.first() {
-            Some(&Act::Tell { member, run, what: Told::Cut }) => {
-                if mind.rules.detach_cuts && next.reaches(mind, usize::from(member), run) {
-                    next.cut_former(member);
-                }
+            Some(&Act::Tell { member, run, what: Told::Cut })
+                if mind.rules.detach_cuts && next.reaches(mind, usize::from(member), run) =>
+            {
+                next.cut_former(member);
             }
-            Some(&Act::Tell { what: Told::Detach, .. }) => {}
+            Some(&Act::Tell { what: Told::Cut | Told::Detach, .. }) => {}
             Some(Act::Tell { member: told, what: Told::Promote(promotion), .. }) => {
                 for (member, &run) in promotion.connected.iter().enumerate().filter(|(_, run)| **run != 0) {
                     let is_told = bits(member) == *told;
@@ -459,7 +459,6 @@ impl World {
                 }
                 self.promote(self.members[member].redis.map_or(0, |redis| redis.run));
             }
-            Told::Cut => {}
             Told::Detach => {
                 self.replicaof(member, Role::Parked);
                 return self.members[member].redis.is_some_and(|redis| redis.role == Role::Parked);
@@ -479,7 +478,7 @@ impl World {
                 }
             }
             Told::HandOver(target) if self.is_named_heir(target) => self.fail_over(member, target),
-            Told::HandOver(_) => {}
+            Told::HandOver(_) | Told::Cut => {}
             Told::Abort => return self.abort(member),
         }
         true

@@ -23,8 +23,8 @@ pub struct Follower {
 pub struct Followers(pub [Follower; 6]);
 
 impl Followers {
-    pub fn iter(&self) -> impl Iterator<Item = &Follower> {
-        self.0.iter().filter(|follower| follower.run != 0)
+    pub fn iter(&self) -> impl Iterator<Item = Follower> {
+        self.0.into_iter().filter(|follower| follower.run != 0)
     }
 
     pub fn from_entries(entries: impl Iterator<Item = Follower>) -> Self {
@@ -170,13 +170,11 @@ impl World {
             next.resync(storage, own.run, source);
             return Some(next);
         }
-        match self.source_of_ghost() {
-            Some(source) => self.deliver_from(source, own),
-            None => {
-                let mut next = self.clone();
-                next.change(own.run, |redis| redis.link = 0);
-                Some(next)
-            }
+        if let Some(source) = self.source_of_ghost() {
+            return self.deliver_from(source, own);
         }
+        let mut next = self.clone();
+        next.change(own.run, |redis| redis.link = 0);
+        Some(next)
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 
 /// A look after which nothing has to be waited for any more.
 fn waited_out(look: &Snapshot) -> Snapshot {
-    Snapshot { detached_for: look.detached_for.map(|_| Duration::from_secs(3600)), ..look.clone() }
+    Snapshot { detached_for: look.detached_for.map(|_| Duration::from_hours(1)), ..look.clone() }
 }
 
 /// The lines of replicas that the record does not name as followers are not seen; one line each.

@@ -99,7 +99,7 @@ pub fn record(rec: &Rec) -> Record {
 }
 
 /// What it served, and when it started, is asked of no follower.
-fn follower(follower: &quorum::Follower) -> record::Follower {
+fn follower(follower: quorum::Follower) -> record::Follower {
     record::Follower {
         pod: pod(usize::from(follower.pod)),
         process: Serving {
@@ -182,7 +182,7 @@ fn small(number: i64) -> i8 {
 const MAX_LAG_SECONDS: i64 = 3;
 const PING_SECONDS: i64 = 1;
 /// Longer than anything waits.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 /// A link over which nothing comes is up for a minute; nobody is deceived by it after so many seconds.
 const NOT_HEARD_SECONDS: i64 = 20;
 
@@ -291,13 +291,6 @@ fn answer(storage: Storage, quorum: bool, member: usize, view: &View) -> Answer 
         sync_in_progress: false,
         offset,
     };
-    let line = |replica| ConnectedReplica {
-        host: host(replica),
-        port: REDIS_PORT,
-        state: "online".to_owned(),
-        offset,
-        lag_seconds: 0,
-    };
     Answer {
         info: Info {
             server: Server {
@@ -313,10 +306,7 @@ fn answer(storage: Storage, quorum: bool, member: usize, view: &View) -> Answer 
                     Role::Parked => Some(upstream(PARKED.0.to_owned(), PARKED.1)),
                     Role::ReplicaOf(of) => Some(upstream(host(usize::from(of)), REDIS_PORT)),
                 },
-                replicas: (0..2 * MOST)
-                    .filter(|place| view.replicas >> place & 1 == 1)
-                    .map(|place| line(place % MOST))
-                    .collect(),
+                replicas: lines(view),
                 failover_state: match view.failover {
                     Failover::No => "no-failover",
                     Failover::Waiting(_) => "waiting-for-sync",
@@ -349,4 +339,16 @@ fn answer(storage: Storage, quorum: bool, member: usize, view: &View) -> Answer 
             ping_seconds: PING_SECONDS,
         }),
     }
+}
+
+/// The replicas that it lists, ghosts under the names of their pods.
+fn lines(view: &View) -> Vec<ConnectedReplica> {
+    let line = |replica: usize| ConnectedReplica {
+        host: host(replica % MOST),
+        port: REDIS_PORT,
+        state: "online".to_owned(),
+        offset: i64::from(view.offset),
+        lag_seconds: 0,
+    };
+    (0..2 * MOST).filter(|place| view.replicas >> place & 1 == 1).map(line).collect()
 }
