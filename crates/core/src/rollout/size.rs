@@ -34,8 +34,9 @@ pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look
     } else if !primary_serves {
         // An election needs everybody who may hold data. A new set has the wanted members from its first record on.
         let kept = live.max(recorded).max(1);
-        // Nobody was ever promoted, so only a volume made beforehand can hold data: that is seen once its pod answers.
-        let replicas = if record.epoch == 0 { one_more(set, live, kept, look, answers) } else { kept };
+        // A set that is made again over its volumes gets all of its pods at once: one that cannot start keeps no other waiting.
+        let is_made_again = live == 0 && record.epoch > 0;
+        let replicas = if is_made_again { kept } else { one_more(set, live, kept, look, answers) };
         (replicas, (wanted < kept).then(|| "no pod is removed while no primary serves".to_owned()))
     } else if wanted >= live {
         (one_more(set, live, wanted, look, is_member), None)
@@ -195,6 +196,18 @@ mod tests {
             let record = if states.contains(&(0, Primary)) { served(0, 3) } else { new.clone() };
             let now = size(&set(), 3, live, &record, &look(&states));
             assert_eq!(now, Size { replicas, members: pods(0..3), blocked: None }, "{live:?} {states:?}");
+        }
+    }
+
+    /// Found by the crash campaign: the operator ended before its first promotion arrived, and the rest came at once.
+    #[test]
+    fn a_start_that_was_interrupted_goes_on_in_order() {
+        let promoted = served(0, 3);
+        for (live, states, replicas) in
+            [(1, vec![(0, Parked)], 2), (2, vec![(0, Parked)], 2), (2, vec![(0, Parked), (1, Parked)], 3)]
+        {
+            let now = size(&set(), 3, Some(live), &promoted, &look(&states));
+            assert_eq!(now, Size { replicas, members: pods(0..3), blocked: None }, "{live} {states:?}");
         }
     }
 
