@@ -846,8 +846,9 @@ async fn pods_are_labelled_by_uid() {
     for (to, wanted, mark) in [
         (To::Primary, Some("primary"), None),
         (To::Demoted, Some("replica"), Some("2026-11-23T04:00:00Z")),
-        (To::Withdrawn, None, None),
-        (To::Readable, Some("replica"), None),
+        // Its clients could not be cut yet: it is silent.
+        (To::Withdrawn, None, Some("2026-11-23T04:00:00Z")),
+        (To::Readable, Some("replica"), Some("2026-11-23T04:00:00Z")),
     ] {
         let labelled = relabel("redis-0", &uid, to).await;
         assert_eq!(role(&labelled).as_deref(), wanted, "{to:?}");

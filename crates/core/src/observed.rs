@@ -92,6 +92,14 @@ pub enum NoAnswer {
     Failed(ProbeFailure),
 }
 
+impl NoAnswer {
+    /// Whether it was asked and nobody answered. Who refuses, loads or is busy lives.
+    pub fn is_silence(&self) -> bool {
+        use ProbeFailure::{Connection, Refused, Timeout};
+        matches!(self, Self::Failed(Refused | Timeout(_) | Connection(_)))
+    }
+}
+
 #[cfg(any(test, feature = "fixtures"))]
 impl ObservedPod {
     /// The running pod `redis-<ordinal>` of a set, whose Redis was not asked; each test changes what it is about.

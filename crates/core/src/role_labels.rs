@@ -14,7 +14,7 @@ use crate::{
     labels::Role,
     observed::{NoAnswer, ObservedPod},
 };
-use redis_node::{answer::ProbeFailure, record::Record};
+use redis_node::record::Record;
 
 /// A replica that answers but does not truly follow for this long, while a primary serves, is not read any more.
 pub const UNSYNCED_LIMIT: Duration = Duration::from_secs(10);
@@ -124,10 +124,7 @@ pub fn not_to_be_read(record: &Record, look: &Snapshot) -> Vec<String> {
 
 /// Whether nobody answers where the Services still lead: a lost node's kubelet calls no pod unready.
 fn is_silent(pod: &ObservedPod) -> bool {
-    use ProbeFailure::{Connection, Refused, Timeout};
-    let failed = |failure: &ProbeFailure| matches!(failure, Refused | Timeout(_) | Connection(_));
-    let silent = matches!(&pod.answer, Err(NoAnswer::Failed(failure)) if failed(failure));
-    silent && pod.ready && !pod.terminating
+    pod.answer.as_ref().is_err_and(NoAnswer::is_silence) && pod.ready && !pod.terminating
 }
 
 fn is_primary(record: &Record, pod: &ObservedPod) -> bool {
@@ -160,7 +157,7 @@ mod tests {
     use crate::{observed::RoleLabel, topology::Verdict};
     use InstanceState::{InSync, LinkDown, Loading, Parked, Syncing, Terminating, Unreachable};
     use redis_node::{
-        answer::Answer,
+        answer::{Answer, ProbeFailure},
         info::{Flavour, Info, Persistence, Replication, Server},
     };
 

@@ -37,7 +37,13 @@ fn nobody_is_parked_where_the_primary_may_be_there() {
     let down = || without_primary([false, false]);
     let mut answers = healthy();
     change(&mut answers, "redis-1", |a| a.info.replication.upstream.as_mut().unwrap().link_up = false);
+    let mut full = down();
+    full.observed.pods[0].answer = Err(NoAnswer::Failed(ProbeFailure::ClientLimit));
+    let mut starting = down();
+    starting.observed.pods[0].answer = Err(NoAnswer::NotStarted);
+    assert_eq!(lost(&record(), &starting, host), ["redis-1", "redis-2"]);
     for (record, look) in [
+        (record(), full),
         (record(), Snapshot { waited: false, ..down() }),
         (opened(record()), down()),
         (Record { primary: None, ..record() }, down()),
