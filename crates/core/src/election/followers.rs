@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{process_end::Former, rank::Candidate, serving, snapshot::Snapshot};
 use crate::{api::failover::Mode, observed::StartRule};
-use redis_node::record::{Follower, Record};
+use redis_node::record::{Follower, Record, Serving};
 
 /// Whether the record names every process that may follow: none of the pods follows by itself when it starts.
 pub fn is_tracked(record: &Record, look: &Snapshot) -> bool {
@@ -91,14 +91,20 @@ pub(super) fn next_followers(
 }
 
 pub(super) fn follower(member: &Candidate<'_>, record: &Record) -> Follower {
-    Follower { pod: member.pod.to_owned(), process: serving(member, record) }
+    as_follower(member.pod, serving(member, record))
+}
+
+/// Which data it has, and how its files are, is asked of it when that matters.
+fn as_follower(pod: &str, process: Serving) -> Follower {
+    let process = Serving { replid: String::new(), aof_settled: false, ..process };
+    Follower { pod: pod.to_owned(), process }
 }
 
 /// After a switchover: the former primary follows too, by itself.
 pub(super) fn followers_of_heir(record: &Record, target: &Candidate<'_>) -> Option<Vec<Follower>> {
     let before = record.followers.as_deref()?;
     let former = record.primary.clone().zip(record.seen_serving.clone());
-    let former = former.map(|(pod, process)| Follower { pod, process });
+    let former = former.map(|(pod, process)| as_follower(&pod, process));
     Some(before.iter().filter(|f| !is_process(target, f)).cloned().chain(former).collect())
 }
 

@@ -31,12 +31,8 @@ const POLICY: Policy = Policy {
 type Answers = Vec<(&'static str, Option<Answer>)>;
 
 fn follower(pod: &str) -> Follower {
-    let process = Serving {
-        pod_uid: format!("uid-{pod}"),
-        run_id: format!("run-{pod}"),
-        replid: OLD.into(),
-        ..Serving::default()
-    };
+    let process =
+        Serving { pod_uid: format!("uid-{pod}"), run_id: format!("run-{pod}"), ..Serving::default() };
     Follower { pod: pod.into(), process }
 }
 
@@ -312,7 +308,7 @@ fn in_mode_manual_a_person_names_the_pod() {
 fn a_member_that_did_not_follow_is_asked_where_nobody_runs_on() {
     let elected = Record {
         primary: Some("redis-1".into()),
-        seen_serving: Some(follower("redis-1").process),
+        seen_serving: Some(Serving { replid: OLD.into(), ..follower("redis-1").process }),
         followers: Some(vec![follower("redis-2")]),
         voters: BTreeSet::new(),
         ..tracked()
