@@ -138,7 +138,7 @@ impl Scenario {
             Self::NeverStarts => "primary's pod can never start again",
             Self::RecordDeleted => "ConfigMap of the record deleted",
             Self::Recreate => "resource deleted and made again over its volumes",
-            Self::OperatorStopped => "no operator: replica killed, replica's pod deleted",
+            Self::OperatorStopped => "mode Fenced, no operator: replica killed, replica's pod deleted",
             Self::UnsettledFile => "switchover to a replica whose append-only file is older than its data",
             Self::PromotedByHand => "replica promoted by hand and written to, primary's process killed",
             Self::NodeAway => "mode Fenced: primary's node cut off for 10 min, its pod deleted by force",
@@ -197,7 +197,8 @@ impl Scenario {
     /// The spec of the set that it happens to.
     pub fn spec(self, kind: Kind, image: &str) -> Value {
         let mut spec = kind.spec(image);
-        if self == Self::NodeAway {
+        // These are about what holds without proof, and about replicas that follow by themselves.
+        if matches!(self, Self::NodeAway | Self::OperatorStopped) {
             merge(&mut spec, json!({"failover": {"mode": "Fenced"}}));
         }
         if matches!(self, Self::KillPrimary | Self::Frozen | Self::DeletedByForce) {
