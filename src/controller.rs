@@ -17,9 +17,10 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
-        Controller,
+        Controller, WatchStreamExt,
         controller::{self, Action},
-        reflector::ObjectRef,
+        reflector::{self, ObjectRef},
+        watcher,
     },
 };
 use serde::de::DeserializeOwned;
@@ -76,7 +77,13 @@ pub async fn run(
         error!("the watch of pods ended");
         return;
     }
-    Controller::new(scoped::<DeserializeGuard<RedisReplicaSet>>(&client, ns), watched())
+    let (sets, of_sets) = reflector::store();
+    let changes = watcher(scoped::<DeserializeGuard<RedisReplicaSet>>(&client, ns), watched())
+        // Who wrote which field of each status: nothing reads it.
+        .modify(|set| set.meta_mut().managed_fields = None)
+        .reflect(of_sets)
+        .applied_objects();
+    Controller::for_stream(changes, sets)
         .owns_stream(stores::watch(scoped::<StatefulSet>(&client, ns), writers.stateful_sets))
         .owns_stream(stores::watch(scoped::<Service>(&client, ns), writers.services))
         .owns_stream(stores::watch(scoped::<ConfigMap>(&client, ns), writers.config_maps))
