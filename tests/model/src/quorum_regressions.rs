@@ -44,17 +44,6 @@ fn strangers_hidden(record: &Record, look: &Snapshot) -> Snapshot {
     })
 }
 
-/// A follower is told at once, and the record does not come to name it.
-fn follows_unnamed(record: &Record, look: &Snapshot) -> Decision {
-    let look = strangers_hidden(record, look);
-    let decision = decide(record, &look);
-    let (Decision::Note(next), Some(before)) = (&decision, &record.followers) else { return decision };
-    let is_known = |f: &Follower| before.iter().any(|known| known.process.run_id == f.process.run_id);
-    let named = next.followers.clone().unwrap_or_default().into_iter().filter(is_known).collect();
-    let unnamed = Record { followers: Some(named), ..next.clone() };
-    if unnamed == *record { decide(next, &look) } else { Decision::Note(unnamed) }
-}
-
 /// The demand is taken back before the record says so.
 fn lowered_first(record: &Record, look: &Snapshot) -> Decision {
     match decide(record, look) {
@@ -145,14 +134,6 @@ named! {
             start: |own, asked, wait_over, _| StartAs::By(start(Own { starts_parked: false, ..own }, asked, wait_over)),
             ..SHIPPED
         };
-    a_replica_follows_before_the_record_names_it:
-        "It confirms a write, and the followers of record decide without it. (And the primary may list more than them)",
-        quorum(KILL_AND_FREEZE, 2),
-        Rules {
-            decide: follows_unnamed,
-            elect: |record, first, second| elect(record, &strangers_hidden(record, first), &strangers_hidden(record, second)),
-            ..SHIPPED
-        };
     a_command_leads_a_detached_replica_back:
         "A former leader's REPLICAOF arrives after the wait: the former primary confirms a write again, and another one is promoted. (Not cut off when they are detached, and not asked again before the promotion)",
         Bounds { begin: Begin::LateCommand, ..quorum(FREEZE, 1) },
@@ -161,6 +142,7 @@ named! {
         "The primary demands no replica any more, and the record says that it does: its followers are detached, and it takes writes beside the next one",
         quorum(Faults { cut_peers: true, ..NONE }, 2),
         Rules { decide: lowered_first, ..SHIPPED };
+    #[ignore = "long: make proof"]
     a_followers_namesake_proves_its_end:
         "A follower was deleted by force; its process goes on, and confirms a write that nobody else has. (And the primary may list more than the followers of record)",
         quorum(Faults { force: true, ..FREEZE }, 2),

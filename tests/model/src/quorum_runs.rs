@@ -41,6 +41,7 @@ named! {
     pods_of_a_silent_set_are_deleted_by_force: "A pod is deleted by force; its process has ended, or lives on and goes on following",
         crashing(quorum(Faults { force: true, ..FREEZE }, 1)), false;
     the_followers_disk_is_older: "Processes are killed, with a save between", Bounds { budget: Budget { saves: 1, ..quorum(KILL, 2).budget }, ..quorum(KILL, 2) }, false;
+    #[ignore = "long: make proof"]
     a_silent_primary_with_append_only_files: "A member is frozen, and processes are killed, with append-only files",
         Bounds { storage: Aof, ..quorum(KILL_AND_FREEZE, 2) }, false;
     #[ignore = "long: make proof"]
