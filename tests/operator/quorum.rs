@@ -141,3 +141,34 @@ async fn the_demand_follows_what_is_alive() {
     assert_eq!((now.followers, now.armed), (None, None));
     assert_eq!(demanded(&lab, "redis-0"), "0");
 }
+
+/// A replica that is gone for good, as where its node is in maintenance, costs no election: not that of a primary that is killed, and
+/// not the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_drained_is_not_waited_for() {
+    let lab = Lab::new("drained").await;
+    lab.up("redis", json!({"replicas": 3, "storage": {"ephemeral": {}}})).await;
+    armed(&lab).await;
+    lab.write(0..20, "before", 2).await;
+    lab.refuse_pods().await;
+    lab.api::<Pod>().delete("redis-2", &DeleteParams::default()).await.unwrap();
+    for kill in 1..=2 {
+        until("one replica follows, and would take over", PATIENCE, async || {
+            let record = record(&lab).await;
+            let followers = record.followers?.len();
+            (followers == 1 && record.armed.is_some()).then_some(())
+        })
+        .await;
+        let (epoch, primary) = lab.primary().await;
+        lab.kubelet.kill_redis(&primary);
+        let killed = Instant::now();
+        until("another serves", Duration::from_secs(10), async || {
+            let (now, _) = lab.primary().await;
+            let available =
+                conditions_of(&lab.sets, "redis").await.contains(&"Available=True PrimaryServes".to_owned());
+            (now > epoch && available).then_some(())
+        })
+        .await;
+        println!("kill {kill}: another serves after {:.1?}", killed.elapsed());
+    }
+}

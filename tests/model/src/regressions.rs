@@ -273,7 +273,13 @@ named! {
     a_former_leader_writes_without_precondition:
         "A former leader, which goes on without a Lease, writes its record over a newer one. (And nobody is asked again before a promotion)",
         late(Bounds { budget: Budget { crashes: 2, ..bounds(2, Rdb, KILL, 2).budget }, ..bounds(2, Rdb, KILL, 2) }),
-        Rules { preconditioned: false, mandate: false, looks_before_promoting: false, ..SHIPPED };
+        Rules {
+            preconditioned: false,
+            mandate: false,
+            looks_before_promoting: false,
+            parked_before_promoting: false,
+            ..SHIPPED
+        };
     a_former_leaders_promotion_arrives_late:
         "A promotion that is under way arrives after another member took over",
         late(switching(bounds(2, Rdb, KILL, 1))),
@@ -285,7 +291,7 @@ named! {
     a_promotion_that_arrived_since_the_look_is_not_seen:
         "The same, where nobody is asked again before the promotion",
         late(bounds(3, Rdb, KILL, 2)),
-        Rules { looks_before_promoting: false, ..SHIPPED };
+        Rules { looks_before_promoting: false, parked_before_promoting: false, ..SHIPPED };
     a_namesake_passes_for_the_pod_that_served:
         "A pod was deleted by force; its process serves on while its namesake answers",
         bounds(2, Rdb, Faults { force: true, ..NONE }, 1),

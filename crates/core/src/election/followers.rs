@@ -87,7 +87,7 @@ pub(super) fn next_followers(
         let uid = f.process.pod_uid.as_str();
         !f.process.ended && uid != primary.uid && !members.iter().any(|member| member.uid == uid)
     });
-    Some(told.chain(silent.cloned()).collect())
+    Some(ordered(told.chain(silent.cloned())))
 }
 
 pub(super) fn follower(member: &Candidate<'_>, record: &Record) -> Follower {
@@ -100,12 +100,19 @@ fn as_follower(pod: &str, process: Serving) -> Follower {
     Follower { pod: pod.to_owned(), process }
 }
 
+/// By pod, and of one pod as they came: the order in which they joined says nothing.
+fn ordered(followers: impl Iterator<Item = Follower>) -> Vec<Follower> {
+    let mut followers: Vec<Follower> = followers.collect();
+    followers.sort_by(|one, other| one.pod.cmp(&other.pod));
+    followers
+}
+
 /// After a switchover: the former primary follows too, by itself.
 pub(super) fn followers_of_heir(record: &Record, target: &Candidate<'_>) -> Option<Vec<Follower>> {
     let before = record.followers.as_deref()?;
     let former = record.primary.clone().zip(record.seen_serving.clone());
     let former = former.map(|(pod, process)| as_follower(&pod, process));
-    Some(before.iter().filter(|f| !is_process(target, f)).cloned().chain(former).collect())
+    Some(ordered(before.iter().filter(|f| !is_process(target, f)).cloned().chain(former)))
 }
 
 /// Of those of a pod that have ended the last one tells as much as all.
@@ -114,7 +121,7 @@ pub(super) fn one_end_a_pod(followers: &[Follower]) -> Vec<Follower> {
         let mut later = followers.iter().skip(number.saturating_add(1));
         !one.process.ended || !later.any(|other| other.pod == one.pod && other.process.ended)
     };
-    followers.iter().enumerate().filter(is_last).map(|(_, one)| one.clone()).collect()
+    ordered(followers.iter().enumerate().filter(is_last).map(|(_, one)| one.clone()))
 }
 
 /// A pod runs one Redis at a time: another one there proves the end of the one before.
