@@ -193,6 +193,9 @@ mod tests {
         let user = "# mine\nmaxmemory 100mb\n\nport 7000\n  save 60 1  \n";
         let primary = "redis-0.redis-headless.default.svc.cluster.local";
         insta::assert_snapshot!(rendered(user, (primary, REDIS_PORT)).unwrap(), @r#"
+        # Unless spec.config says otherwise
+        min-replicas-max-lag 3
+        repl-ping-replica-period 1
         # From spec.config
         maxmemory 100mb
         port 7000
