@@ -130,7 +130,7 @@ async fn who_looks_for_a_lost_primary_is_parked_and_follows_it_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_set_keeps_its_order_until_a_person_deletes_its_stateful_set() {
     let lab = Lab::new("older-set").await;
-    lab.up("redis", json!({"replicas": 2})).await;
+    lab.up("redis", json!({"replicas": 3})).await;
     let (sets, pods) = (lab.api::<StatefulSet>(), lab.api::<Pod>());
     let servers = uids(&pods).await;
     let pause = |paused: bool| Patch::Merge(json!({"spec": {"paused": paused}}));
@@ -151,7 +151,7 @@ async fn an_older_set_keeps_its_order_until_a_person_deletes_its_stateful_set() 
     lab.sets.patch("redis", &PatchParams::default(), &pause(false)).await.unwrap();
     wait_for(&lab.sets, "redis", "Ready=True Verified").await;
     // Something else about it is changed.
-    let more = json!({"replicas": 3});
+    let more = json!({"replicas": 4});
     let generation = lab.generation("redis").await;
     apply(&lab.sets, "redis", more).await;
     lab.ready("redis", generation).await;
@@ -162,7 +162,7 @@ async fn an_older_set_keeps_its_order_until_a_person_deletes_its_stateful_set() 
         .await;
     wait_for(&lab.sets, "redis", "Ready=True Verified").await;
     let now = uids(&pods).await;
-    assert!(now.len() == 3 && now.is_superset(&servers), "no server was restarted");
+    assert!(now.len() == 4 && now.is_superset(&servers), "no server was restarted");
     assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 

@@ -146,7 +146,7 @@ async fn the_demand_follows_what_is_alive() {
 /// not the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_drained_is_not_waited_for() {
-    let lab = Lab::new("drained").await;
+    let lab = Lab::new("drained-for-good").await;
     lab.up("redis", json!({"replicas": 3, "storage": {"ephemeral": {}}})).await;
     armed(&lab).await;
     lab.write(0..20, "before", 2).await;
