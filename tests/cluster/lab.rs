@@ -283,10 +283,12 @@ fn l14_the_start_step_says_whom_it_asked_and_whom_it_follows() {
     let this = position(&format!("this is {replica}.{HEADLESS}"));
     let asked = position("asked redis-");
     let serves = position(": serves as primary");
-    let start = position("starting Redis: replicaof redis-");
-    assert!(this < asked && asked < serves && serves < start, "{log}");
-    let line = &log[start..].lines().next().unwrap();
-    assert!(line.ends_with(&format!(".{HEADLESS} 6379")), "{line}");
+    // With mode Quorum the operator says whom it follows, and Redis says that.
+    let parked = position("parked: the operator says whom this member follows");
+    let told = position("REPLICAOF redis-");
+    assert!(this < asked && asked < serves && serves < parked && parked < told, "{log}");
+    let line = &log[told..].lines().next().unwrap();
+    assert!(line.contains(&format!(".{HEADLESS}:6379 enabled")), "{line}");
 }
 
 #[test]
