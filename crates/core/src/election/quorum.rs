@@ -191,17 +191,12 @@ fn verified<'a>(follower: &Follower, record: &Record, look: &'a Snapshot) -> Res
 
 /// What the primary is to be told of its demand, where nothing else is to be done about the followers.
 pub(super) fn demand(record: &Record, look: &Snapshot, primary: &Candidate<'_>) -> Option<Decision> {
-    let demanded = primary.answer.demands.map(|demands| demands.min_replicas)?;
-    let alone = look.failover.min_replicas_alone();
-    let observed = look.observed.pods.iter().find(|pod| pod.name == primary.pod)?;
-    let is_ours = look.failover.owns_min_replicas && observed.start == StartRule::Parked;
-    if !is_ours || record.armed.is_some() || demanded == alone {
-        return None;
-    }
-    Some(Decision::Demand { pod: primary.pod.to_owned(), min_replicas: alone })
+    let min_replicas = leads_with(look, primary.pod).filter(|_| record.armed.is_none())?;
+    Some(Decision::Demand { pod: primary.pod.to_owned(), min_replicas })
 }
 
-/// What a server is to demand before it serves, where it demands something else.
+/// What a server is to demand that serves, or is about to, and cannot be succeeded without proof; `None` where it does, or where the
+/// demand is the user's.
 pub fn leads_with(look: &Snapshot, pod: &str) -> Option<i64> {
     let alone = look.failover.min_replicas_alone();
     let observed = look.observed.pods.iter().find(|observed| observed.name == pod)?;

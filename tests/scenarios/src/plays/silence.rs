@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 
@@ -48,6 +49,14 @@ async fn armed(stage: &Stage<'_>) -> Result<(), Failure> {
     .await
 }
 
+/// Waits until another one serves, and then for as long as the primary is to stay silent. Returns who serves, and since when.
+async fn succeeded(stage: &Stage<'_>, primary: &str) -> Result<(String, Timestamp), Failure> {
+    let other = stage.another_serves(primary).await?;
+    let served = now();
+    tokio::time::sleep(SILENT).await;
+    Ok((other, served))
+}
+
 /// The primary's process is frozen, and goes on when another one has served for a while.
 pub async fn frozen(stage: &Stage<'_>) -> Result<(), Failure> {
     let primary = stage.set.primary()?;
@@ -56,13 +65,10 @@ pub async fn frozen(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.forget();
     let disturbed = stage.disturb();
     process.signal("STOP")?;
-    let other = stage.another_serves(&primary).await;
-    let served = now();
-    if other.is_ok() {
-        tokio::time::sleep(SILENT).await;
-    }
+    let succeeded = succeeded(stage, &primary).await;
     process.signal("CONT")?;
-    println!("  {} serves {} ms after {primary} was frozen", other?, millis(disturbed, served));
+    let (other, served) = succeeded?;
+    println!("  {other} serves {} ms after {primary} was frozen", millis(disturbed, served));
     stage.whole().await
 }
 
@@ -74,13 +80,10 @@ pub async fn node_cut(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.forget();
     let cut = NodeCut::begin(&stage.lab.cluster, &node)?;
     let disturbed = stage.disturb();
-    let other = stage.another_serves(&primary).await;
-    let served = now();
-    if other.is_ok() {
-        tokio::time::sleep(SILENT).await;
-    }
+    let succeeded = succeeded(stage, &primary).await;
     drop(cut);
-    println!("  {} serves {} ms after {node} was cut off", other?, millis(disturbed, served));
+    let (other, served) = succeeded?;
+    println!("  {other} serves {} ms after {node} was cut off", millis(disturbed, served));
     stage.whole().await?;
     ask_for(stage, None).await
 }
