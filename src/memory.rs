@@ -47,6 +47,8 @@ pub struct Occasion {
 struct Written {
     /// Version of the cached object at that time: while the cache still has it, the status is newer than the cache.
     over_version: Option<String>,
+    /// Version that the object had after it.
+    version: Option<String>,
     status: RedisReplicaSetStatus,
     at: Instant,
     /// How many writes of mere progress in a row this is; 0 for any other write.
@@ -127,14 +129,29 @@ impl Memory {
         sets.get(set).and_then(|remembered| remembered.written.as_ref()).map(|written| written.status.clone())
     }
 
-    /// Remembers a status that was just written, and whether it told of mere progress.
-    pub fn wrote_status(&self, set: &RedisReplicaSet, status: RedisReplicaSetStatus, progress: bool) {
+    /// The version of the set as it stands in the cluster now, as far as this process can know.
+    pub fn current_version(&self, set: &RedisReplicaSet) -> Option<String> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        match sets.get(&ObjectRef::from_obj(set)).and_then(|r| r.written.as_ref()) {
+            Some(written) if written.over_version == set.resource_version() => written.version.clone(),
+            _ => set.resource_version(),
+        }
+    }
+
+    /// Remembers a status that was just written, which version the set has since, and whether it told of mere progress.
+    pub fn wrote_status(
+        &self,
+        set: &RedisReplicaSet,
+        status: RedisReplicaSetStatus,
+        version: Option<String>,
+        progress: bool,
+    ) {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         let written = &mut sets.entry(ObjectRef::from_obj(set)).or_default().written;
         let in_a_row = written.as_ref().map_or(0, |before| before.progress);
         let progress = if progress { in_a_row.saturating_add(1) } else { 0 };
-        *written =
-            Some(Written { over_version: set.resource_version(), status, at: Instant::now(), progress });
+        let over_version = set.resource_version();
+        *written = Some(Written { over_version, version, status, at: Instant::now(), progress });
     }
 
     /// Whether this process wrote the status so lately that mere progress has to wait: for `interval` at first, twice

@@ -43,7 +43,7 @@ use redis_operator::{
     kubernetes::{
         children::{Applied, ApplyError, Live, Why, apply, fetch},
         set::{Presence, presence},
-        status::patch,
+        status::{Patched, patch},
     },
     observe::Connections,
 };
@@ -413,8 +413,8 @@ async fn a_size_can_go_back_once_its_growth_was_refused() {
     }
 }
 
-/// A successor of the same name is told apart by its UID. A patch of the status cannot do that: the API server takes all
-/// metadata from the stored object.
+/// A successor of the same name is told apart by its UID. A patch of the status cannot do that, as the API server takes all
+/// metadata from the stored object, but for the version that it must have.
 #[tokio::test]
 async fn a_set_that_is_gone_is_told_from_its_successor() {
     let (_, client) = plane().await;
@@ -423,13 +423,26 @@ async fn a_set_that_is_gone_is_told_from_its_successor() {
     let uid = create(&sets, "redis", json!({})).await.unwrap().metadata.uid;
     let status = RedisReplicaSetStatus { ready_replicas: 3, ..RedisReplicaSetStatus::default() };
     assert_eq!(presence(&client, &name, uid.as_deref()).await.unwrap(), Presence::There);
-    assert!(patch(&client, &name, None, &status).await.unwrap());
-    assert_eq!(sets.get("redis").await.unwrap().status, Some(status.clone()));
+    let old = sets.get("redis").await.unwrap().metadata.resource_version;
+    let written = patch(&client, &name, old.as_deref(), &status).await.unwrap();
+    let set = sets.get("redis").await.unwrap();
+    assert_eq!(set.status, Some(status.clone()));
+    assert_eq!(written, Patched::Written(set.metadata.resource_version.clone()));
+    let newer = RedisReplicaSetStatus { ready_replicas: 2, ..RedisReplicaSetStatus::default() };
+    assert_eq!(patch(&client, &name, old.as_deref(), &newer).await.unwrap(), Patched::Outdated);
+    assert_eq!(
+        sets.get("redis").await.unwrap().status,
+        Some(status.clone()),
+        "an outdated patch changes nothing"
+    );
 
     sets.delete("redis", &DeleteParams::default()).await.unwrap();
     assert_eq!(presence(&client, &name, uid.as_deref()).await.unwrap(), Presence::Gone, "it is gone");
-    assert!(!patch(&client, &name, None, &status).await.unwrap());
+    assert_eq!(patch(&client, &name, None, &status).await.unwrap(), Patched::Gone);
+    let known = set.metadata.resource_version;
     let successor = create(&sets, "redis", json!({})).await.unwrap().metadata.uid;
+    assert_eq!(patch(&client, &name, known.as_deref(), &status).await.unwrap(), Patched::Outdated);
+    assert_eq!(sets.get("redis").await.unwrap().status, None, "what was learned of another set");
     assert_eq!(
         presence(&client, &name, uid.as_deref()).await.unwrap(),
         Presence::Gone,

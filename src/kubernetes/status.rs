@@ -11,16 +11,25 @@ use operator_core::{
     names::{STATUS_MANAGER, SetName},
 };
 
-/// Applies the status unless it is what stands there already. Returns whether it was written: not where the set is gone.
+/// What became of a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Patched {
+    /// It stands in the object, which has this version now.
+    Written(Option<String>),
+    /// There is no such set.
+    Gone,
+    /// The object has another version than the one that was asked for.
+    Outdated,
+}
+
+/// Applies the status; with a version, only to the object of that version. No two objects have the same one, so it names the set as
+/// well: a patch of a status cannot name the UID that it is for, as the API server takes all metadata from the stored object.
 pub async fn patch(
     client: &Client,
     set: &SetName,
-    before: Option<&RedisReplicaSetStatus>,
+    version: Option<&str>,
     status: &RedisReplicaSetStatus,
-) -> Result<bool, kube::Error> {
-    if before == Some(status) {
-        return Ok(false);
-    }
+) -> Result<Patched, kube::Error> {
     // The answer is the whole object, and its spec may be one that this operator cannot read.
     let kind = ApiResource::erase::<RedisReplicaSet>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &set.namespace, &kind);
@@ -28,12 +37,14 @@ pub async fn patch(
     let body = json!({
         "apiVersion": "replication.redis/v1alpha1",
         "kind": "RedisReplicaSet",
+        "metadata": {"resourceVersion": version},
         "status": status,
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
     match api.patch_status(&set.name, &params, &Patch::Apply(&body)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        Ok(object) => Ok(Patched::Written(object.metadata.resource_version)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Patched::Gone),
+        Err(kube::Error::Api(status)) if version.is_some() && status.is_conflict() => Ok(Patched::Outdated),
         Err(error) => Err(error),
     }
 }

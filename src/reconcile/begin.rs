@@ -234,7 +234,7 @@ async fn go_on(
     let uids = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref());
     let of_volumes = || taken_over(&former.record, &former.claims, volumes).filter(|_| subject.has_volumes);
     let Some(record) = orphaned(&former.record, uids).or_else(of_volumes) else { return Ok(None) };
-    let record = with_ends(&record, |uid| ctx.ends.latest(uid)).unwrap_or(record);
+    let record = with_ends(&record, |uid| ctx.ends.of(uid)).unwrap_or(record);
     info!(members = ?record.members, epoch = record.epoch, primary = record.primary, "going on with the role record of before");
     ctx.claims.adopts(&subject.set);
     let version = &former.resource_version;

@@ -184,14 +184,14 @@ async fn target_process(job: &Job<'_>, record: &Record) -> Former {
 /// What is known of a process whose pod had this name.
 async fn ended(job: &Job<'_>, serving: &Serving, name: &str) -> Former {
     let (ctx, subject) = (job.ctx, job.subject);
-    let last_end = ctx.ends.latest(&serving.pod_uid);
+    let ends = ctx.ends.of(&serving.pod_uid);
     let not_asked = || NodeState::Unknown("not asked".to_owned());
     let is_cached = ctx
         .pods
         .state()
         .iter()
         .any(|pod| belongs(pod, &subject.set) && pod.uid().as_deref() == Some(&serving.pod_uid));
-    let (pod_exists, node) = if is_cached || serving.ended || has_ended(serving, last_end) {
+    let (pod_exists, node) = if is_cached || serving.ended || has_ended(serving, ends) {
         (is_cached, not_asked())
     } else {
         match pods::pod_exists(&ctx.client, &subject.set, name, &serving.pod_uid).await {
@@ -205,5 +205,5 @@ async fn ended(job: &Job<'_>, serving: &Serving, name: &str) -> Former {
         _ => None,
     };
     let gone_for = ctx.memory.gone_for(&subject.set, &serving.pod_uid, since);
-    former(serving, &Traces { pod_exists, last_end, gone_for, node })
+    former(serving, &Traces { pod_exists, ends, gone_for, node })
 }

@@ -17,7 +17,7 @@ use crate::{
     error_chain::chain,
     kubernetes::{
         set::{self, Presence},
-        status::patch,
+        status::{Patched, patch},
     },
 };
 use operator_core::{
@@ -62,26 +62,43 @@ pub async fn publish(
     if progress && ctx.memory.wrote_lately(set, PROGRESS_INTERVAL) {
         return Ok((before.unwrap_or(status), true));
     }
-    // The client has no time-out of its own: an answer that never comes would hold this set for ever.
-    let patched = async {
-        // What was learned of a set is not true of a successor of its name, and a patch of a status cannot name the UID
-        // that it is for: the API server takes all metadata from the stored object. A failed reconcile says so in any case.
-        let is_learned = outcome.failures.is_empty() && before.as_ref() != Some(&status);
-        let presence = set::presence(&ctx.client, &subject.set, Some(&subject.uid));
-        if is_learned && presence.await.is_ok_and(|presence| presence == Presence::Gone) {
-            return Ok(false);
-        }
-        patch(&ctx.client, &subject.set, before.as_ref(), &status).await
-    };
-    let patched = timeout(PUBLISH_DEADLINE, patched);
-    if !patched.await.map_err(|_| PublishError::Deadline)?? {
+    if before.as_ref() == Some(&status) {
         return Ok((status, false));
     }
-    ctx.memory.wrote_status(set, status.clone(), progress);
+    // The client has no time-out of its own: an answer that never comes would hold this set for ever.
+    let written = timeout(PUBLISH_DEADLINE, write(set, ctx, subject, outcome, &status));
+    let Patched::Written(version) = written.await.map_err(|_| PublishError::Deadline)?? else {
+        return Ok((status, false));
+    };
+    ctx.memory.wrote_status(set, status.clone(), version, progress);
     for notice in events::transitions(before.as_ref(), &status) {
         send(set, ctx, &notice).await;
     }
     Ok((status, false))
+}
+
+/// Writes the status. What was learned of a set is not true of a successor of its name: it is written over what this process knows, or
+/// once the API server says that this set is there. A failed reconcile says so in any case.
+async fn write(
+    set: &RedisReplicaSet,
+    ctx: &Context,
+    subject: &Subject,
+    outcome: &Outcome,
+    status: &RedisReplicaSetStatus,
+) -> Result<Patched, kube::Error> {
+    let (client, name) = (&ctx.client, &subject.set);
+    if outcome.failures.is_empty() {
+        if let Some(version) = ctx.memory.current_version(set) {
+            let patched = patch(client, name, Some(&version), status).await?;
+            if patched != Patched::Outdated {
+                return Ok(patched);
+            }
+        }
+        if set::presence(client, name, Some(&subject.uid)).await.is_ok_and(|there| there == Presence::Gone) {
+            return Ok(Patched::Gone);
+        }
+    }
+    patch(client, name, None, status).await
 }
 
 /// Writes the status in the middle of a reconcile where Ready or Available has not been true any more for some time: a switchover that

@@ -291,8 +291,8 @@ async fn relink(job: &Job<'_>, seen: &mut Seen) -> Result<(), StageError> {
 /// Ends of processes that are shown once, into the record. A pod that is there still shows them.
 async fn note_ends(job: &Job<'_>, seen: &mut Seen) -> Result<(), StageError> {
     let is_gone = |uid: &str| seen.look.observed.pods.iter().all(|pod| pod.uid != uid);
-    let latest = |uid: &str| job.ctx.ends.latest(uid).filter(|_| is_gone(uid));
-    match with_ends(&seen.stored.record, latest) {
+    let reported = |uid: &str| job.ctx.ends.of(uid).filter(|_| is_gone(uid));
+    match with_ends(&seen.stored.record, reported) {
         Some(record) => write(job, seen, record).await,
         None => Ok(()),
     }

@@ -25,7 +25,7 @@ use tracing::warn;
 use crate::{error_chain::chain, http::Phase, watch::Trigger};
 use operator_core::{
     labels::MANAGED_BY,
-    observed::pod::{last_end, what_is_read},
+    observed::pod::{Ends, ends, what_is_read},
 };
 
 /// Marks every object that the operator made.
@@ -51,29 +51,29 @@ pub fn ours() -> watcher::Config {
     watched().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
 }
 
-/// The latest end of a Redis container that the kubelet reported, by the UID of its pod: a pod that is gone shows it no
-/// more.
+/// The ends of Redis containers that the kubelet reported, by the UID of their pod: a pod that is gone shows them no more.
 #[derive(Debug, Default)]
-pub struct Terminations(Mutex<VecDeque<(String, i64)>>);
+pub struct Terminations(Mutex<VecDeque<(String, Ends)>>);
 
 impl Terminations {
-    /// In seconds since 1970, by the clock of the pod's node.
-    pub fn latest(&self, uid: &str) -> Option<i64> {
+    /// Those of the pod of this UID.
+    pub fn of(&self, uid: &str) -> Option<Ends> {
         let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ends.iter().find(|(pod, _)| pod == uid).map(|(_, end)| *end)
     }
 
     fn see(&self, pod: &Pod) {
-        let (Some(uid), Some(end)) = (pod.uid(), last_end(pod)) else { return };
-        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = ends.iter_mut().find(|(pod, _)| *pod == uid) {
-            *known = end.max(*known);
+        let (Some(uid), Some(seen)) = (pod.uid(), ends(pod)) else { return };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = all.iter_mut().find(|(pod, _)| *pod == uid) {
+            let latest = seen.latest.max(known.latest);
+            *known = Ends { latest, of_pod: seen.of_pod || known.of_pod };
             return;
         }
-        if ends.len() == REMEMBERED {
-            ends.pop_front();
+        if all.len() == REMEMBERED {
+            all.pop_front();
         }
-        ends.push_back((uid, end));
+        all.push_back((uid, seen));
     }
 }
 
@@ -139,18 +139,42 @@ mod tests {
         let [earlier, later] = ["1970-01-01T00:01:00Z", "1970-01-01T00:02:00Z"];
         let ends = Terminations::default();
         ends.see(&pod(&json!({"running": {}})));
-        assert_eq!(ends.latest("u"), None);
+        assert_eq!(ends.of("u"), None);
         ends.see(&pod(&json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}})));
-        assert_eq!(ends.latest("u"), None, "the kubelet does not know");
+        assert_eq!(ends.of("u"), None, "the kubelet does not know");
         for (time, latest) in [(earlier, 60), (later, 120), (earlier, 120)] {
             ends.see(&at(time));
-            assert_eq!(ends.latest("u"), Some(latest));
+            assert_eq!(ends.of("u"), Some(Ends { latest, of_pod: false }));
         }
         let mut again = pod(&json!({"running": {}}));
         again.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].last_state =
             at("1970-01-01T00:03:00Z").status.unwrap().container_statuses.unwrap()[0].state.clone();
         ends.see(&again);
-        assert_eq!(ends.latest("u"), Some(180), "it was started again");
-        assert_eq!(ends.latest("another"), None);
+        assert_eq!(ends.of("u"), Some(Ends { latest: 180, of_pod: false }), "it was started again");
+        assert_eq!(ends.of("another"), None);
+    }
+
+    /// Regression: a primary's Redis was killed, started again, followed, and its pod was deleted within the same second. Its end
+    /// was not later than its start by the node's clock, so the set waited five minutes for a proof.
+    #[test]
+    fn a_phase_that_the_kubelet_calls_final_ends_the_whole_pod() {
+        let terminated = json!({"terminated": {"exitCode": 0, "finishedAt": "1970-01-01T00:01:00Z"}});
+        let of_pod = |phase: &str, state: &Value, reason: &str| {
+            let mut pod = pod(state);
+            let status = pod.status.as_mut().unwrap();
+            status.phase = Some(phase.to_owned());
+            let condition = json!([{"type": "DisruptionTarget", "status": "True", "reason": reason}]);
+            status.conditions = serde_json::from_value(condition).unwrap();
+            let ends = Terminations::default();
+            ends.see(&pod);
+            ends.of("u").is_some_and(|ends| ends.of_pod)
+        };
+        assert!(of_pod("Failed", &terminated, "TerminationByKubelet"));
+        assert!(of_pod("Succeeded", &terminated, "EvictionByEvictionAPI"));
+        assert!(!of_pod("Running", &terminated, ""), "it is started again");
+        assert!(!of_pod("Failed", &terminated, "DeletionByPodGC"), "its kubelet was not asked");
+        let unknown = json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}});
+        assert!(!of_pod("Failed", &unknown, ""), "the kubelet does not know");
+        assert!(!of_pod("Failed", &json!({"running": {}}), ""));
     }
 }

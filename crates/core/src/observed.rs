@@ -17,6 +17,10 @@ pub struct Observed {
 
 /// One pod and what its Redis answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what a kubelet reports and what a user asked for do not exclude each other"
+)]
 pub struct ObservedPod {
     /// Name of the pod.
     pub name: String,
@@ -40,6 +44,8 @@ pub struct ObservedPod {
     pub grace_seconds: i64,
     /// `deletionTimestamp` is set.
     pub terminating: bool,
+    /// That time has come: its grace period is over.
+    pub overdue: bool,
     /// Label `controller-revision-hash`: the template it was made from.
     pub revision: Option<String>,
     /// The image of its Redis, as its spec has it; empty where it has none.
@@ -116,6 +122,7 @@ impl ObservedPod {
             last_end: None,
             grace_seconds: redis_node::files::DEFAULT_GRACE_SECONDS,
             terminating: false,
+            overdue: false,
             revision: None,
             image: String::new(),
             stuck: None,

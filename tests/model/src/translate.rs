@@ -221,6 +221,7 @@ pub fn look(record: &Record, rec: &Rec, glimpses: &Glimpses, around: Around) -> 
             node: String::new(),
             ready: true,
             terminating: *terminating,
+            overdue: *terminating,
             revision: None,
             image: String::new(),
             label: RoleLabel::default(),

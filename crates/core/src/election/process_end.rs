@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::observed::pod::Ends;
 use redis_node::{
     files::DEFAULT_GRACE_SECONDS,
     record::{Record, Serving},
@@ -39,9 +40,8 @@ impl Default for Former {
 pub struct Traces {
     /// The pod is still there, under the same UID.
     pub pod_exists: bool,
-    /// The latest end of a Redis container of that pod that the kubelet reported while somebody watched, in seconds since
-    /// 1970.
-    pub last_end: Option<i64>,
+    /// The ends of its Redis containers that the kubelet reported while somebody watched.
+    pub ends: Option<Ends>,
     /// For how long this operator has known, by its own clock, that the pod is gone and its node is ready, without seeing
     /// anything else meanwhile. The time of a namesake or of a node's condition comes from other clocks.
     pub gone_for: Duration,
@@ -70,30 +70,33 @@ pub enum NodeState {
 /// The record with the ends that the kubelet reported: an end is shown once, and the process that saw it may not live
 /// until the election. `None` where there is nothing to add. What else proves an end is there to be asked for again,
 /// and a person may take it back.
-pub fn with_ends(record: &Record, last_end: impl Fn(&str) -> Option<i64>) -> Option<Record> {
+pub fn with_ends(record: &Record, ends: impl Fn(&str) -> Option<Ends>) -> Option<Record> {
     let mut told = record.clone();
     let target = told.switch_to.as_mut().map(|switch| &mut switch.process);
     let followers = told.followers.iter_mut().flatten().map(|follower| &mut follower.process);
     for process in told.seen_serving.iter_mut().chain(target).chain(followers) {
-        process.ended |= has_ended(process, last_end(&process.pod_uid));
+        process.ended |= has_ended(process, ends(&process.pod_uid));
     }
     (told != *record).then_some(told)
 }
 
-/// Whether this end of a Redis container of its pod proves its own. Both times come from the clock of one node, and the
-/// start is rounded up: an end that is later belongs to this process, or to a later one of the same pod, which cannot
-/// have begun before this one ended.
+/// Whether these ends of Redis containers of its pod prove its own: the whole pod has ended, or a container ended after this
+/// process began. Both times come from the clock of one node, and the start is rounded up: an end that is later belongs to
+/// this process, or to a later one of the same pod, which cannot have begun before this one ended. Of a process that lived for
+/// less than two seconds only the end of its pod tells.
 ///
 /// An end that was known when the process was noted is its predecessor's. A clock that was set back in between would make
 /// it look later than the start.
-pub fn has_ended(serving: &Serving, last_end: Option<i64>) -> bool {
-    last_end.is_some_and(|end| end > serving.started && serving.known_end.is_none_or(|known| end > known))
+pub fn has_ended(serving: &Serving, ends: Option<Ends>) -> bool {
+    ends.is_some_and(|Ends { latest, of_pod }| {
+        of_pod || latest > serving.started && serving.known_end.is_none_or(|known| latest > known)
+    })
 }
 
 /// Judges.
 pub fn former(serving: &Serving, traces: &Traces) -> Former {
     // An operator that saw the end may have written it down.
-    if serving.ended || has_ended(serving, traces.last_end) {
+    if serving.ended || has_ended(serving, traces.ends) {
         return Former::Ended;
     }
     let node = &serving.node;

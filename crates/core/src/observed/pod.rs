@@ -56,6 +56,7 @@ pub fn observed_pod(
             .and_then(|spec| spec.termination_grace_period_seconds)
             .unwrap_or(DEFAULT_GRACE_SECONDS),
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        overdue: pod.metadata.deletion_timestamp.as_ref().is_some_and(|end| end.0 < now),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         image: pod.spec.as_ref().and_then(image_of).unwrap_or_default().to_owned(),
         stuck: stuck(pod, now),
@@ -160,6 +161,32 @@ pub fn last_end(pod: &Pod) -> Option<i64> {
         .flatten()
         .filter_map(|state| Some(state.terminated.as_ref()?.finished_at.as_ref()?.0.as_second()))
         .max()
+}
+
+/// What the kubelet reported of the ends of one pod's Redis containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The latest, in seconds since 1970 by the node's clock.
+    pub latest: i64,
+    /// The kubelet ended the pod: none of its containers runs, and none is started again.
+    pub of_pod: bool,
+}
+
+/// The ends of this pod's Redis containers that the kubelet reported.
+///
+/// The kubelet reports a phase that is final once it has ended all containers of a pod that is deleted (Kubernetes 1.27 and
+/// later). The garbage collector of pods gives the same phase to a pod whose kubelet it cannot ask, and says so in a condition.
+pub fn ends(pod: &Pod) -> Option<Ends> {
+    let status = pod.status.as_ref()?;
+    let latest = last_end(pod)?;
+    let is_final = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let redis =
+        status.container_statuses.iter().flatten().find(|container| container.name == REDIS_CONTAINER);
+    let terminated = redis.and_then(|redis| redis.state.as_ref()?.terminated.as_ref());
+    let is_reported = terminated.is_some_and(|terminated| terminated.finished_at.is_some());
+    let conditions = status.conditions.iter().flatten();
+    let is_collected = conditions.into_iter().any(|c| c.reason.as_deref() == Some("DeletionByPodGC"));
+    Some(Ends { latest, of_pod: is_final && is_reported && !is_collected })
 }
 
 /// Whether the name of this pod may still be resolved to a former address, or to none. DNS answers, also that there is no

@@ -22,8 +22,9 @@ pub struct Size {
 pub fn size(set: &SetName, wanted: i32, live: Option<i32>, record: &Record, look: &Snapshot) -> Size {
     let recorded =
         record.members.iter().filter_map(|m| set.ordinal(m)).max().map_or(0, |ordinal| ordinal + 1);
-    // Pods may outlive a StatefulSet that was deleted by hand. One whose lost node cannot tell of its end holds up nobody.
-    let is_lost = |pod: &&ObservedPod| pod.terminating && pod.answer.is_err();
+    // Pods may outlive a StatefulSet that was deleted by hand. One whose lost node cannot tell of its end holds up nobody for
+    // longer than its grace period.
+    let is_lost = |pod: &&ObservedPod| pod.overdue && pod.answer.is_err();
     let pods = look.observed.pods.iter().filter(|pod| !is_lost(pod));
     let live = live.unwrap_or(0).max(pods.map(|pod| pod.ordinal + 1).max().unwrap_or(0));
     let primary_serves =
@@ -239,6 +240,7 @@ mod tests {
         let lost = |ordinal: usize, states: &[(i32, InstanceState)]| {
             let mut seen = look(states);
             seen.observed.pods[ordinal].terminating = true;
+            seen.observed.pods[ordinal].overdue = true;
             seen.observed.pods[ordinal].answer = Err(NoAnswer::NotStarted);
             seen
         };
@@ -247,6 +249,16 @@ mod tests {
         let states = [(0, Primary), (1, InSync), (2, InSync), (3, InSync), (4, Unreachable)];
         let down = size(&set(), 3, Some(4), &served(0, 5), &lost(4, &states));
         assert_eq!((down.replicas, down.members), (3, pods(0..5)), "down, and a member until it is gone");
+    }
+
+    /// Regression: redis-1 was gone before redis-2, whose Redis had ended and whose kubelet was about to say so.
+    #[test]
+    fn a_pod_that_ends_in_its_time_is_gone_before_the_next_one_goes() {
+        let mut ending = look(&[(0, Primary), (1, InSync), (2, Unreachable)]);
+        ending.observed.pods[2].terminating = true;
+        assert_eq!(size(&set(), 1, Some(2), &served(0, 3), &ending).replicas, 2);
+        ending.observed.pods[2].overdue = true;
+        assert_eq!(size(&set(), 1, Some(2), &served(0, 3), &ending).replicas, 1);
     }
 
     /// A set that was deleted and made again over its volumes, and a `StatefulSet` that a person deleted.

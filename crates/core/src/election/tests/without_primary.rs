@@ -9,6 +9,7 @@ use crate::{
         process_end::{Former, NodeState, Traces, former, with_ends},
         votes::{PrimarySample, glimpse},
     },
+    observed::pod::Ends,
 };
 
 fn voting() -> Record {
@@ -193,7 +194,7 @@ fn a_person_can_end_a_hold_for_the_epoch_that_they_saw() {
 }
 
 fn traces(node: NodeState) -> Traces {
-    Traces { pod_exists: false, last_end: None, gone_for: Duration::ZERO, node }
+    Traces { pod_exists: false, ends: None, gone_for: Duration::ZERO, node }
 }
 
 fn ready() -> NodeState {
@@ -205,14 +206,19 @@ fn ready() -> NodeState {
 fn what_proves_the_end_of_a_process_and_what_does_not() {
     let serving = Serving { pod_uid: "u".into(), node: "n".into(), started: 500, ..Serving::default() };
     let is_dead = |traces: Traces| former(&serving, &traces) == Former::Ended;
-    let there = |last_end| Traces { pod_exists: true, last_end, ..traces(ready()) };
+    let there = |latest: Option<i64>| {
+        let ends = latest.map(|latest| Ends { latest, of_pod: false });
+        Traces { pod_exists: true, ends, ..traces(ready()) }
+    };
     assert!(is_dead(there(Some(501))));
     assert!(!is_dead(there(Some(500))), "that may be its predecessor");
     assert!(!is_dead(there(None)));
     assert!(!is_dead(Traces { pod_exists: true, ..traces(NodeState::Deleted) }), "the pod is still listed");
-    let gone = |end| Traces { last_end: Some(end), ..traces(NodeState::NotReady) };
+    let gone = |latest| Traces { ends: Some(Ends { latest, of_pod: false }), ..traces(NodeState::NotReady) };
     assert!(is_dead(gone(501)));
     assert!(!is_dead(gone(500)), "it was deleted by force after its predecessor's end");
+    let ended = Traces { ends: Some(Ends { latest: 500, of_pod: true }), ..traces(ready()) };
+    assert!(is_dead(ended), "it lived for less than a second, and its kubelet ended the whole pod");
     assert!(is_dead(traces(NodeState::Deleted)) && is_dead(traces(NodeState::OutOfService)));
     assert!(!is_dead(traces(NodeState::NotReady)) && !is_dead(traces(NodeState::Unknown("no".into()))));
     let gone_for = |gone_for| Traces { gone_for, ..traces(ready()) };
@@ -236,7 +242,8 @@ fn an_end_that_was_known_before_the_process_was_noted_is_its_predecessors() {
     let (an_hour_ahead, after_that) = (4_100, 4_101);
     let serving =
         Serving { pod_uid: "u".into(), started: 560, known_end: Some(an_hour_ahead), ..Serving::default() };
-    let with = |last_end| Traces { pod_exists: true, last_end: Some(last_end), ..traces(ready()) };
+    let with =
+        |latest| Traces { pod_exists: true, ends: Some(Ends { latest, of_pod: false }), ..traces(ready()) };
     assert!(matches!(former(&serving, &with(an_hour_ahead)), Former::Unproven(_)));
     assert_eq!(former(&serving, &with(after_that)), Former::Ended);
     // What is noted, with the process.
@@ -304,7 +311,10 @@ fn an_end_that_was_seen_is_written_down_once() {
     let process = |uid: &str| Serving { pod_uid: uid.into(), started: 500, ..Serving::default() };
     let switch = SwitchTo { target: "redis-1".into(), replid: OLD.into(), process: process("target") };
     let record = Record { seen_serving: Some(process("former")), switch_to: Some(switch), ..voting() };
-    let told = |record: &Record, uid: &str, end| with_ends(record, |asked| (asked == uid).then_some(end));
+    let told = |record: &Record, uid: &str, end| {
+        let ends = Ends { latest: end, of_pod: false };
+        with_ends(record, |asked| (asked == uid).then_some(ends))
+    };
     let ended = |record: &Record| {
         (record.seen_serving.as_ref().unwrap().ended, record.switch_to.as_ref().unwrap().process.ended)
     };
