@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use tokio::task::JoinHandle;
 
-use crate::node::{Checked, Heard, Order};
+use crate::node::{Checked, Heard, History, Order};
 use rig::node::{InNode, Target};
 use rig::{
     Failure,
@@ -27,6 +27,7 @@ pub struct Client {
     feeder: JoinHandle<()>,
     heard: Arc<Log<Heard>>,
     service: Option<Target>,
+    prefix: String,
 }
 
 impl Drop for Client {
@@ -49,7 +50,7 @@ impl Client {
         })?);
         let feeder = set.feed(lab, Arc::clone(&program), Order::Member);
         let service = service_of(lab, set, &set.name.name).await?;
-        Ok(Self { program, feeder, heard, service })
+        Ok(Self { program, feeder, heard, service, prefix })
     }
 
     /// Writes the first keys, then goes on; returns once every writer has succeeded.
@@ -70,6 +71,16 @@ impl Client {
             self.heard.find(begun, BEGIN_LIMIT, &what, is_first).await?.1?;
         }
         Ok(())
+    }
+
+    /// Begins every key of this run.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What writers elsewhere wrote is read back too.
+    pub fn adopt(&self, histories: Vec<History>) -> Result<(), Failure> {
+        self.program.send(&Order::Adopt(histories))
     }
 
     /// Whether there is a Service to write through.

@@ -14,18 +14,20 @@ use rig::{Failure, clock::now, cluster::lab::Lab, machine};
 const METHOD: &str = "\
 How it is done, on the cluster of `hack/cluster` (three nodes, control plane and Pods on one machine):
 
-- Each scenario has a set of three Pods of its own. Before it, 2000 keys are written, and every Pod's
+- Each scenario has a set of its own, of three Pods unless its name says otherwise. Before it, 2000 keys are written, and every Pod's
   address gets older than a DNS answer may be (35 s; `docs/use/drains.md` says what a fault before that means); during it, four clients write unique
   keys without pause (one every 5 ms each) until all is settled again: two find the primary among all members, two go
   through the Service `<name>`; of each one has every write acknowledged by a replica (`WAIT 1`), one takes the OK.
 - Then every key is read from every member. *Acknowledged*: `WAIT 1` returned 1 or more. *Other*: answered with OK only.
   *Lost*: the primary does not have it. All members must have the same keys.
 - *Wiped*: a server that served, or that is there at the end, with less than half of the keys that a primary had before.
-- *Gap*: between two acknowledged writes of the client that finds the primary among the members; in parentheses as the
-  client of the Service sees it. Where a set of one Pod is a part of the scenario, between two OKs. *In all*: the sum of the gaps above 0.1 s.
+- *Gap*: between two acknowledged writes of the client that finds the primary among the members; in parentheses between two
+  OKs, and as the client of the Service sees it. Where a set of one Pod is a part of the scenario, between two OKs. *In all*: the sum of the gaps above 0.1 s.
 - *Said*: from the disturbance until the status no longer said Ready. *Settled*: until the status says Ready about the
   latest spec, all servers say the same, and both stay so for a second; after a switchover, a rolling update and a SIGTERM
   also until the primary is at home again (ordinal 0).
+- *Cut-off side*: two clients more run on the node of the primary that is cut off and write to its address. *Until*: from the
+  cut to the last write that the server took while it was cut off, answered with OK and acknowledged by a replica.
 - *False Ready*: the longest time for which the status said Ready and the servers, asked every 20 ms, did not.
 - Several values: the median, and the largest in parentheses.
 ";
@@ -92,7 +94,7 @@ pub fn document(played: &Played) -> Result<String, Failure> {
     let table = &played.table();
     text.push('\n');
     text.push_str(
-        "| scenario | storage | operator | runs | acknowledged lost | others lost | wiped | longest gap (Service) | in all | said | settled | false Ready | |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| scenario | storage | operator | runs | acknowledged lost | others lost | wiped | longest gap (OK, Service) | in all | said | settled | false Ready | cut-off side | |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut failed = String::new();
     for ((scenario, kind, fate), outcomes) in table {
@@ -112,7 +114,7 @@ pub fn document(played: &Played) -> Result<String, Failure> {
             .collect();
         writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} ({}) | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} ({}, {}) | {} | {} | {} | {} | {} | {} |",
             scenario.text(),
             kind.text(),
             fate.text(),
@@ -121,11 +123,13 @@ pub fn document(played: &Played) -> Result<String, Failure> {
             sum(Outcome::unacknowledged),
             outcomes.iter().map(|outcome| outcome.checked.wiped.len()).sum::<usize>(),
             times(&longest),
+            times(&all(|outcome| &outcome.longest.members_ok)),
             times(&all(|outcome| &outcome.longest.service)),
             times(&all(|outcome| &outcome.total)),
             times(&all(|outcome| &outcome.said)),
             times(&all(|outcome| &outcome.settled)),
             times(&all(|outcome| std::slice::from_ref(&outcome.false_ready))),
+            inside(outcomes),
             if wrong.is_empty() { "met" } else { "**failed**" },
         )?;
         for why in wrong {
@@ -137,4 +141,10 @@ pub fn document(played: &Played) -> Result<String, Failure> {
     }
     write!(text, "\n{METHOD}")?;
     Ok(text)
+}
+
+/// What clients on the cut-off side wrote, run by run.
+fn inside(outcomes: &[&Outcome]) -> String {
+    let all: Vec<String> = outcomes.iter().filter_map(|outcome| outcome.inside()).collect();
+    if all.is_empty() { "–".to_owned() } else { all.join("<br>") }
 }

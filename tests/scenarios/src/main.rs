@@ -5,11 +5,14 @@
 //! otherwise the chart is installed with the image that the cluster has.
 
 mod client;
+mod cut;
 mod document;
 mod evidence;
 mod images;
+mod inside;
+mod limits;
 mod node;
-mod node_cut;
+mod node_power;
 mod operators;
 mod outcome;
 mod play;
@@ -96,6 +99,7 @@ async fn all(lab: &Lab, arguments: &Arguments) -> Result<(), Failure> {
     let file = play::artifact(lab, "played.json")?;
     let mut played = if arguments.more { Played::read(&file)? } else { Played::default() };
     played.begin(lab, &command(arguments), &checkout);
+    cut::remove_left(lab).await?;
     let mut failed = 0;
     let mut number = 0;
     for run in 1..=arguments.runs {

@@ -7,7 +7,7 @@ mod serving;
 
 pub use check::Checked;
 pub use client::{Heard, Order};
-pub use history::{Span, Written};
+pub use history::{History, Span, Written};
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,8 +1,11 @@
 //! The operator's own Pods: their death, and their return.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Node, Pod},
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -53,18 +56,13 @@ impl Fate {
                 }
                 Ok(())
             }
-            Self::LeaderDeleted => {
-                let params = DeleteParams::default();
-                Api::<Pod>::namespaced(lab.client.clone(), OPERATOR_NAMESPACE)
-                    .delete(&pod.name_any(), &params)
-                    .await?;
-                Ok(())
-            }
+            Self::LeaderDeleted => delete(lab, &pod).await,
         }
     }
 }
 
-async fn pods(lab: &Lab) -> Result<Vec<Pod>, Failure> {
+/// All of its Pods.
+pub async fn pods(lab: &Lab) -> Result<Vec<Pod>, Failure> {
     let pods: Api<Pod> = Api::namespaced(lab.client.clone(), OPERATOR_NAMESPACE);
     let labels = ListParams::default().labels("app.kubernetes.io/component=operator");
     Ok(pods.list(&labels).await?.items)
@@ -102,14 +100,51 @@ async fn scale(lab: &Lab, deployment: &str, replicas: i32) -> Result<(), Failure
 }
 
 /// Gives every Pod whose container was restarted a successor, since the kubelet restarts a container that ended within
-/// the last ten minutes late only; then waits until all of them are ready and one leads.
+/// the last ten minutes late only, and every Pod that shares a node with another; then waits until all of them are ready and one leads.
 pub async fn restore(lab: &Lab) -> Result<(), Failure> {
-    let api: Api<Pod> = Api::namespaced(lab.client.clone(), OPERATOR_NAMESPACE);
-    for pod in pods(lab).await? {
-        if restarts(&pod) > 0 {
-            api.delete(&pod.name_any(), &DeleteParams::default()).await?;
+    let mut taken = BTreeSet::new();
+    let is_going = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    for pod in pods(lab).await?.into_iter().filter(|pod| !is_going(pod)) {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let is_crowded = node.is_some_and(|node| !taken.insert(node));
+        if restarts(&pod) > 0 || is_crowded {
+            delete(lab, &pod).await?;
         }
     }
+    ready(lab).await
+}
+
+/// Makes all of its Pods anew on one node, where they are not there already. [`restore`] spreads them again.
+pub async fn gather(lab: &Lab, node: &str) -> Result<(), Failure> {
+    let is_there = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
+    let before = pods(lab).await?;
+    if before.iter().all(is_there) {
+        return Ok(());
+    }
+    let gathered = async {
+        let nodes = Api::<Node>::all(lab.client.clone());
+        for other in nodes.list(&ListParams::default()).await?.iter().filter(|other| other.name_any() != node)
+        {
+            nodes.cordon(&other.name_any()).await?;
+        }
+        for pod in before.iter().filter(|pod| !is_there(pod)) {
+            delete(lab, pod).await?;
+        }
+        ready(lab).await
+    };
+    let gathered = gathered.await;
+    lab.uncordon().await?;
+    gathered
+}
+
+async fn delete(lab: &Lab, pod: &Pod) -> Result<(), Failure> {
+    let api: Api<Pod> = Api::namespaced(lab.client.clone(), OPERATOR_NAMESPACE);
+    api.delete(&pod.name_any(), &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// Waits until all of its Pods are ready, and one leads.
+async fn ready(lab: &Lab) -> Result<(), Failure> {
     let deployments: Api<Deployment> = Api::namespaced(lab.client.clone(), OPERATOR_NAMESPACE);
     until(Duration::from_secs(120), "all of the operator's Pods are ready, and one leads", async || {
         let found = deployments.list(&ListParams::default()).await?;

@@ -6,16 +6,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    inside::{self, Took},
+    limits::{Limits, Loss},
     node::{Checked, Span, Written},
     operators::Fate,
-    scenario::{Kind, Limits, Loss, Scenario},
+    scenario::{Kind, Scenario},
 };
 use rig::{clock::millis, stats::summary};
 
 /// Gaps that count towards the total are longer than this, in milliseconds.
 const PAUSE_MILLIS: i64 = 100;
-/// How long a status may go on to say Ready after the servers say otherwise, in milliseconds.
-const FALSE_READY_MILLIS: i64 = 6_000;
 
 /// One scenario on one set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct Outcome {
     pub settled: Vec<i64>,
     /// The longest time for which the status said Ready and the servers did not.
     pub false_ready: i64,
+    /// Until when each server that was cut off took the writes of clients beside it.
+    #[serde(default)]
+    pub took: Vec<Took>,
     /// What is wrong.
     pub wrong: Vec<String>,
 }
@@ -66,6 +69,7 @@ impl Outcome {
             said: Vec::new(),
             settled: Vec::new(),
             false_ready: 0,
+            took: Vec::new(),
             wrong: Vec::new(),
         }
     }
@@ -101,19 +105,28 @@ impl Outcome {
         self.checked = checked;
     }
 
-    /// Sum over all writers.
-    fn sum(&self, count: impl Fn(&Written) -> usize) -> usize {
-        self.checked.writers.iter().map(count).sum()
-    }
-
-    /// Writes that a replica acknowledged, and how many of them are lost.
+    /// Writes that a replica acknowledged: how many are lost, of how many.
     pub fn acknowledged(&self) -> (usize, usize) {
-        (self.sum(|written| written.lost_acknowledged), self.sum(|written| written.acknowledged))
+        acknowledged(&self.checked.writers)
     }
 
-    /// Writes that were answered with OK and not acknowledged, and how many of them are lost.
+    /// Writes that were answered with OK and not acknowledged: how many are lost, of how many.
     pub fn unacknowledged(&self) -> (usize, usize) {
-        (self.sum(|written| written.lost_ok), self.sum(|written| written.ok - written.acknowledged))
+        unacknowledged(&self.checked.writers)
+    }
+
+    /// What clients beside a server that was cut off wrote, in words; nothing where there were none.
+    pub fn inside(&self) -> Option<String> {
+        let all = &self.checked.writers;
+        let theirs = || all.iter().filter(|written| written.writer.starts_with(inside::NAME));
+        theirs().next()?;
+        let ((lost, confirmed), (lost_ok, others)) = (acknowledged(theirs()), unacknowledged(theirs()));
+        let until = |pick: fn(&Took) -> i64| times(&self.took.iter().map(pick).collect::<Vec<_>>());
+        Some(format!(
+            "lost {lost} of {confirmed} acknowledged, {lost_ok} of {others} others; OK until {}, acknowledged until {}",
+            until(|took| took.ok),
+            until(|took| took.acknowledged),
+        ))
     }
 
     /// Looks at everything that must hold.
@@ -142,16 +155,22 @@ impl Outcome {
         if keys.windows(2).any(|pair| matches!(pair, [one, other] if one != other)) {
             self.wrong.push(format!("members have different keys: {:?}", self.checked.members));
         }
-        let has_operator = self.fate == Fate::Left && self.scenario != Scenario::OperatorStopped;
-        if self.false_ready > FALSE_READY_MILLIS && has_operator {
-            self.wrong
-                .push(format!("the status said Ready for {} ms while the servers did not", self.false_ready));
-        }
-        if let Some(total) = limits.total
-            && self.total.iter().any(|found| *found > total)
-        {
-            self.wrong.push(format!("gaps of {:?} ms in all, at most {total} are allowed", self.total));
-        }
+        let mut over = |limit: Option<i64>, found: &[i64], what: &str| {
+            if let Some(limit) = limit
+                && found.iter().any(|found| *found > limit)
+            {
+                self.wrong.push(format!("{what} {found:?} ms, at most {limit} are allowed"));
+            }
+        };
+        over(limits.false_ready, &[self.false_ready], "the status said Ready while the servers did not, for");
+        over(limits.total, &self.total, "gaps in all of");
+        over(limits.plain, &self.longest.members_ok, "between two OKs");
+        let took: Vec<i64> = self.took.iter().flat_map(|took| [took.ok, took.acknowledged]).collect();
+        over(
+            limits.inside,
+            &took,
+            "after a cut, the server that was cut off took writes for (OK, acknowledged)",
+        );
     }
 
     /// What must hold.
@@ -179,8 +198,28 @@ impl Outcome {
             times(&self.settled),
             times(&[self.false_ready]),
         );
+        if let Some(inside) = self.inside() {
+            let _ = write!(line, "; inside: {inside}");
+        }
         line
     }
+}
+
+/// Of the writes that a replica acknowledged: how many are lost, of how many.
+fn acknowledged<'a>(writers: impl IntoIterator<Item = &'a Written>) -> (usize, usize) {
+    sums(writers, |written| (written.lost_acknowledged, written.acknowledged))
+}
+
+/// Of the writes that were answered with OK and not acknowledged: how many are lost, of how many.
+fn unacknowledged<'a>(writers: impl IntoIterator<Item = &'a Written>) -> (usize, usize) {
+    sums(writers, |written| (written.lost_ok, written.ok - written.acknowledged))
+}
+
+fn sums<'a>(
+    writers: impl IntoIterator<Item = &'a Written>,
+    counts: impl Fn(&Written) -> (usize, usize),
+) -> (usize, usize) {
+    writers.into_iter().map(counts).fold((0, 0), |(lost, all), (one, of)| (lost + one, all + of))
 }
 
 /// Gaps that share a moment with a window.

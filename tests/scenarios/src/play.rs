@@ -88,6 +88,7 @@ async fn on_a_new_set(lab: &Lab, name: &str, rounds: usize, outcome: &mut Outcom
         }
     }
     outcome.false_ready = stage.false_ready();
+    outcome.took = stage.all_taken();
     // What was lost is of interest after a failure too.
     let checked = async { stage.client.check(targets(&stage).await?).await };
     match checked.await {
@@ -105,7 +106,8 @@ async fn one_round(stage: &mut Stage<'_>, round: usize, outcome: &mut Outcome) -
     let stage = &*stage;
     let (settled, died) = tokio::join!(
         async {
-            outcome.scenario.play(stage).await?;
+            // It holds all that any scenario does.
+            Box::pin(outcome.scenario.play(stage)).await?;
             let home = outcome.scenario.goes_home().then(|| stage.home());
             stage.settled(home.as_deref()).await
         },

@@ -3,6 +3,8 @@
 
 pub mod change;
 pub mod faults;
+pub mod held;
+pub mod lost_node;
 pub mod outside;
 pub mod planned;
 pub mod silence;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{operators::Fate, plays, stage::Stage};
+use crate::{limits::Limits, operators::Fate, plays, stage::Stage};
 use rig::{Failure, cluster::set::Storage};
 
 /// Where a set keeps its data, and how.
@@ -83,34 +83,17 @@ pub enum Scenario {
     RecordLost,
     VolumesByHand,
     Frozen,
+    #[value(name = "node-cut-20s")]
+    NodeCutShort,
     NodeCut,
+    #[value(name = "node-cut-400s")]
+    NodeCutLong,
+    NodeCutWithOperator,
+    NodeCutOfFive,
+    NodeCutOfTwo,
+    NodesCutInTurn,
+    NodeStopped,
     DeletedByForce,
-}
-
-/// What may be lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// Nothing that was answered with OK.
-    Nothing,
-    /// Only what no replica acknowledged.
-    Unacknowledged,
-    /// Also what was written after the last dump: every process that had it was killed.
-    SinceDump,
-    /// Everything: no copy outlives the processes.
-    Everything,
-}
-
-/// What must hold, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// What may be lost.
-    pub loss: Loss,
-    /// Median of the longest gaps between acknowledged writes.
-    pub longest_p50: Option<i64>,
-    /// 99th percentile of the longest gaps between acknowledged writes.
-    pub longest_p99: Option<i64>,
-    /// Sum of the gaps between acknowledged writes.
-    pub total: Option<i64>,
 }
 
 impl Scenario {
@@ -147,7 +130,16 @@ impl Scenario {
             Self::RecordLost => "no operator: record deleted while a replica is frozen",
             Self::VolumesByHand => "set made over two of three volumes, without labels and record",
             Self::Frozen => "primary's process frozen, and going on a minute after another serves",
-            Self::NodeCut => "primary's node cut off, and back a minute after another serves",
+            Self::NodeCutShort => "primary's node cut off for 20 s",
+            Self::NodeCut => "primary's node cut off for 60 s",
+            Self::NodeCutLong => "primary's node cut off for 400 s",
+            Self::NodeCutWithOperator => {
+                "node of the primary and of the operator that leads cut off for 60 s"
+            }
+            Self::NodeCutOfFive => "5 pods: primary's node cut off for 60 s",
+            Self::NodeCutOfTwo => "2 pods, mode Fenced: primary's node cut off for 60 s",
+            Self::NodesCutInTurn => "a replica's node cut off, then the primary's, and back",
+            Self::NodeStopped => "primary's node without power for 60 s",
             Self::DeletedByForce => "primary's pod deleted by force",
         }
     }
@@ -159,7 +151,7 @@ impl Scenario {
             Self::Recreate | Self::PowerCut => &[Kind::Rdb, Kind::Aof],
             Self::UnsettledFile | Self::PromotedByHand => &[Kind::Aof],
             // Volumes of this cluster never leave their node.
-            Self::NodeAway => &[Kind::Ephemeral],
+            Self::NodeAway | Self::NodeCutOfFive => &[Kind::Ephemeral],
             Self::ForeignHistory | Self::CannotSave | Self::VolumesByHand => &[Kind::Rdb],
             _ => &Kind::ALL,
         }
@@ -169,7 +161,14 @@ impl Scenario {
     pub fn suffers(self, fate: Fate) -> bool {
         !matches!(
             self,
-            Self::OperatorStopped | Self::PromotedByHand | Self::ForeignHistory | Self::RecordLost
+            Self::OperatorStopped
+                | Self::PromotedByHand
+                | Self::ForeignHistory
+                | Self::RecordLost
+                | Self::NodeCutWithOperator
+                | Self::NodeCutOfFive
+                | Self::NodeCutOfTwo
+                | Self::NodesCutInTurn
         ) || fate == Fate::Left
     }
 
@@ -198,8 +197,14 @@ impl Scenario {
     pub fn spec(self, kind: Kind, image: &str) -> Value {
         let mut spec = kind.spec(image);
         // These are about what holds without proof, and about replicas that follow by themselves.
-        if matches!(self, Self::NodeAway | Self::OperatorStopped) {
+        if matches!(self, Self::NodeAway | Self::OperatorStopped | Self::NodeCutOfTwo) {
             merge(&mut spec, json!({"failover": {"mode": "Fenced"}}));
+        }
+        if self == Self::NodeCutOfTwo {
+            merge(&mut spec, json!({"replicas": 2}));
+        }
+        if self == Self::NodeCutOfFive {
+            merge(&mut spec, json!({"replicas": 5}));
         }
         if matches!(self, Self::KillPrimary | Self::Frozen | Self::DeletedByForce) {
             // It is played often, and each return home would be half a minute more.
@@ -213,73 +218,7 @@ impl Scenario {
 
     /// What must hold.
     pub fn limits(self, kind: Kind, fate: Fate) -> Limits {
-        let mut limits =
-            Limits { loss: Loss::Unacknowledged, longest_p50: None, longest_p99: None, total: None };
-        match self {
-            Self::Switchover | Self::DeletePrimary | Self::Evict | Self::Drain | Self::OperatorStopped => {
-                limits.longest_p99 = Some(500);
-            }
-            Self::Roll => limits.total = Some(1_000),
-            Self::KillPrimary => {
-                limits.longest_p50 = Some(2_000);
-                limits.longest_p99 = Some(4_000);
-            }
-            Self::Frozen | Self::NodeCut | Self::DeletedByForce => {
-                limits.longest_p50 = Some(14_000);
-                limits.longest_p99 = Some(20_000);
-            }
-            _ => {}
-        }
-        if fate != Fate::Left {
-            // Without an operator nobody moves the primary, and the next one has to wait for the Lease.
-            (limits.longest_p50, limits.longest_p99, limits.total) = (None, None, None);
-        }
-        limits.loss = match (self, kind) {
-            (Self::KillAll | Self::PowerCut, Kind::Rdb) => Loss::SinceDump,
-            (Self::KillAll, Kind::Ephemeral) => Loss::Everything,
-            _ if self.is_planned() => Loss::Nothing,
-            _ => Loss::Unacknowledged,
-        };
-        limits
-    }
-
-    /// Whether a person asked for it, so that it must lose nothing at all.
-    fn is_planned(self) -> bool {
-        match self {
-            Self::Switchover
-            | Self::DeletePrimary
-            | Self::DeleteReplica
-            | Self::Evict
-            | Self::Drain
-            | Self::Roll
-            | Self::StartConfig
-            | Self::LiveConfig
-            | Self::Image
-            | Self::Scale
-            | Self::ScaleToOne
-            | Self::RecordDeleted
-            | Self::Recreate
-            | Self::OperatorStopped
-            | Self::CannotSave
-            | Self::RecordLost => true,
-            Self::KillPrimary
-            | Self::TerminatePrimary
-            | Self::OutOfMemory
-            | Self::KillAll
-            | Self::PowerCut
-            | Self::EmptyReplica
-            | Self::EmptyPrimary
-            | Self::NeverStarts
-            | Self::UnsettledFile
-            | Self::PromotedByHand
-            | Self::NodeAway
-            | Self::ForeignHistory
-            | Self::Frozen
-            | Self::NodeCut
-            | Self::DeletedByForce
-            // A volume that is not restored takes along what was on it alone.
-            | Self::VolumesByHand => false,
-        }
+        Limits::of(self, kind, fate)
     }
 
     /// Does it to a set that is settled, and waits until it has shown.
@@ -315,7 +254,14 @@ impl Scenario {
             Self::RecordLost => plays::outside::record_lost_beside_a_silent_member(stage).await,
             Self::VolumesByHand => plays::outside::volumes_by_hand(stage).await,
             Self::Frozen => plays::silence::frozen(stage).await,
-            Self::NodeCut => plays::silence::node_cut(stage).await,
+            Self::NodeCutShort => plays::lost_node::cut(stage, 20).await,
+            Self::NodeCut => plays::lost_node::cut(stage, 60).await,
+            Self::NodeCutLong => plays::lost_node::cut(stage, 400).await,
+            Self::NodeCutWithOperator => plays::lost_node::with_the_operator(stage).await,
+            Self::NodeCutOfFive => plays::lost_node::of_five(stage).await,
+            Self::NodeCutOfTwo => plays::lost_node::of_two(stage).await,
+            Self::NodesCutInTurn => plays::held::in_turn(stage).await,
+            Self::NodeStopped => plays::lost_node::stopped(stage).await,
             Self::DeletedByForce => plays::silence::deleted_by_force(stage).await,
         }
     }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::{
     client::{Client, service_of},
+    inside::Took,
     node::{Asked, Span},
     scenario::Kind,
     truth::{Change, longest_false_ready},
@@ -58,6 +59,7 @@ struct Notes {
     disturbed: Option<Timestamp>,
     window: Option<Timestamp>,
     windows: Vec<Span>,
+    took: Vec<Took>,
 }
 
 impl<'a> Stage<'a> {
@@ -123,6 +125,16 @@ impl<'a> Stage<'a> {
     /// All windows until now.
     pub fn windows(&self) -> Vec<Span> {
         self.notes().windows.clone()
+    }
+
+    /// Notes until when a server that was cut off took writes.
+    pub fn took(&self, took: Took) {
+        self.notes().took.push(took);
+    }
+
+    /// Until when servers that were cut off took writes.
+    pub fn all_taken(&self) -> Vec<Took> {
+        self.notes().took.clone()
     }
 
     /// The Pod where the primary belongs.
@@ -232,6 +244,14 @@ impl<'a> Stage<'a> {
             Ok(claims.count() >= wanted)
         })
         .await
+    }
+
+    /// Who served first after a moment in place of this Pod, and when; none where nobody did.
+    pub fn successor(&self, pod: &str, since: Timestamp) -> Option<(String, Timestamp)> {
+        self.set.truth.scan(|truth| {
+            let later = truth.iter().filter(|(at, _)| *at >= since);
+            later.filter_map(|(at, sync)| Some((sync.primary.clone()?, *at))).find(|(found, _)| found != pod)
+        })
     }
 
     /// Waits until this Pod is the primary of record.
@@ -365,7 +385,7 @@ fn is_whole(sync: &Sync, members: usize) -> bool {
 
 /// Runs kubectl.
 pub async fn kubectl(lab: &Lab, arguments: &[&str]) -> Result<String, Failure> {
-    let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
+    let program = kubectl_program();
     let mut all = vec!["--kubeconfig".to_owned(), lab.kubeconfig.to_string_lossy().into_owned()];
     all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     tokio::task::spawn_blocking(move || {
@@ -373,4 +393,9 @@ pub async fn kubectl(lab: &Lab, arguments: &[&str]) -> Result<String, Failure> {
         output(&program, &all)
     })
     .await?
+}
+
+/// The program that is kubectl.
+pub fn kubectl_program() -> String {
+    std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned())
 }

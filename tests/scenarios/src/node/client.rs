@@ -1,5 +1,6 @@
 //! Clients that write unique keys without pause and keep the history of every key: two that find the primary among all
-//! members, two that go through the Service, of each one that has every write acknowledged by a replica.
+//! members, two that go through the Service, of each one that has every write acknowledged by a replica. Or two that know one
+//! server alone, and write to it from its side of a cut.
 
 use std::{
     io::BufWriter,
@@ -36,6 +37,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const CONFIRM_MILLIS: i64 = 200;
 /// Before another server is tried.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// Before a server is tried again that may refuse for minutes.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// How long writers go on for one more success when they are told to stop, in milliseconds.
 const LAST_WORD_MILLIS: i64 = 10_000;
 /// Keys that are written before anything else.
@@ -54,6 +57,17 @@ pub enum Order {
         /// The Service of the primary.
         service: Option<Target>,
     },
+    /// Begin to write to this server alone, by its address.
+    BeginAt {
+        /// Begins the names of the two writers.
+        writer: String,
+        /// Who they write to.
+        server: Target,
+    },
+    /// Stop writing, and tell what was written.
+    Stop,
+    /// What another program's writers wrote: it is read back too.
+    Adopt(Vec<History>),
     /// The Service is another one from now on.
     Service(Target),
     /// Stop writing, and read every key from these members.
@@ -74,6 +88,8 @@ pub enum Heard {
         /// Its name.
         writer: String,
     },
+    /// What the writers wrote that were told to stop.
+    Stopped(Vec<History>),
     /// Everything was read.
     Checked(Checked),
     /// Something could not be done.
@@ -81,54 +97,87 @@ pub enum Heard {
 }
 
 pub fn run(orders: &Receiver<Order>, prefix: &str, file: &Path) -> Result<(), Failure> {
-    let serving = Serving::default();
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut base = History::new(prefix, "base", true);
-    let mut writers: Vec<JoinHandle<History>> = Vec::new();
-    let behind: Arc<Mutex<Option<Target>>> = Arc::default();
+    let mut clients = Clients {
+        serving: Serving::default(),
+        behind: Arc::default(),
+        stop: Arc::default(),
+        base: History::new(prefix, "base", true),
+        writers: Vec::new(),
+        others: Vec::new(),
+    };
     for order in orders {
         match order {
-            Order::Member(target) => serving.ask(target),
-            Order::Service(target) => *lock(&behind) = Some(target),
-            Order::Begin { service } => {
-                if let Err(error) = write_base(&mut base, &serving) {
-                    print(&Heard::Failed(format!("the first {BASE} keys: {error}")))?;
-                    continue;
-                }
-                print(&Heard::Base)?;
-                let mut routes = vec![Route::Members(serving.clone())];
-                if service.is_some() {
-                    *lock(&behind) = service;
-                    routes.push(Route::Service(Arc::clone(&behind)));
-                }
-                for route in routes {
-                    for confirms in [true, false] {
-                        let name = format!("{}{}", route.name(), if confirms { "+wait" } else { "" });
-                        let history = History::new(prefix, &name, confirms);
-                        let (route, stop) = (route.clone(), Arc::clone(&stop));
-                        writers.push(std::thread::spawn(move || write_on(&route, history, &stop)));
-                    }
-                }
-            }
-            Order::Check { members } => {
-                stop.store(true, Ordering::Relaxed);
-                let asked = now();
-                let mut histories = vec![std::mem::replace(&mut base, History::new(prefix, "base", true))];
-                for writer in writers.drain(..) {
-                    histories.push(writer.join().map_err(|_| "a writer panicked")?);
-                }
-                let mut out = BufWriter::new(std::fs::File::create(file)?);
-                for history in &histories {
-                    history.write(&mut out)?;
-                }
-                match check::check(&members, &histories, &serving, asked) {
-                    Ok(checked) => print(&Heard::Checked(checked))?,
-                    Err(error) => print(&Heard::Failed(format!("reading all keys back: {error}")))?,
-                }
-            }
+            Order::Member(target) => clients.serving.ask(target),
+            Order::Service(target) => *lock(&clients.behind) = Some(target),
+            Order::Begin { service } => clients.begin(service)?,
+            Order::BeginAt { writer, server } => clients.write(&Route::Server(server), &writer),
+            Order::Stop => print(&Heard::Stopped(clients.stop()?))?,
+            Order::Adopt(histories) => clients.others.extend(histories),
+            Order::Check { members } => match clients.check(&members, file)? {
+                Ok(checked) => print(&Heard::Checked(checked))?,
+                Err(error) => print(&Heard::Failed(format!("reading all keys back: {error}")))?,
+            },
         }
     }
     Ok(())
+}
+
+/// The writers of one program, and what they wrote.
+struct Clients {
+    serving: Serving,
+    behind: Arc<Mutex<Option<Target>>>,
+    stop: Arc<AtomicBool>,
+    /// The first keys.
+    base: History,
+    writers: Vec<JoinHandle<History>>,
+    /// What writers elsewhere wrote.
+    others: Vec<History>,
+}
+
+impl Clients {
+    /// Writes the first keys, then goes on through all members and the Service.
+    fn begin(&mut self, service: Option<Target>) -> Result<(), Failure> {
+        if let Err(error) = write_base(&mut self.base, &self.serving) {
+            return print(&Heard::Failed(format!("the first {BASE} keys: {error}")));
+        }
+        print(&Heard::Base)?;
+        self.write(&Route::Members(self.serving.clone()), "members");
+        if service.is_some() {
+            *lock(&self.behind) = service;
+            self.write(&Route::Service(Arc::clone(&self.behind)), "service");
+        }
+        Ok(())
+    }
+
+    /// Begins two writers: of one, a replica acknowledges every write.
+    fn write(&mut self, route: &Route, writer: &str) {
+        for confirms in [true, false] {
+            let name = format!("{writer}{}", if confirms { "+wait" } else { "" });
+            let history = History::new(&self.base.prefix, &name, confirms);
+            let (route, stop) = (route.clone(), Arc::clone(&self.stop));
+            self.writers.push(std::thread::spawn(move || write_on(&route, history, &stop)));
+        }
+    }
+
+    /// Stops all writers; returns what they wrote.
+    fn stop(&mut self) -> Result<Vec<History>, Failure> {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.writers.drain(..).map(JoinHandle::join);
+        Ok(ended.collect::<Result<_, _>>().map_err(|_| "a writer panicked")?)
+    }
+
+    /// Stops all writers, leaves every history in the file, and reads every key from these members.
+    fn check(&mut self, members: &[Target], file: &Path) -> Result<Result<Checked, Failure>, Failure> {
+        let asked = now();
+        let mut histories = vec![self.base.clone()];
+        histories.extend(self.stop()?);
+        histories.append(&mut self.others);
+        let mut out = BufWriter::new(std::fs::File::create(file)?);
+        for history in &histories {
+            history.write(&mut out)?;
+        }
+        Ok(check::check(members, &histories, &self.serving, asked))
+    }
 }
 
 /// How a writer gets to the primary.
@@ -138,13 +187,25 @@ enum Route {
     Members(Serving),
     /// It leaves that to the Service.
     Service(Arc<Mutex<Option<Target>>>),
+    /// It knows one server, and stays with it whatever becomes of it.
+    Server(Target),
 }
 
 impl Route {
-    fn name(&self) -> &'static str {
+    /// How long a writer goes on for one more success when it is told to stop, in milliseconds.
+    fn last_word(&self) -> i64 {
         match self {
-            Self::Members(_) => "members",
-            Self::Service(_) => "service",
+            Self::Members(_) | Self::Service(_) => LAST_WORD_MILLIS,
+            // Its server may refuse for ever.
+            Self::Server(_) => 0,
+        }
+    }
+
+    /// Before it tries again.
+    fn retry_pause(&self) -> Duration {
+        match self {
+            Self::Members(_) | Self::Service(_) => RETRY_PAUSE,
+            Self::Server(_) => REFUSED_PAUSE,
         }
     }
 
@@ -155,6 +216,7 @@ impl Route {
                 let target = lock(service).clone()?;
                 connect(&target).ok()
             }
+            Self::Server(target) => connect(target).ok(),
         }
     }
 }
@@ -213,14 +275,14 @@ fn write_on(route: &Route, mut history: History, stop: &AtomicBool) -> History {
         if stop.load(Ordering::Relaxed) {
             let since = *stopping.get_or_insert_with(now);
             let has_succeeded = history.last_success().is_some_and(|at| at > since);
-            if has_succeeded || millis(since, now()) > LAST_WORD_MILLIS {
+            if has_succeeded || millis(since, now()) > route.last_word() {
                 return history;
             }
         }
         let Some(connection) = &mut open else {
             open = route.connect();
             if open.is_none() {
-                std::thread::sleep(RETRY_PAUSE);
+                std::thread::sleep(route.retry_pause());
             }
             continue;
         };
@@ -230,7 +292,7 @@ fn write_on(route: &Route, mut history: History, stop: &AtomicBool) -> History {
         history.push(entry);
         if ended.is_err() {
             open = None;
-            std::thread::sleep(RETRY_PAUSE);
+            std::thread::sleep(route.retry_pause());
             continue;
         }
         if !told && history.last_success().is_some() {

@@ -12,7 +12,7 @@ use rig::clock::millis;
 const GAP_MILLIS: i64 = 20;
 
 /// One key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// When it was sent.
     pub sent: Timestamp,
@@ -63,7 +63,7 @@ pub struct Written {
 }
 
 /// One writer's keys, numbered from 0.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct History {
     /// Begins every key.
     pub prefix: String,
@@ -116,6 +116,12 @@ impl History {
     /// When it succeeded last.
     pub fn last_success(&self) -> Option<Timestamp> {
         self.entries.iter().rev().find_map(|entry| self.success(entry))
+    }
+
+    /// When it succeeded last within this time.
+    pub fn last_success_in(&self, span: Span) -> Option<Timestamp> {
+        let all = self.entries.iter().filter_map(|entry| self.success(entry));
+        all.filter(|at| *at >= span.from && *at <= span.to).max()
     }
 
     fn success(&self, entry: &Entry) -> Option<Timestamp> {
@@ -212,6 +218,15 @@ mod tests {
         // A success after the writers were told to stop leaves no gap beyond it.
         let gaps = history(true, &[(0, true, true), (300, true, true)]).written(&[], at(100)).gaps;
         assert_eq!(gaps, [Span { from: at(2), to: at(302) }]);
+    }
+
+    #[test]
+    fn the_last_success_within_a_time_is_none_of_before_or_after() {
+        let history =
+            history(true, &[(0, true, true), (100, true, false), (200, true, true), (300, true, true)]);
+        let last = |from, to| history.last_success_in(Span { from: at(from), to: at(to) });
+        assert_eq!(last(50, 250), Some(at(202)));
+        assert_eq!(last(50, 150), None);
     }
 
     #[test]

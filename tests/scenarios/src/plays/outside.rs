@@ -12,7 +12,7 @@ use operator_core::api::RedisReplicaSet;
 use serde_json::{Value, json};
 
 use crate::{
-    node_cut::NodeCut,
+    cut::Cut,
     operators,
     plays::{planned::ask_for, silence},
     stage::{LIMIT, Stage},
@@ -332,7 +332,7 @@ pub async fn node_away(stage: &Stage<'_>) -> Result<(), Failure> {
     let (node, uid, process) = (stage.node(&primary)?, stage.uid(&primary)?, stage.process(&primary)?);
     let epoch = async || Ok::<_, Failure>(stage.set.status()?.primary.map_or(0, |primary| primary.epoch));
     let before = epoch().await?;
-    let cut = NodeCut::begin(&stage.lab.cluster, &node)?;
+    let cut = Cut::of_node(stage.lab, &node)?;
     let disturbed = stage.disturb();
     stage.broken(disturbed).await?;
     tokio::time::sleep(PATIENCE).await;

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 
 use crate::{
-    node_cut::NodeCut,
     plays::planned::ask_for,
     stage::{LIMIT, Stage},
 };
@@ -42,19 +40,11 @@ pub async fn apart(stage: &Stage<'_>) -> Result<String, Failure> {
 }
 
 /// Waits until a replica takes over without proof.
-async fn armed(stage: &Stage<'_>) -> Result<(), Failure> {
+pub async fn armed(stage: &Stage<'_>) -> Result<(), Failure> {
     until(LIMIT, "a replica would take over without proof", async || {
         Ok(stage.set.status()?.failover.is_some_and(|failover| failover.armed))
     })
     .await
-}
-
-/// Waits until another one serves, and then for as long as the primary is to stay silent. Returns who serves, and since when.
-async fn succeeded(stage: &Stage<'_>, primary: &str) -> Result<(String, Timestamp), Failure> {
-    let other = stage.another_serves(primary).await?;
-    let served = now();
-    tokio::time::sleep(SILENT).await;
-    Ok((other, served))
 }
 
 /// The primary's process is frozen, and goes on when another one has served for a while.
@@ -65,27 +55,14 @@ pub async fn frozen(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.forget();
     let disturbed = stage.disturb();
     process.signal("STOP")?;
-    let succeeded = succeeded(stage, &primary).await;
+    let other = stage.another_serves(&primary).await;
+    let served = now();
+    if other.is_ok() {
+        tokio::time::sleep(SILENT).await;
+    }
     process.signal("CONT")?;
-    let (other, served) = succeeded?;
-    println!("  {other} serves {} ms after {primary} was frozen", millis(disturbed, served));
+    println!("  {} serves {} ms after {primary} was frozen", other?, millis(disturbed, served));
     stage.whole().await
-}
-
-/// The primary's node is cut off from everything, and comes back.
-pub async fn node_cut(stage: &Stage<'_>) -> Result<(), Failure> {
-    let primary = apart(stage).await?;
-    armed(stage).await?;
-    let node = stage.node(&primary)?;
-    stage.forget();
-    let cut = NodeCut::begin(&stage.lab.cluster, &node)?;
-    let disturbed = stage.disturb();
-    let succeeded = succeeded(stage, &primary).await;
-    drop(cut);
-    let (other, served) = succeeded?;
-    println!("  {other} serves {} ms after {node} was cut off", millis(disturbed, served));
-    stage.whole().await?;
-    ask_for(stage, None).await
 }
 
 /// The primary's Pod is deleted by force: its process ends within seconds, and nobody says so.
