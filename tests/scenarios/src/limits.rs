@@ -89,6 +89,18 @@ impl Limits {
             // The one that is cut off stays the primary, and serves again within seconds of its return.
             S::NodeCutOfTwo => (self.longest_p99, self.plain) = (Some(LINK_CUT), Some(70_000)),
             S::NodesCutInTurn => (self.longest_p99, self.plain) = (Some(100_000), Some(70_000)),
+            S::LinkOperatorPrimary
+            | S::LinkOperatorPrimaryOneWay
+            | S::LinkOperatorReplica
+            | S::LinkOperatorApi
+            | S::LinkPrimaryReplica
+            | S::LinkPrimaryReplicaOneWay
+            | S::LinkClientPrimary
+            | S::LinkPodsDns => (self.longest_p99, self.plain) = (Some(NO_GAP), Some(NO_GAP)),
+            // Nobody can acknowledge meanwhile; the demand that somebody does is taken back within two seconds.
+            S::LinkPrimaryReplicas | S::LinkPrimaryReplicasOneWay => {
+                (self.longest_p99, self.plain) = (Some(LINK_CUT), Some(2_000));
+            }
             _ => {}
         }
     }
@@ -130,6 +142,16 @@ fn keeps_all(scenario: Scenario) -> bool {
         | S::RecordLost
         | S::NodeCutOfTwo
         | S::NodesCutInTurn
+        | S::LinkOperatorPrimary
+        | S::LinkOperatorPrimaryOneWay
+        | S::LinkOperatorReplica
+        | S::LinkOperatorApi
+        | S::LinkPrimaryReplica
+        | S::LinkPrimaryReplicaOneWay
+        | S::LinkPrimaryReplicas
+        | S::LinkPrimaryReplicasOneWay
+        | S::LinkClientPrimary
+        | S::LinkPodsDns
 => true,
         S::KillPrimary
         | S::TerminatePrimary

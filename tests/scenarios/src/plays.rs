@@ -4,6 +4,7 @@
 pub mod change;
 pub mod faults;
 pub mod held;
+pub mod links;
 pub mod lost_node;
 pub mod outside;
 pub mod planned;

@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{limits::Limits, operators::Fate, plays, stage::Stage};
+use crate::{
+    limits::Limits,
+    operators::Fate,
+    plays::{self, links::Between},
+    stage::Stage,
+};
 use rig::{Failure, cluster::set::Storage};
 
 /// Where a set keeps its data, and how.
@@ -94,6 +99,16 @@ pub enum Scenario {
     NodesCutInTurn,
     NodeStopped,
     DeletedByForce,
+    LinkOperatorPrimary,
+    LinkOperatorPrimaryOneWay,
+    LinkOperatorReplica,
+    LinkOperatorApi,
+    LinkPrimaryReplica,
+    LinkPrimaryReplicaOneWay,
+    LinkPrimaryReplicas,
+    LinkPrimaryReplicasOneWay,
+    LinkClientPrimary,
+    LinkPodsDns,
 }
 
 impl Scenario {
@@ -141,6 +156,16 @@ impl Scenario {
             Self::NodesCutInTurn => "a replica's node cut off, then the primary's, and back",
             Self::NodeStopped => "primary's node without power for 60 s",
             Self::DeletedByForce => "primary's pod deleted by force",
+            Self::LinkOperatorPrimary => "operator and primary cut off from each other",
+            Self::LinkOperatorPrimaryOneWay => "primary's answers to the operator dropped",
+            Self::LinkOperatorReplica => "operator and a replica cut off from each other",
+            Self::LinkOperatorApi => "operator that leads and API server cut off from each other",
+            Self::LinkPrimaryReplica => "primary and a replica cut off from each other",
+            Self::LinkPrimaryReplicaOneWay => "a replica's packets to the primary dropped",
+            Self::LinkPrimaryReplicas => "primary and both replicas cut off from each other",
+            Self::LinkPrimaryReplicasOneWay => "both replicas' packets to the primary dropped",
+            Self::LinkClientPrimary => "clients of the Service and primary cut off from each other",
+            Self::LinkPodsDns => "the set's pods and DNS cut off from each other",
         }
     }
 
@@ -169,6 +194,10 @@ impl Scenario {
                 | Self::NodeCutOfFive
                 | Self::NodeCutOfTwo
                 | Self::NodesCutInTurn
+                | Self::LinkOperatorPrimary
+                | Self::LinkOperatorPrimaryOneWay
+                | Self::LinkOperatorReplica
+                | Self::LinkOperatorApi
         ) || fate == Fate::Left
     }
 
@@ -263,6 +292,16 @@ impl Scenario {
             Self::NodesCutInTurn => plays::held::in_turn(stage).await,
             Self::NodeStopped => plays::lost_node::stopped(stage).await,
             Self::DeletedByForce => plays::silence::deleted_by_force(stage).await,
+            Self::LinkOperatorPrimary => plays::links::cut(stage, Between::OperatorsAndPrimary).await,
+            Self::LinkOperatorPrimaryOneWay => plays::links::cut(stage, Between::PrimaryToOperators).await,
+            Self::LinkOperatorReplica => plays::links::cut(stage, Between::OperatorsAndReplica).await,
+            Self::LinkOperatorApi => plays::links::cut(stage, Between::LeaderAndApiServer).await,
+            Self::LinkPrimaryReplica => plays::links::cut(stage, Between::PrimaryAndReplica).await,
+            Self::LinkPrimaryReplicaOneWay => plays::links::cut(stage, Between::ReplicaToPrimary).await,
+            Self::LinkPrimaryReplicas => plays::links::cut(stage, Between::PrimaryAndReplicas).await,
+            Self::LinkPrimaryReplicasOneWay => plays::links::cut(stage, Between::ReplicasToPrimary).await,
+            Self::LinkClientPrimary => plays::links::cut(stage, Between::ClientsAndService).await,
+            Self::LinkPodsDns => plays::links::cut(stage, Between::PodsAndDns).await,
         }
     }
 }

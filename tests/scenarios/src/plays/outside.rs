@@ -31,7 +31,7 @@ const ACCEPT_DATA_LOSS: &str = "replication.redis/accept-data-loss";
 const TOLD_WITHIN: i64 = 6_000;
 
 /// One field of a Pod's INFO.
-async fn info(stage: &Stage<'_>, pod: &str, section: &str, field: &str) -> Result<String, Failure> {
+pub async fn info(stage: &Stage<'_>, pod: &str, section: &str, field: &str) -> Result<String, Failure> {
     let answer = stage.ask(pod, &["INFO", section]).await?;
     let start =
         answer.find(&format!("{field}:")).ok_or_else(|| format!("{pod} says no {field}: {answer}"))?;
