@@ -43,6 +43,8 @@ const FALSE_READY: i64 = 6_000;
 const FENCED: i64 = 5_000;
 /// A gap of this length is none: a handover takes as long.
 const NO_GAP: i64 = 500;
+/// Without DNS for two minutes no replica finds a new primary; then they have half a minute.
+const WITHOUT_DNS: i64 = 150_000;
 /// A link that was cut for a minute is made anew when Redis gives it up (`repl-timeout`, 60 s), and some.
 const LINK_CUT: i64 = 80_000;
 
@@ -101,6 +103,10 @@ impl Limits {
             S::LinkPrimaryReplicas | S::LinkPrimaryReplicasOneWay => {
                 (self.longest_p99, self.plain) = (Some(LINK_CUT), Some(2_000));
             }
+            S::DnsGoneDelete | S::DnsGoneKill => {
+                (self.longest_p99, self.plain) = (Some(WITHOUT_DNS), Some(4_000));
+            }
+            S::DnsGoneRoll => (self.plain, self.total) = (Some(NO_GAP), Some(1_000)),
             _ => {}
         }
     }
@@ -152,7 +158,8 @@ fn keeps_all(scenario: Scenario) -> bool {
         | S::LinkPrimaryReplicasOneWay
         | S::LinkClientPrimary
         | S::LinkPodsDns
-=> true,
+        | S::DnsGoneDelete
+        | S::DnsGoneRoll => true,
         S::KillPrimary
         | S::TerminatePrimary
         | S::OutOfMemory
@@ -173,6 +180,7 @@ fn keeps_all(scenario: Scenario) -> bool {
         | S::NodeCutOfFive
         | S::NodeStopped
         | S::DeletedByForce
+        | S::DnsGoneKill
         // A volume that is not restored takes along what was on it alone.
         | S::VolumesByHand => false,
     }

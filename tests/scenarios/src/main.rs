@@ -6,6 +6,7 @@
 
 mod client;
 mod cut;
+mod dns_gone;
 mod document;
 mod evidence;
 mod images;

@@ -9,3 +9,4 @@ pub mod lost_node;
 pub mod outside;
 pub mod planned;
 pub mod silence;
+pub mod without_dns;

@@ -109,6 +109,9 @@ pub enum Scenario {
     LinkPrimaryReplicasOneWay,
     LinkClientPrimary,
     LinkPodsDns,
+    DnsGoneDelete,
+    DnsGoneRoll,
+    DnsGoneKill,
 }
 
 impl Scenario {
@@ -166,6 +169,9 @@ impl Scenario {
             Self::LinkPrimaryReplicasOneWay => "both replicas' packets to the primary dropped",
             Self::LinkClientPrimary => "clients of the Service and primary cut off from each other",
             Self::LinkPodsDns => "the set's pods and DNS cut off from each other",
+            Self::DnsGoneDelete => "no DNS for 120 s: primary's pod deleted",
+            Self::DnsGoneRoll => "no DNS for 120 s: rolling update",
+            Self::DnsGoneKill => "no DNS for 120 s: primary's process killed",
         }
     }
 
@@ -302,6 +308,9 @@ impl Scenario {
             Self::LinkPrimaryReplicasOneWay => plays::links::cut(stage, Between::ReplicasToPrimary).await,
             Self::LinkClientPrimary => plays::links::cut(stage, Between::ClientsAndService).await,
             Self::LinkPodsDns => plays::links::cut(stage, Between::PodsAndDns).await,
+            Self::DnsGoneDelete => plays::without_dns::delete(stage).await,
+            Self::DnsGoneRoll => plays::without_dns::roll(stage).await,
+            Self::DnsGoneKill => plays::without_dns::kill(stage).await,
         }
     }
 }

@@ -13,10 +13,23 @@ use rig::{Failure, cluster::lab::until};
 /// An annotation of the Pods changes: nothing but their replacement.
 pub async fn roll(stage: &Stage<'_>) -> Result<(), Failure> {
     let before = stage.uids().await?;
+    template(stage).await?;
+    stage.all_replaced(&before, |pod| has_template(stage, pod)).await
+}
+
+/// An annotation of the Pods that says in which round they were made.
+const ROUND: &str = "scenarios/round";
+
+/// Changes the Pods' template.
+pub async fn template(stage: &Stage<'_>) -> Result<(), Failure> {
     let round = stage.round.to_string();
     stage.disturb();
-    stage.set.patch(stage.lab, &json!({"spec": {"podAnnotations": {"scenarios/round": round}}})).await?;
-    stage.all_replaced(&before, |pod| pod.annotations().get("scenarios/round") == Some(&round)).await
+    stage.set.patch(stage.lab, &json!({"spec": {"podAnnotations": {ROUND: round}}})).await.map(|_| ())
+}
+
+/// Whether a Pod was made by the template of this round.
+pub fn has_template(stage: &Stage<'_>, pod: &Pod) -> bool {
+    pod.annotations().get(ROUND).is_some_and(|round| *round == stage.round.to_string())
 }
 
 /// A newer Redis.
