@@ -29,6 +29,8 @@ pub struct Limits {
     pub longest_p99: Option<i64>,
     /// Each gap between writes that were answered with OK.
     pub plain: Option<i64>,
+    /// Each gap between writes that were acknowledged through the Service.
+    pub service: Option<i64>,
     /// Sum of the gaps between acknowledged writes.
     pub total: Option<i64>,
     /// From the cut until a server that was cut off takes its last write.
@@ -56,6 +58,7 @@ impl Limits {
             longest_p50: None,
             longest_p99: None,
             plain: None,
+            service: None,
             total: None,
             inside: None,
             false_ready: Some(FALSE_READY),
@@ -64,7 +67,8 @@ impl Limits {
         if fate != Fate::Left {
             // Without an operator nobody moves the primary, and the next one has to wait for the Lease.
             (limits.longest_p50, limits.longest_p99) = (None, None);
-            (limits.plain, limits.total, limits.false_ready) = (None, None, None);
+            (limits.plain, limits.service) = (None, None);
+            (limits.total, limits.false_ready) = (None, None);
         }
         limits
     }
@@ -97,8 +101,13 @@ impl Limits {
             | S::LinkOperatorApi
             | S::LinkPrimaryReplica
             | S::LinkPrimaryReplicaOneWay
-            | S::LinkClientPrimary
-            | S::LinkPodsDns => (self.longest_p99, self.plain) = (Some(NO_GAP), Some(NO_GAP)),
+            | S::LinkPodsDns => {
+                (self.longest_p99, self.plain, self.service) = (Some(NO_GAP), Some(NO_GAP), Some(NO_GAP));
+            }
+            // The others do not notice, and its clients go on once the minute is over.
+            S::LinkClientPrimary => {
+                (self.longest_p99, self.plain, self.service) = (Some(NO_GAP), Some(NO_GAP), Some(63_000));
+            }
             // Nobody can acknowledge meanwhile; the demand that somebody does is taken back within two seconds.
             S::LinkPrimaryReplicas | S::LinkPrimaryReplicasOneWay => {
                 (self.longest_p99, self.plain) = (Some(LINK_CUT), Some(2_000));

@@ -165,6 +165,7 @@ impl Outcome {
         over(limits.false_ready, &[self.false_ready], "the status said Ready while the servers did not, for");
         over(limits.total, &self.total, "gaps in all of");
         over(limits.plain, &self.longest.members_ok, "between two OKs");
+        over(limits.service, &self.longest.service, "between two acknowledged writes through the Service");
         let took: Vec<i64> = self.took.iter().flat_map(|took| [took.ok, took.acknowledged]).collect();
         over(
             limits.inside,
@@ -249,4 +250,38 @@ pub fn missed(limits: Limits, longest: &[i64]) -> Option<String> {
     }
     let limit = over(limits.longest_p99, found.p99)?;
     Some(format!("p99 of the longest gap is {} ms, at most {limit} is allowed", found.p99))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(scenario: Scenario, took: Took) -> Vec<String> {
+        let mut outcome = Outcome::new(scenario, Kind::Rdb, Fate::Left);
+        outcome.took.push(took);
+        outcome.judge();
+        outcome.wrong
+    }
+
+    #[test]
+    fn a_server_that_is_cut_off_and_takes_writes_for_too_long_is_a_failure() {
+        let late = Took { ok: 5_001, acknowledged: 100 };
+        assert_eq!(judged(Scenario::NodeCut, late).len(), 1);
+        assert_eq!(judged(Scenario::NodeCut, Took { ok: 4_000, acknowledged: 100 }), [""; 0]);
+        // Without quorum it stays the primary, and takes them all the time.
+        assert_eq!(judged(Scenario::NodeCutOfTwo, late), [""; 0]);
+    }
+
+    #[test]
+    fn what_clients_beside_it_lost_is_told_apart() {
+        let mut outcome = Outcome::new(Scenario::NodeCut, Kind::Rdb, Fate::Left);
+        assert_eq!(outcome.inside(), None);
+        let written =
+            |writer: &str| Written { writer: writer.to_owned(), ok: 9, lost_ok: 2, ..Written::default() };
+        outcome.checked.writers = vec![written("members"), written("inside-0")];
+        outcome.took.push(Took { ok: 3_500, acknowledged: 0 });
+        let words = outcome.inside().unwrap_or_default();
+        assert!(words.starts_with("lost 0 of 0 acknowledged, 2 of 9 others; OK until 3.50 s"), "{words}");
+        assert_eq!(outcome.unacknowledged(), (4, 18));
+    }
 }
