@@ -4,7 +4,6 @@ use std::{path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::DeleteParams};
-use operator_core::observed::pod::has_new_address;
 
 use crate::{
     client::Client,
@@ -18,15 +17,13 @@ use rig::node::Target;
 use rig::{
     Failure,
     clock::{now, time_of_day},
-    cluster::lab::{Lab, until},
+    cluster::lab::Lab,
     cluster::set::{Set, delete_all},
 };
 
 /// How long the clients write before and after each disturbance; up to a second is added, so that disturbances fall into
 /// every part of an interval in which something looks.
 const CALM: Duration = Duration::from_secs(1);
-/// For how long a DNS answer may be out of date: the chart's `dnsStaleSeconds`, and a second.
-const DNS_STALE: Duration = Duration::from_secs(36);
 /// The operator dies this long after the disturbance at most, in milliseconds.
 const FATE_MILLIS: u64 = 3_000;
 
@@ -100,7 +97,7 @@ async fn on_a_new_set(lab: &Lab, name: &str, rounds: usize, outcome: &mut Outcom
 }
 
 async fn one_round(stage: &mut Stage<'_>, round: usize, outcome: &mut Outcome) -> Result<(), Failure> {
-    found_by_name(stage).await?;
+    stage.found_by_name().await?;
     tokio::time::sleep(CALM + random_up_to(1_000)?).await;
     stage.begin(round);
     let stage = &*stage;
@@ -143,15 +140,6 @@ async fn befall(stage: &Stage<'_>, fate: Fate) -> Result<(), Failure> {
 fn random_up_to(millis: u64) -> Result<Duration, Failure> {
     let random = getrandom::u32().map_err(|error| format!("no random numbers: {error}"))?;
     Ok(Duration::from_millis(u64::from(random) % millis))
-}
-
-/// Waits until every Pod's name leads to it everywhere. In the half minute before, the operator hands the role to none of
-/// them: its death would come before what it is to be in the middle of.
-async fn found_by_name(stage: &Stage<'_>) -> Result<(), Failure> {
-    until(LIMIT, "every Pod's address is older than a DNS answer may be", async || {
-        Ok(!stage.pods().await?.iter().any(|pod| has_new_address(pod, now(), DNS_STALE)))
-    })
-    .await
 }
 
 /// Gives Pods whose container was restarted a successor, unless the next to be restarted is another: the kubelet restarts a

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{ResourceExt, api::ListParams};
-use operator_core::api::RedisReplicaSet;
+use operator_core::{api::RedisReplicaSet, observed::pod::has_new_address};
 use redis_node::{files::RECORD_KEY, record::Record};
 use serde_json::Value;
 
@@ -32,6 +32,8 @@ use rig::{
 
 /// Until what must happen by itself has happened.
 pub const LIMIT: Duration = Duration::from_secs(150);
+/// For how long a DNS answer may be out of date: the chart's `dnsStaleSeconds`, and a second.
+const DNS_STALE: Duration = Duration::from_secs(36);
 /// How long a set must stay as it is wanted before it counts as settled.
 const STEADY_MILLIS: i64 = 1_000;
 
@@ -180,6 +182,15 @@ impl<'a> Stage<'a> {
     pub async fn uids(&self) -> Result<BTreeMap<String, String>, Failure> {
         let pods = self.pods().await?;
         Ok(pods.iter().map(|pod| (pod.name_any(), pod.uid().unwrap_or_default())).collect())
+    }
+
+    /// Waits until every Pod's name leads to it everywhere. In the half minute before, the operator hands the role to none of
+    /// them: its death would come before what it is to be in the middle of.
+    pub async fn found_by_name(&self) -> Result<(), Failure> {
+        until(LIMIT, "every Pod's address is older than a DNS answer may be", async || {
+            Ok(!self.pods().await?.iter().any(|pod| has_new_address(pod, now(), DNS_STALE)))
+        })
+        .await
     }
 
     /// Waits until a Pod of this name has another UID.

@@ -60,6 +60,7 @@ pub async fn stopped(stage: &Stage<'_>) -> Result<(), Failure> {
 pub async fn of_five(stage: &Stage<'_>) -> Result<(), Failure> {
     operators::gather(stage.lab, PROBING_NODE).await?;
     let primary = alone_on_a_node(stage).await?;
+    stage.found_by_name().await?;
     ask_for(stage, Some(&primary)).await?;
     stage.settled(Some(&primary)).await?;
     armed(stage).await?;
