@@ -29,14 +29,18 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 pub async fn cut(stage: &Stage<'_>, seconds: u64) -> Result<(), Failure> {
     let primary = apart(stage).await?;
     armed(stage).await?;
-    cut_off(stage, &primary, Duration::from_secs(seconds), async { Ok(()) }).await
+    cut_off(stage, &primary, Duration::from_secs(seconds), async { Ok(()) }).await?;
+    ask_for(stage, None).await
 }
 
 /// The same, and the operator that leads is on that node.
 pub async fn with_the_operator(stage: &Stage<'_>) -> Result<(), Failure> {
+    // The standby is to be on another node.
+    operators::restore(stage.lab).await?;
     let primary = beside_the_leader(stage).await?;
     armed(stage).await?;
-    cut_off(stage, &primary, A_MINUTE, async { Ok(()) }).await
+    cut_off(stage, &primary, A_MINUTE, async { Ok(()) }).await?;
+    ask_for(stage, None).await
 }
 
 /// The primary's node loses its power: nothing of it runs until it is started again.
@@ -64,7 +68,8 @@ pub async fn of_five(stage: &Stage<'_>) -> Result<(), Failure> {
     ask_for(stage, Some(&primary)).await?;
     stage.settled(Some(&primary)).await?;
     armed(stage).await?;
-    cut_off(stage, &primary, A_MINUTE, async { Ok(()) }).await
+    cut_off(stage, &primary, A_MINUTE, async { Ok(()) }).await?;
+    ask_for(stage, None).await
 }
 
 /// Two Pods, mode Fenced: nothing proves that the primary's process has ended, so it stays the primary.
@@ -75,10 +80,10 @@ pub async fn of_two(stage: &Stage<'_>) -> Result<(), Failure> {
     let words = [primary.as_str(), "It cannot be done without: "];
     cut_off(stage, &primary, A_MINUTE, says_it_waits(stage, &words)).await?;
     let after = stage.set.status()?.primary;
-    if after == before {
-        return Ok(());
+    if after != before {
+        return Err(format!("nothing proved the end of {primary}, and the primary is {after:?}").into());
     }
-    Err(format!("nothing proved the end of {primary}, and the primary is {after:?}").into())
+    ask_for(stage, None).await
 }
 
 /// The node of this Pod is cut off for so long, with clients on it that write to the Pod. Something is to be seen meanwhile.
@@ -96,8 +101,8 @@ async fn cut_off(
     let back = Instant::now() + away;
     let seen = meanwhile.await;
     sleep_until(back).await;
-    drop(cut);
     let span = since(disturbed);
+    drop(cut);
     if let Some((other, at)) = stage.successor(primary, disturbed) {
         println!("  {other} served {} ms after {node} was cut off", millis(disturbed, at));
     }
@@ -105,8 +110,7 @@ async fn cut_off(
     let whole = stage.whole().await;
     inside.end(stage, span).await?;
     seen?;
-    whole?;
-    ask_for(stage, None).await
+    whole
 }
 
 /// Moves the primary to the node of the operator that leads, which is to be one without clients. Returns its Pod.
