@@ -435,6 +435,8 @@ async fn a_set_that_is_gone_is_told_from_its_successor() {
         Some(status.clone()),
         "an outdated patch changes nothing"
     );
+    assert!(matches!(patch(&client, &name, None, &newer).await.unwrap(), Patched::Written(_)));
+    assert_eq!(sets.get("redis").await.unwrap().status, Some(newer), "whatever its version is");
 
     sets.delete("redis", &DeleteParams::default()).await.unwrap();
     assert_eq!(presence(&client, &name, uid.as_deref()).await.unwrap(), Presence::Gone, "it is gone");

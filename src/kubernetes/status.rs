@@ -34,10 +34,12 @@ pub async fn patch(
     let kind = ApiResource::erase::<RedisReplicaSet>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &set.namespace, &kind);
     // The whole status each time: with server-side apply, what is left out is removed.
+    // A version that is null is taken for one that is wrong.
+    let metadata = version.map_or_else(|| json!({}), |version| json!({"resourceVersion": version}));
     let body = json!({
         "apiVersion": "replication.redis/v1alpha1",
         "kind": "RedisReplicaSet",
-        "metadata": {"resourceVersion": version},
+        "metadata": metadata,
         "status": status,
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
