@@ -10,6 +10,7 @@ use kube::{
 use operator_core::settings::Settings;
 
 use crate::{
+    cache::Packed,
     cluster_dns::ClusterDns,
     kubernetes::{claims, stores::Stores},
     leadership::Leadership,
@@ -26,7 +27,7 @@ pub struct Context {
     /// What the operator was told at its start.
     pub settings: Settings,
     /// All pods of all sets, as the watch shows them.
-    pub pods: Store<Pod>,
+    pub pods: Store<Packed<Pod>>,
     /// Their other objects, as the watches show them.
     pub stores: Stores,
     /// Until when this process may act.

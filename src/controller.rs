@@ -201,6 +201,7 @@ pub fn triggers() -> (Trigger, mpsc::UnboundedReceiver<ObjectRef<RedisReplicaSet
 mod tests {
     use super::*;
     use crate::{
+        cache::Packed,
         kubernetes::{
             fake_api::{FakeApi, Fate},
             stores::Stores,
@@ -341,9 +342,11 @@ mod tests {
         // The Secret, the set, the StatefulSet; then the record is gone, and with it the status.
         let api = FakeApi::answering([gone(), (200, set()), (200, stateful_set), gone(), gone()]);
         let (stores, mut writers) = Stores::new();
-        for event in
-            [Event::Init, Event::InitApply(serde_json::from_value(record()).unwrap()), Event::InitDone]
-        {
+        for event in [
+            Event::Init,
+            Event::InitApply(Packed::of(serde_json::from_value(record()).unwrap())),
+            Event::InitDone,
+        ] {
             writers.config_maps.apply_watcher_event(&event);
         }
         writers.services.apply_watcher_event(&Event::InitDone);

@@ -24,6 +24,7 @@
 //! and what does not need it goes on. `tests/architecture/` holds the code to this page.
 
 pub mod act;
+pub mod cache;
 pub mod cli;
 pub mod cluster_dns;
 pub mod context;

@@ -2,14 +2,13 @@
 //!
 //! What fails is part of the look, never an error that ends the reconcile.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, runtime::reflector::Store};
 use operator_core::{
-    names::SetName,
     observed::{
         NoAnswer, Observed,
         pod::{has_new_address, not_started, observed_pod},
@@ -19,6 +18,7 @@ use operator_core::{
 use redis_node::{files::REDIS_PORT, password::Password};
 
 use crate::{
+    cache::{Packed, pods_of},
     leadership::Leadership,
     redis::{connection::Connection, pool::Pool, server::Target},
 };
@@ -58,16 +58,14 @@ impl Connections {
 /// Looks at all pods of a set. A DNS answer for a pod may be out of date for `dns_stale`; acts over the connections are allowed for
 /// as long as the mandate holds.
 pub async fn observe(
-    (pods, servers, dns_stale): (&Store<Pod>, &Pool, Duration),
+    (pods, servers, dns_stale): (&Store<Packed<Pod>>, &Pool, Duration),
     mandate: &Leadership,
     subject: &Subject,
     password: Option<&Password>,
     now: Timestamp,
 ) -> (Observed, Connections) {
-    let mut mine: Vec<(i32, std::sync::Arc<Pod>)> = pods
-        .state()
+    let mut mine: Vec<(i32, Arc<Pod>)> = pods_of(pods, &subject.set)
         .into_iter()
-        .filter(|pod| belongs(pod, &subject.set))
         .filter_map(|pod| Some((subject.set.ordinal(&pod.name_any())?, pod)))
         .collect();
     mine.sort_by_key(|(ordinal, _)| *ordinal);
@@ -101,11 +99,6 @@ pub async fn observe(
         observed.pods.push(observed_pod(ordinal, &pod, new_address, answer, now));
     }
     (observed, connections)
-}
-
-/// Whether a pod is one of the set's, by namespace and name; the watch shows only pods with the operator's labels.
-pub fn belongs(pod: &Pod, set: &SetName) -> bool {
-    pod.namespace().as_deref() == Some(&set.namespace) && set.ordinal(&pod.name_any()).is_some()
 }
 
 /// Whom to ask for a pod, or why nobody can be asked.

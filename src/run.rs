@@ -22,6 +22,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    cache::Packed,
     cli::Run,
     cluster_dns::ClusterDns,
     context::Context,
@@ -155,7 +156,7 @@ pub async fn run(settings: Run) -> Result<(), RunError> {
 fn context(
     settings: &Run,
     client: &Client,
-    (pods, stores, ends): (Store<Pod>, Stores, Arc<Terminations>),
+    (pods, stores, ends): (Store<Packed<Pod>>, Stores, Arc<Terminations>),
     mandate: Leadership,
     metrics: &Arc<Metrics>,
     trigger: Trigger,

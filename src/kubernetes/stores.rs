@@ -3,9 +3,9 @@
 //! A cache may be behind. So a reconcile may find by it that nothing is to be done, and no more: before it writes anything it
 //! reads what it writes over from the API server, and decides again.
 
-use std::{fmt::Debug, sync::Arc};
+use std::fmt::Debug;
 
-use futures::{FutureExt, Stream};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -22,30 +22,30 @@ use kube::{
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{kubernetes::children::Live, watch::pods::ours};
+use crate::{cache::Packed, kubernetes::children::Live, watch::pods::ours};
 use operator_core::names::SetName;
 
 /// The caches of all children.
 #[derive(Clone)]
 pub struct Stores {
-    services: Store<Service>,
-    config_maps: Store<ConfigMap>,
-    stateful_sets: Store<StatefulSet>,
-    disruption_budgets: Store<PodDisruptionBudget>,
+    services: Store<Packed<Service>>,
+    config_maps: Store<Packed<ConfigMap>>,
+    stateful_sets: Store<Packed<StatefulSet>>,
+    disruption_budgets: Store<Packed<PodDisruptionBudget>>,
 }
 
 /// What fills them.
 pub struct Writers {
     /// Services.
-    pub services: Writer<Service>,
+    pub services: Writer<Packed<Service>>,
     /// Configurations and records.
-    pub config_maps: Writer<ConfigMap>,
+    pub config_maps: Writer<Packed<ConfigMap>>,
     /// `StatefulSet`s.
-    pub stateful_sets: Writer<StatefulSet>,
+    pub stateful_sets: Writer<Packed<StatefulSet>>,
     /// `PodDisruptionBudget`s.
-    pub disruption_budgets: Writer<PodDisruptionBudget>,
+    pub disruption_budgets: Writer<Packed<PodDisruptionBudget>>,
 }
 
 impl Stores {
@@ -95,19 +95,23 @@ impl Stores {
     }
 }
 
-fn get<K>(store: &Store<K>, set: &SetName, name: &str) -> Option<K>
+fn get<K>(store: &Store<Packed<K>>, set: &SetName, name: &str) -> Option<K>
 where
-    K: Resource<DynamicType = ()> + Clone + 'static,
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + 'static,
 {
-    store.get(&ObjectRef::new(name).within(&set.namespace)).map(Arc::unwrap_or_clone)
+    store.get(&ObjectRef::new(name).within(&set.namespace))?.unpack()
 }
 
 /// Watches one kind of child, fills its cache, and shows each change.
-pub fn watch<K>(api: Api<K>, writer: Writer<K>) -> impl Stream<Item = watcher::Result<K>> + Send + 'static
+pub fn watch<K>(
+    api: Api<K>,
+    writer: Writer<Packed<K>>,
+) -> impl Stream<Item = watcher::Result<Packed<K>>> + Send + 'static
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + Debug
+        + Serialize
         + DeserializeOwned
         + Send
         + Sync
@@ -115,8 +119,7 @@ where
 {
     watcher(api, ours())
         .default_backoff()
-        // A third of an object's size, and nothing reads it.
-        .modify(|object| object.meta_mut().managed_fields = None)
+        .map(|event| event.map(Packed::of_event))
         .reflect(writer)
         .touched_objects()
 }
@@ -134,7 +137,7 @@ mod tests {
         let record: ConfigMap =
             serde_json::from_value(json!({"metadata": {"name": set.record(), "namespace": "lab"}})).unwrap();
         let (stores, mut writers) = Stores::new();
-        for event in [Event::Init, Event::InitApply(record.clone()), Event::InitDone] {
+        for event in [Event::Init, Event::InitApply(Packed::of(record.clone())), Event::InitDone] {
             writers.config_maps.apply_watcher_event(&event);
         }
         writers.services.apply_watcher_event(&Event::InitDone);

@@ -11,6 +11,7 @@ use super::{
     stages::{Beginning, Begun, Job},
 };
 use crate::{
+    cache::pods_of,
     kubernetes::{
         children::{self, Live},
         claims, password,
@@ -18,7 +19,6 @@ use crate::{
         set::{self, Presence},
     },
     memory::Occasion,
-    observe::belongs,
     reconcile::error::StageError,
 };
 use operator_core::{
@@ -154,7 +154,7 @@ async fn record(
     if !is_there(job).await? {
         return Ok(Beginning::Gone);
     }
-    let pods: Vec<_> = ctx.pods.state().into_iter().filter(|pod| belongs(pod, &subject.set)).collect();
+    let pods = pods_of(&ctx.pods, &subject.set);
     let still_ends = live.stateful_set.as_ref().map_or(!pods.is_empty(), |live| is_of_another(live, subject));
     if still_ends {
         // Pods of a deleted set of the same name still end; their volumes must rest before anybody ranks them.
@@ -272,8 +272,8 @@ async fn password(
     if let Some(known) = ctx.memory.password(&subject.set, &occasion(job)) {
         return Ok(Beginning::On(Some(known)));
     }
-    let runs = live.is_none_or(|live| live.stateful_set.is_some())
-        || ctx.pods.state().iter().any(|pod| belongs(pod, &subject.set));
+    let runs =
+        live.is_none_or(|live| live.stateful_set.is_some()) || !pods_of(&ctx.pods, &subject.set).is_empty();
     // Where nothing runs no server needs that one.
     let accepted = ctx.memory.accepted_password(&subject.set, &subject.uid).filter(|_| runs);
     let password = match (read_password(job).await, accepted) {

@@ -10,9 +10,10 @@ use super::{
     stages::{Begun, Job, Seen},
 };
 use crate::{
+    cache::pods_of,
     error_chain::chain,
     kubernetes::{children::Live, claims, node, pods, record::Stored},
-    observe::{Connections, belongs, observe},
+    observe::{Connections, observe},
 };
 use operator_core::{
     api::status::InstanceState,
@@ -186,11 +187,8 @@ async fn ended(job: &Job<'_>, serving: &Serving, name: &str) -> Former {
     let (ctx, subject) = (job.ctx, job.subject);
     let ends = ctx.ends.of(&serving.pod_uid);
     let not_asked = || NodeState::Unknown("not asked".to_owned());
-    let is_cached = ctx
-        .pods
-        .state()
-        .iter()
-        .any(|pod| belongs(pod, &subject.set) && pod.uid().as_deref() == Some(&serving.pod_uid));
+    let is_cached =
+        pods_of(&ctx.pods, &subject.set).iter().any(|pod| pod.uid().as_deref() == Some(&serving.pod_uid));
     let (pod_exists, node) = if is_cached || serving.ended || has_ended(serving, ends) {
         (is_cached, not_asked())
     } else {

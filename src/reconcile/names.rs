@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use tracing::warn;
 
 use super::stages::{Job, Seen};
-use crate::observe::belongs;
+use crate::cache::pods_of;
 use operator_core::observed::Observed;
 
 /// A name that led astray is asked for again after this time.
@@ -18,8 +18,8 @@ pub(super) async fn leads_to(job: &Job<'_>, seen: &mut Seen, heir: &str) -> bool
     let Some(observed) = seen.look.observed.pods.iter_mut().find(|pod| pod.name == heir) else {
         return false;
     };
-    let pods = job.ctx.pods.state();
-    let pod = pods.iter().find(|pod| belongs(pod, set) && pod.uid().as_deref() == Some(&observed.uid));
+    let pods = pods_of(&job.ctx.pods, set);
+    let pod = pods.iter().find(|pod| pod.uid().as_deref() == Some(&observed.uid));
     let answer = match pod {
         Some(pod) => job.ctx.dns.leads_to(&job.subject.host_of(heir), pod).await,
         None => Err(format!("the pod {heir} is gone")),

@@ -1,16 +1,10 @@
 //! The end of a reconcile: whether the primary takes writes, and which servers to watch until the next one.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 
 use super::stages::{Job, Seen};
-use crate::{
-    observe::{belongs, target},
-    redis::writes::try_write,
-    watch::servers::Watched,
-};
+use crate::{cache::pods_of, observe::target, redis::writes::try_write, watch::servers::Watched};
 use redis_node::answer::Write;
 
 /// Tries a write on the primary of record, if it serves and hands its role to nobody. Over the connection of the last
@@ -23,7 +17,7 @@ pub(super) async fn try_to_write(job: &Job<'_>, seen: &mut Seen) -> Option<Write
     if !serves || moves {
         return None;
     }
-    let pods = job.ctx.pods.state();
+    let pods = pods_of(&job.ctx.pods, &job.subject.set);
     let pod = pods.iter().find(|pod| pod.metadata.uid.as_deref() == Some(&observed.uid))?;
     let ordinal = job.subject.set.ordinal(primary)?;
     let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
@@ -33,15 +27,14 @@ pub(super) async fn try_to_write(job: &Job<'_>, seen: &mut Seen) -> Option<Write
 
 /// Holds a connection to every server that this reconcile could address.
 pub(super) fn watch_servers(job: &Job<'_>, seen: &Seen, write: Option<&Write>) {
-    let pods = job.ctx.pods.state();
-    let own: Vec<_> = pods.iter().filter(|pod| belongs(pod, &job.subject.set)).collect();
+    let own = pods_of(&job.ctx.pods, &job.subject.set);
     let is_there = |uid: &str| own.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid));
     job.ctx.servers.keep(&job.subject.set, is_there);
-    let watched = own.into_iter().filter_map(|pod| watched(job, pod, seen, write)).collect();
+    let watched = own.iter().filter_map(|pod| watched(job, pod, seen, write)).collect();
     job.ctx.monitor.watch(&ObjectRef::from_obj(job.resource), watched);
 }
 
-fn watched(job: &Job<'_>, pod: &Arc<Pod>, seen: &Seen, write: Option<&Write>) -> Option<Watched> {
+fn watched(job: &Job<'_>, pod: &Pod, seen: &Seen, write: Option<&Write>) -> Option<Watched> {
     let ordinal = job.subject.set.ordinal(pod.metadata.name.as_deref()?)?;
     let uid = pod.metadata.uid.clone()?;
     let known = seen

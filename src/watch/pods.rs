@@ -22,7 +22,7 @@ use kube::{
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::{error_chain::chain, http::Phase, watch::Trigger};
+use crate::{cache::Packed, error_chain::chain, http::Phase, watch::Trigger};
 use operator_core::{
     labels::MANAGED_BY,
     observed::pod::{Ends, ends, what_is_read},
@@ -41,9 +41,12 @@ const REMEMBERED: usize = 10_000;
 /// a minute.
 const WATCH_SECONDS: u32 = 50;
 
+/// How many objects are listed at a time. All of a page are decoded at once, some 50 kB for a pod or a `StatefulSet`.
+const PAGE: u32 = 100;
+
 /// A watch of objects.
 pub fn watched() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
 
 /// Watches objects that the operator made.
@@ -80,24 +83,23 @@ impl Terminations {
 /// Runs for as long as the process.
 pub async fn watch(
     api: Api<Pod>,
-    cache: Writer<Pod>,
+    cache: Writer<Packed<Pod>>,
     ends: Arc<Terminations>,
     phase: watch::Receiver<Phase>,
     trigger: Trigger,
 ) {
     let changes = watcher(api, ours())
         .default_backoff()
-        .modify(|pod| {
-            // Nobody reads the rest, and there are as many pods as servers.
-            pod.metadata.managed_fields = None;
-            pod.spec = pod.spec.take().map(what_is_read);
-        })
+        // Nobody reads the rest, and there are as many pods as servers.
+        .modify(|pod| pod.spec = pod.spec.take().map(what_is_read))
+        .map(|event| event.map(Packed::of_event))
         .reflect(cache)
         .touched_objects();
     changes
         .for_each(|change| {
-            match change {
-                Ok(pod) => {
+            match change.map(|pod| pod.unpack()) {
+                Ok(None) => {}
+                Ok(Some(pod)) => {
                     ends.see(&pod);
                     if let (Phase::Leading, Some(set)) = (*phase.borrow(), set_of(&pod)) {
                         // Fails only at shutdown, when nobody listens any more.
