@@ -12,7 +12,7 @@ use redis_node::answer::ProbeFailure;
 const WHAT: &str = "configure";
 
 /// `CONFIG GET`, and `CONFIG SET` for what is not as wanted, server by server in the order given. A value that one
-/// refuses is not offered to those after it. At rest: one `CONFIG GET` a server.
+/// refuses is not offered to those after it. At rest: one question a server, of all of them.
 ///
 /// # Errors
 /// A server that does not answer; those after it are not told either. `told` holds what was done until then.

@@ -36,7 +36,7 @@ const OPERATOR: &str = "redis-operator";
 /// A server at its client limit says so as soon as it has accepted a connection.
 const GREETING_WITHIN: Duration = Duration::from_millis(200);
 
-/// The longest answer to a command, in bytes. `INFO` and `CONFIG GET *` are some 10 KiB, and a set has nine pods at most.
+/// The longest answer to a command, in bytes. `INFO` is some 10 KiB, and a set has nine pods at most.
 const LONGEST_ANSWER: usize = 256 << 10;
 /// The longest `CLIENT LIST`: some 100,000 clients.
 const LONGEST_LIST: usize = 32 << 20;
@@ -238,21 +238,33 @@ impl Connection {
 
     /// What the server reads back of these directives, in its own spelling; what it does not know is left out.
     ///
-    /// Redis 6.2 takes one pattern, so all are asked for. The passwords among them are dropped here.
+    /// Redis 6.2 takes one pattern at a time. All directives in one answer would leave the buffer of this connection, which never
+    /// shrinks, at twice its size.
     pub async fn config(
         &mut self,
         wanted: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, String>, ProbeFailure> {
-        let answer: Vec<Vec<u8>> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg("*")).await?;
+        if wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut all = pipe();
+        for name in wanted.keys() {
+            all.cmd("CONFIG").arg("GET").arg(name);
+        }
+        let told = self.pipeline(&all, wanted.len()).await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let pairs = answer.chunks_exact(2).filter_map(|pair| match pair {
-            [name, value] => Some((text(name), value)),
-            _ => None,
-        });
-        Ok(pairs
-            .filter(|(name, _)| wanted.contains_key(name))
-            .map(|(name, value)| (name, text(value)))
-            .collect())
+        let mut found = BTreeMap::new();
+        for answer in told.map_err(|error| classify(&error, "CONFIG"))? {
+            let answer = answer.extract_error().map_err(|error| classify(&error, "CONFIG"))?;
+            let answer = Vec::<Vec<u8>>::from_redis_value(answer)
+                .map_err(|error| classify(&RedisError::from(error), "CONFIG"))?;
+            found.extend(answer.chunks_exact(2).filter_map(|pair| match pair {
+                [name, value] => Some((text(name), text(value))),
+                _ => None,
+            }));
+        }
+        found.retain(|name, _| wanted.contains_key(name));
+        Ok(found)
     }
 
     /// `CONFIG SET`, one directive: Redis 6.2 takes no more. The inner error is the server's refusal in its own words,
