@@ -116,9 +116,14 @@ impl Lab {
 
     /// Whether the record of the set `redis` names both replicas as voters: without them a silent primary is waited for.
     pub async fn has_votes(&self) -> bool {
+        self.voters().await == 2
+    }
+
+    /// How many voters the record of the set `redis` names.
+    pub async fn voters(&self) -> usize {
         let text = self.record().await.remove("record.json").unwrap_or_default();
         let record: Value = serde_json::from_str(&text).unwrap_or_default();
-        record["voters"].as_array().is_some_and(|voters| voters.len() == 2)
+        record["voters"].as_array().map_or(0, Vec::len)
     }
 
     /// What the set's record holds, key by key.
