@@ -1,5 +1,7 @@
 //! Many sets at rest: what the operator asks for, and what memory each of them takes.
 
+use futures::future::join_all;
+
 use super::*;
 
 /// How many sets, and for how long they are looked at, at rest. What three ask for, `requests.rs` and the benchmark show for longer.
@@ -51,4 +53,57 @@ async fn sets_at_rest_cost_no_request_and_little_memory() {
     let [(few, less), (many, more)] = memory[..] else { panic!("two measurements") };
     let slope = more.saturating_sub(less) / u64::try_from(many - few).unwrap();
     println!("{slope} kB a set of three, from {few} to {many} sets");
+}
+
+/// What a set of one server may take, in kB. The memory limit of the chart follows from it (`charts/redis-operator/README.md`).
+const MOST_A_SET: u64 = 120;
+
+/// What a set of three may take.
+const MOST_A_SET_OF_THREE: u64 = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "300 servers, ten minutes: cargo test --test operator each_set_takes_little_memory -- --ignored --nocapture"]
+async fn each_set_takes_little_memory() {
+    let slope = memory_of_each(Lab::new("memory-one").await, 1, [100, 300]).await;
+    assert!(slope <= MOST_A_SET, "{slope} kB a set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "300 servers, ten minutes: cargo test --test operator each_set_of_three_takes_little_memory -- --ignored --nocapture"]
+async fn each_set_of_three_takes_little_memory() {
+    let slope = memory_of_each(Lab::new("memory-three").await, 3, [34, 100]).await;
+    assert!(slope <= MOST_A_SET_OF_THREE, "{slope} kB a set");
+}
+
+/// By how much the operator grows with each set of this size, in kB, from one number of sets to another. With fewer, the allocator's
+/// noise is greater than what they take.
+///
+/// Then another operator starts over all of them: it lists all that there is at once.
+async fn memory_of_each(mut lab: Lab, replicas: i32, counts: [usize; 2]) -> u64 {
+    let mut memory = Vec::new();
+    let mut made = 0;
+    for count in counts {
+        let names: Vec<String> = (made..count).map(|number| format!("set-{number}")).collect();
+        let spec = || json!({"replicas": replicas, "storage": {"ephemeral": {}}});
+        for some in names.chunks(10) {
+            join_all(some.iter().map(|name| lab.up(name, spec()))).await;
+        }
+        made = count;
+        // Votes and budgets are written soon after Ready.
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        memory.push(lab.operator.memory());
+        let peak = lab.operator.peak_memory();
+        println!("{count} sets of {replicas}: {} kB resident, {peak} kB at most", lab.operator.memory());
+    }
+    let [less, more] = memory[..] else { panic!("two measurements") };
+    let slope = more.saturating_sub(less) / u64::try_from(counts[1] - counts[0]).unwrap();
+    println!("{slope} kB a set of {replicas}, from {} to {} sets", counts[0], counts[1]);
+    lab.operator.kill();
+    lab.operator =
+        Operator::start_asking(lab.plane, &lab.user, lab.namespace, "another", &lab.kubelet.hosts());
+    until("another leads", Duration::from_secs(60), async || lab.operator.leads().then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (now, peak) = (lab.operator.memory(), lab.operator.peak_memory());
+    println!("another operator, a minute after its start over them: {now} kB resident, {peak} kB at most");
+    slope
 }
