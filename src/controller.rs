@@ -127,6 +127,7 @@ async fn reconcile_one(
     guarded: Arc<DeserializeGuard<RedisReplicaSet>>,
     ctx: Arc<Context>,
 ) -> Result<Action, PublishError> {
+    ctx.stores.wait().await;
     let now = now();
     // Admission refuses an object that cannot be read; it can only be older than the CRD.
     let (set, unreadable) = match &guarded.0 {

@@ -3,9 +3,9 @@
 //! A cache may be behind. So a reconcile may find by it that nothing is to be done, and no more: before it writes anything it
 //! reads what it writes over from the API server, and decides again.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, join};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -23,9 +23,13 @@ use kube::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{cache::Packed, kubernetes::children::Live, watch::pods::ours};
 use operator_core::names::SetName;
+
+/// How long the first reconciles wait for the caches.
+const FILLED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The caches of all children.
 #[derive(Clone)]
@@ -34,6 +38,8 @@ pub struct Stores {
     config_maps: Store<Packed<ConfigMap>>,
     stateful_sets: Store<Packed<StatefulSet>>,
     disruption_budgets: Store<Packed<PodDisruptionBudget>>,
+    /// Set once they were waited for.
+    waited_for: Arc<OnceCell<()>>,
 }
 
 /// What fills them.
@@ -61,7 +67,24 @@ impl Stores {
             stateful_sets: of_stateful_sets,
             disruption_budgets: of_disruption_budgets,
         };
-        (Self { services, config_maps, stateful_sets, disruption_budgets }, writers)
+        let waited_for = Arc::default();
+        (Self { services, config_maps, stateful_sets, disruption_budgets, waited_for }, writers)
+    }
+
+    /// Waits, once after the start, until every watch has listed all that there is. Each set would otherwise read its objects by
+    /// itself, some six at once over a connection each. Not for long: one of the lists may be refused.
+    pub async fn wait(&self) {
+        let filled = async {
+            // An error is a watch that has ended, and nothing to wait for.
+            let _ = join!(
+                self.services.wait_until_ready(),
+                self.config_maps.wait_until_ready(),
+                self.stateful_sets.wait_until_ready(),
+                self.disruption_budgets.wait_until_ready(),
+            );
+        };
+        let filled = || async { timeout(FILLED_WITHIN, filled).await.unwrap_or_default() };
+        self.waited_for.get_or_init(filled).await;
     }
 
     /// Whether every watch has listed all that there is: the record beside caches that are still empty would be one of a set without
@@ -129,6 +152,7 @@ mod tests {
     use super::*;
     use kube::runtime::watcher::Event;
     use serde_json::json;
+    use std::time::Instant;
 
     /// Regression: a record beside a `StatefulSet` that was not listed yet is that of a set of which nothing runs.
     #[test]
@@ -145,5 +169,26 @@ mod tests {
         assert_eq!(stores.record(&set), None, "the StatefulSets are not known yet");
         writers.stateful_sets.apply_watcher_event(&Event::InitDone);
         assert_eq!(stores.record(&set), Some(record));
+    }
+
+    /// A list that the API server refuses for ever holds up no set for ever.
+    #[tokio::test]
+    async fn the_caches_are_waited_for_once_and_not_for_long() {
+        // A writer that is dropped is a watch that has ended.
+        let (stores, _writers) = Stores::new();
+        let waits = async |stores: &Stores| {
+            let begun = Instant::now();
+            stores.wait().await;
+            begun.elapsed()
+        };
+        assert!(waits(&stores).await >= FILLED_WITHIN);
+        assert!(waits(&stores).await < FILLED_WITHIN, "once");
+
+        let (filled, mut others) = Stores::new();
+        others.services.apply_watcher_event(&Event::InitDone);
+        others.config_maps.apply_watcher_event(&Event::InitDone);
+        others.stateful_sets.apply_watcher_event(&Event::InitDone);
+        others.disruption_budgets.apply_watcher_event(&Event::InitDone);
+        assert!(waits(&filled).await < FILLED_WITHIN);
     }
 }
