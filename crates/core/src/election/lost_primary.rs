@@ -5,7 +5,15 @@
 
 use super::snapshot::Snapshot;
 use crate::observed::{NoAnswer, ObservedPod};
-use redis_node::record::Record;
+use redis_node::{answer::ProbeFailure, record::Record};
+
+/// Whether the primary of record has ended for good: its pod is being deleted, and nothing listens there any more. A Redis that ends
+/// listens until it has saved, and is not started again in such a pod.
+pub fn has_left(record: &Record, look: &Snapshot) -> bool {
+    let is_refused = |pod: &ObservedPod| matches!(pod.answer, Err(NoAnswer::Failed(ProbeFailure::Refused)));
+    let pods = &mut look.observed.pods.iter();
+    pods.any(|pod| Some(&pod.name) == record.primary.as_ref() && pod.terminating && is_refused(pod))
+}
 
 /// Replicas that answer and dial a primary of record which nobody reaches. One that still hears it is never among them: its link
 /// may be all that a living primary has.
@@ -18,7 +26,8 @@ pub fn lost(record: &Record, look: &Snapshot, host_of: impl Fn(&str) -> String) 
         Err(why) => !why.is_silence(),
     };
     let is_there = look.observed.pods.iter().any(|pod| pod.name == primary && lives(pod));
-    if is_there || record.switch_to.is_some() || !look.waited || !look.topology.serving().is_empty() {
+    let is_over = look.waited || has_left(record, look);
+    if is_there || record.switch_to.is_some() || !is_over || !look.topology.serving().is_empty() {
         return Vec::new();
     }
     let host = host_of(primary);

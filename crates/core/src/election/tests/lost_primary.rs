@@ -1,7 +1,8 @@
 //! Replicas of a lost primary.
 
 use super::*;
-use crate::election::lost_primary::lost;
+use crate::election::lost_primary::{has_left, lost};
+use std::time::Duration;
 
 /// redis-0 gives no answer; these are the links of the others to it, up or down.
 fn without_primary(links: [bool; 2]) -> Snapshot {
@@ -17,6 +18,19 @@ fn without_primary(links: [bool; 2]) -> Snapshot {
 #[test]
 fn who_dials_a_lost_primary_is_to_be_parked() {
     assert_eq!(lost(&record(), &without_primary([false, false]), host), ["redis-1", "redis-2"]);
+}
+
+/// Regression: a primary's pod was deleted without DNS, and the looks of its election waited for look-ups for 1.5 s.
+#[test]
+fn who_dials_a_primary_that_has_left_is_parked_at_once() {
+    let mut look = Snapshot { waited: false, ..without_primary([false, true]) };
+    look.observed.pods[0].answer = Err(NoAnswer::Failed(ProbeFailure::Refused));
+    assert!(!has_left(&record(), &look) && lost(&record(), &look, host).is_empty(), "it is started again");
+    look.observed.pods[0].terminating = true;
+    assert!(has_left(&record(), &look));
+    assert_eq!(lost(&record(), &look, host), ["redis-1"], "and nobody who hears it");
+    look.observed.pods[0].answer = Err(NoAnswer::Failed(ProbeFailure::Timeout(Duration::from_secs(2))));
+    assert!(!has_left(&record(), &look) && lost(&record(), &look, host).is_empty(), "it may run");
 }
 
 #[test]
