@@ -24,7 +24,7 @@ use operator_core::{
         votes::glimpse,
     },
     observed::{NoAnswer, ObservedPod},
-    topology::{Verdict, topology},
+    topology::{Topology, Verdict, topology},
 };
 use redis_node::{
     answer::ProbeFailure,
@@ -78,7 +78,8 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
     }
     let topology = topology(|pod| subject.host_of(pod), record, &observed);
     let nobody_serves = topology.serving().is_empty();
-    let former = if nobody_serves { former_process(job, record).await } else { Former::default() };
+    let is_asked = former_decides(record, &topology);
+    let former = if is_asked { former_process(job, record).await } else { Former::default() };
     let target = target_process(job, record).await;
     // Nobody is elected while a role is being handed over, and that is looked at fifty times a second.
     let is_election = nobody_serves
@@ -164,6 +165,14 @@ async fn exchanged(job: &Job<'_>, stored: &Stored) -> Vec<String> {
             stored.record.members.clone()
         }
     }
+}
+
+/// Whether it matters what became of the process that served last: nobody serves, or another one does.
+fn former_decides(record: &Record, topology: &Topology) -> bool {
+    let serving = topology.serving();
+    let is_served = serving.iter().any(|verdict| record.primary.as_deref() == Some(&verdict.pod));
+    // A switchover that is open says whom it handed the role to.
+    serving.is_empty() || !is_served && record.switch_to.is_none()
 }
 
 /// What is known of the process that served last.

@@ -164,6 +164,7 @@ async fn rounds(
             Decision::TakeBack { record, pod, target } => {
                 take_back(job, seen, record, (&pod, &target), outcome).await?;
             }
+            Decision::Adopt(record) => adopt(job, seen, record, running, outcome).await?,
             decision => {
                 succeeded = matches!(decision, Decision::Promote { .. }) && is_silent(seen);
                 carry_out(job, seen, running, decision).await?;
@@ -238,6 +239,7 @@ async fn carry_out(
         | Decision::Hold(_)
         | Decision::LookAgain
         | Decision::Await
+        | Decision::Adopt(_)
         | Decision::Switch { .. }
         | Decision::Abort { .. }
         | Decision::TakeBack { .. } => Ok(()),
@@ -315,6 +317,24 @@ async fn note(
         job.ctx.memory.switched(set);
     }
     write(job, seen, Record { members, ..record }).await
+}
+
+/// Goes on with a server that another one than the operator handed the role to.
+async fn adopt(
+    job: &Job<'_>,
+    seen: &mut Seen,
+    record: Record,
+    running: Option<i32>,
+    outcome: &mut Outcome,
+) -> Result<(), StageError> {
+    let former = seen.stored.record.primary.clone().unwrap_or_default();
+    let (heir, epoch) = (record.primary.clone().unwrap_or_default(), record.epoch);
+    note(job, seen, record, running).await?;
+    outcome.notices.push(events::failover_adopted(format!(
+        "{heir} had taken over from {former} by a FAILOVER that was not the operator's, with all data, and every member follows \
+         it: it is the primary from epoch {epoch} on"
+    )));
+    Ok(())
 }
 
 async fn begin_switchover(job: &Job<'_>, seen: &mut Seen, from: &str, target: &str) {

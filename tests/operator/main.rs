@@ -33,6 +33,7 @@ mod start;
 mod status;
 mod storage;
 mod switchover;
+mod typed_failover;
 
 use std::{
     collections::BTreeSet,

@@ -4,6 +4,7 @@
 //! cover is a [`Hold`]: nothing is done, and the status says what is missing.
 
 mod bootstrap;
+mod by_hand;
 pub mod divergence;
 pub mod followers;
 pub mod lost_primary;
@@ -39,6 +40,8 @@ pub enum Decision {
     Rest,
     /// Write this record; nothing else.
     Note(Record),
+    /// The role was handed over, and not by the operator: write this record, which names who serves, and say so.
+    Adopt(Record),
     /// Everything needed for an election was seen once. Look again, then ask [`elect`].
     LookAgain,
     /// Park these pods: they are linked to a server that is not the primary, or serve although they must not.
@@ -123,7 +126,23 @@ pub fn decide(record: &Record, look: &Snapshot) -> Decision {
         (Some(primary), _) => primary_serves(primary, record, look),
         (None, []) => first_primary(record, look).unwrap_or_else(|| nobody_serves(record, look)),
         (None, [one]) if !record.sure => adopt(one, record, look),
+        (None, [one]) => stranger_serves(one, record, look),
         (None, strangers) => strangers_serve(strangers, record, look, false),
+    }
+}
+
+/// Rule 3: one serves, and it is not the primary of record. A person may have handed the role over.
+fn stranger_serves(one: &Verdict, record: &Record, look: &Snapshot) -> Decision {
+    match (strangers_serve(&[one], record, look, false), by_hand::taken_over(one, record, look)) {
+        (Decision::Hold(_), Ok(adopted)) => Decision::Adopt(adopted),
+        (Decision::Hold(hold), Err(why)) => {
+            let message = format!(
+                "{}. The operator goes on with a server that somebody handed the role to (FAILOVER) once all follow it; now {why}",
+                hold.message
+            );
+            Decision::Hold(Hold { message, ..hold })
+        }
+        (other, _) => other,
     }
 }
 

@@ -27,6 +27,8 @@ pub enum EventReason {
     SwitchoverFailed,
     /// A set was begun again over data of before.
     DataAdopted,
+    /// The role was handed over, and not by the operator, which goes on with who serves.
+    FailoverAdopted,
 }
 
 /// What a person is to hear of.
@@ -137,4 +139,9 @@ pub fn switchover_failed(note: impl Into<String>) -> Notice {
 /// The set was begun again over data of before, and the newest of it serves.
 pub fn data_adopted(note: impl Into<String>) -> Notice {
     Notice::normal(EventReason::DataAdopted, "Adopt", note)
+}
+
+/// Somebody else than the operator handed the role over, and it goes on with who serves.
+pub fn failover_adopted(note: impl Into<String>) -> Notice {
+    Notice::normal(EventReason::FailoverAdopted, "Adopt", note)
 }

@@ -37,6 +37,8 @@ pub struct Faults {
     pub stale_list: bool,
     /// A person promotes a replica.
     pub by_hand: bool,
+    /// A person types `FAILOVER` on a primary.
+    pub typed_failover: bool,
     /// A parked or following server comes to hold data of another history, and more of it: a person pointed it elsewhere, or
     /// gave it another volume.
     pub foreign: bool,
@@ -58,6 +60,7 @@ impl fmt::Display for Faults {
             forget,
             stale_list,
             by_hand,
+            typed_failover,
             foreign,
             wrong_proof,
         } = *self;
@@ -73,6 +76,7 @@ impl fmt::Display for Faults {
             (forget, "record deleted"),
             (stale_list, "stale list"),
             (by_hand, "promotion by hand"),
+            (typed_failover, "FAILOVER by hand"),
             (foreign, "foreign history"),
             (wrong_proof, "wrong proof of an end"),
         ];
@@ -90,6 +94,7 @@ pub enum Step {
     Deliver { member: u8 },
     LinkTimesOut { member: u8 },
     PromoteByHand { member: u8 },
+    TypeFailover { member: u8, target: u8 },
     BecomeForeign { member: u8 },
     ProofsAreWrong,
     Rewritten { member: u8 },
@@ -264,6 +269,15 @@ impl World {
             if faults.by_hand {
                 let promoted = spent().promote_by_hand(member);
                 found.extend(promoted.map(|next| (Step::PromoteByHand { member: number }, next)));
+            }
+            if faults.typed_failover && redis.role == Role::Primary {
+                for target in (0..MOST).map(crate::redis::bits) {
+                    let mut next = spent();
+                    next.fail_over(member, target);
+                    if next.members[member].redis != self.members[member].redis {
+                        found.push((Step::TypeFailover { member: number, target }, next));
+                    }
+                }
             }
             if faults.foreign && storage == Storage::Rdb {
                 let foreign = spent().become_foreign(member);

@@ -77,6 +77,7 @@ enum Kind {
     Forget,
     StaleList,
     ByHand,
+    TypedFailover,
     Foreign,
     WrongProof,
 }
@@ -107,6 +108,7 @@ impl Options {
                 forget: has(Kind::Forget),
                 stale_list: has(Kind::StaleList),
                 by_hand: has(Kind::ByHand),
+                typed_failover: has(Kind::TypedFailover),
                 foreign: has(Kind::Foreign),
                 wrong_proof: has(Kind::WrongProof),
             },

@@ -154,7 +154,7 @@ fn outcome(step: Step, seen: &Seen, look: &Snapshot) -> Outcome {
         Decision::LookAgain => Outcome::LookAgain,
         // A link that never comes is not modelled, so no look calls a handover stuck.
         Decision::Await | Decision::TakeBack { .. } => Outcome::Await,
-        Decision::Note(record) => Outcome::Do(vec![write(&record)]),
+        Decision::Note(record) | Decision::Adopt(record) => Outcome::Do(vec![write(&record)]),
         Decision::Park(pods) => Outcome::Do(all(&pods, Told::Park)),
         Decision::Retire(pods) => {
             let served = seen.record.seen.map_or(0, |serving| serving.replid);

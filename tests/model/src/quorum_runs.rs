@@ -3,7 +3,7 @@
 use crate::{
     environment::Faults,
     redis::Storage::{Aof, Rdb},
-    runs::{CUT, KILL, NONE, Run, bounds, late, switching, voting},
+    runs::{CUT, KILL, NONE, Run, bounds, late, switching, typed, voting},
     set::{Begin, Bounds},
     state::Budget,
 };
@@ -41,6 +41,10 @@ named! {
     pods_of_a_silent_set_are_deleted_by_force: "A pod is deleted by force; its process has ended, or lives on and goes on following",
         crashing(quorum(Faults { force: true, ..FREEZE }, 1)), false;
     the_followers_disk_is_older: "Processes are killed, with a save between", Bounds { budget: Budget { saves: 1, ..quorum(KILL, 2).budget }, ..quorum(KILL, 2) }, false;
+    a_failover_by_hand_of_an_armed_set: "A person types FAILOVER on the primary: the set goes on with who took over",
+        crashing(quorum(typed(NONE), 1)), true;
+    #[ignore = "long: make proof"]
+    a_failover_by_hand_of_an_armed_set_and_a_kill: "The same, and processes are killed", quorum(typed(KILL), 2), false;
     #[ignore = "long: make proof"]
     a_silent_primary_with_append_only_files: "A member is frozen, and processes are killed, with append-only files",
         Bounds { storage: Aof, ..quorum(KILL_AND_FREEZE, 2) }, false;

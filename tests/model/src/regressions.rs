@@ -10,7 +10,7 @@ use operator_core::{
     observed::ObservedPod,
 };
 use redis_agent::start_rule::{Reason, Says, Start, decide as start};
-use redis_node::{PARKED, info, record::Record};
+use redis_node::{PARKED, files::REDIS_PORT, info, record::Record};
 
 use crate::{
     environment::Faults,
@@ -91,6 +91,32 @@ fn without_silent(record: &Record, look: &Snapshot) -> Record {
     let mut record = record.clone();
     record.members.retain(|pod| look.member(pod).is_some());
     record
+}
+
+/// Who serves by a promotion that was not the operator's is gone on with although the others do not follow it.
+fn adopts_unfollowed(record: &Record, look: &Snapshot) -> Decision {
+    let serving = look.topology.serving();
+    let own = serving.first().and_then(|verdict| look.process(&verdict.pod)).map(|own| own.answer.clone());
+    let Some(own) = own else { return decide(record, look) };
+    let followed = altered(look, |pod| {
+        let Some(answer) = pod.answer.as_mut().ok().filter(|answer| answer.announced != own.announced) else {
+            return;
+        };
+        let replication = &mut answer.info.replication;
+        replication.replid.clone_from(&own.info.replication.replid);
+        replication.upstream = Some(info::Upstream {
+            host: own.announced.clone(),
+            port: REDIS_PORT,
+            link_up: true,
+            last_io_seconds: 0,
+            sync_in_progress: false,
+            offset: replication.offset,
+        });
+    });
+    match decide(record, &followed) {
+        adopted @ Decision::Adopt(_) => adopted,
+        _ => decide(record, look),
+    }
 }
 
 pub fn altered(look: &Snapshot, change: impl Fn(&mut ObservedPod)) -> Snapshot {
@@ -328,6 +354,10 @@ named! {
             elect: |record, first, second| elect(record, &aof_hidden(first), &aof_hidden(second)),
             ..SHIPPED
         };
+    a_stray_is_adopted_that_nobody_follows:
+        "A replica is promoted by hand, and the primary ends: whoever serves alone is made the primary, and the others copy from it what has less",
+        by_hand(Rdb),
+        Rules { decide: adopts_unfollowed, ..SHIPPED };
     a_former_primary_follows_who_was_promoted_by_hand:
         "A pod follows whoever serves, also while its own replicas still follow it",
         by_hand(Aof),

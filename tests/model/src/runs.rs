@@ -31,12 +31,18 @@ pub const NONE: Faults = Faults {
     forget: false,
     stale_list: false,
     by_hand: false,
+    typed_failover: false,
     foreign: false,
     wrong_proof: false,
 };
 pub const KILL: Faults = Faults { kill: true, ..NONE };
 pub const CUT: Faults = Faults { cut: true, cut_peers: true, ..NONE };
 pub const KILL_AND_CUT: Faults = Faults { kill: true, ..CUT };
+
+/// And a person types `FAILOVER` on the primary.
+pub const fn typed(faults: Faults) -> Faults {
+    Faults { typed_failover: true, ..faults }
+}
 
 /// One run as shipped.
 pub struct Run {
@@ -193,6 +199,9 @@ named! {
     a_promotion_by_hand: "Somebody promotes a replica and writes to it, and a process is killed",
         by_hand(Aof), false;
     a_promotion_by_hand_without_append_only_files: "The same with files of the last save", by_hand(Rdb), false;
+    a_failover_by_hand: "A person types FAILOVER on the primary: the set goes on with who took over",
+        without_crashes(bounds(3, Rdb, typed(NONE), 1)), true;
+    a_failover_by_hand_and_a_kill: "The same, and processes are killed", without_crashes(bounds(3, Rdb, typed(KILL), 2)), false;
     a_foreign_history: "A replica comes to hold more data of another history, and a process is killed: a hold at most", foreign(3), false;
     a_wrong_proof_of_an_end: "A stale cache, or clocks, prove the end of a primary that the operator does not reach: a replica that hears it says otherwise",
         misled(), false;

@@ -275,9 +275,10 @@ pub enum Reason {
     /// What to do: compare by hand, then consent; see docs/use/holds.md.
     #[strum(props(on = "Degraded=True"))]
     HistoriesDiffer,
-    /// A server serves that the operator did not promote, and it may hold writes that no other has.
+    /// A server serves that the operator did not promote, and it may hold writes that no other has. Where the role was handed
+    /// to it (`FAILOVER`) and every member follows it, the operator goes on with it by itself; the message says what is missing.
     ///
-    /// What to do: save what you need from it, then delete its pod: it comes back parked.
+    /// What to do: what the message says is missing; or save what you need from it, then delete its pod: it comes back parked.
     #[strum(props(on = "Degraded=True"))]
     UnexpectedPrimary,
     /// The primary of record serves, but not by the operator's doing, and its data is older than

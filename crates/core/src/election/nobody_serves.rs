@@ -218,7 +218,7 @@ fn without_primary(record: &Record, look: &Snapshot, members: &[&str]) -> Result
 /// The process that served last belongs to another pod object than the one that answers under its name now. Unless
 /// its end is proven it may serve on: a pod that was deleted by force leaves its process to a kubelet that may not
 /// even be reachable. A namesake proves nothing (rule 4).
-fn former_process(record: &Record, look: &Snapshot) -> Option<Hold> {
+pub(super) fn former_process(record: &Record, look: &Snapshot) -> Option<Hold> {
     let seen = record.seen_serving.as_ref()?;
     let primary = record.primary.as_deref()?;
     let namesake = look.member(primary)?;

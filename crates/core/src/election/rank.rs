@@ -338,7 +338,7 @@ impl Candidate<'_> {
     }
 
     /// Whether this member's data contains the other's, by history and offset.
-    fn descends_from(&self, other: &Candidate<'_>) -> bool {
+    pub(super) fn descends_from(&self, other: &Candidate<'_>) -> bool {
         self.replication()
             .offset_in(other.replid())
             .is_some_and(|shared| shared >= other.replication().offset)

@@ -16,6 +16,7 @@ use redis_node::{
 };
 
 mod begun_again;
+mod by_hand;
 mod divergence;
 mod lost_primary;
 mod quorum;
@@ -762,7 +763,7 @@ fn a_replaced_primary_whose_end_nobody_saw_holds() {
     assert_eq!(decide(&record(), &unseen), Decision::LookAgain);
 }
 
-/// A person who promotes where nobody serves is not undone.
+/// A person who promotes where nobody serves is not undone, and whom they promoted is gone on with where nobody has more.
 #[test]
 fn a_promotion_by_hand_while_nobody_serves_is_respected() {
     let mut answers = all_parked([100, 100, 100]);
@@ -773,6 +774,10 @@ fn a_promotion_by_hand_while_nobody_serves_is_respected() {
         a.info.replication.replid = NEW.into();
         a.info.replication.second_repl_offset = 101;
     });
+    assert!(
+        matches!(decide(&record(), &look(&record(), answers.clone())), Decision::Adopt(r) if r.primary.as_deref() == Some("redis-2"))
+    );
+    change(&mut answers, "redis-1", |a| a.info.replication.offset = 101);
     assert_eq!(hold_reason(decide(&record(), &look(&record(), answers))), Reason::UnexpectedPrimary);
 }
 
