@@ -9,9 +9,10 @@ use std::{
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
-    election::votes::PrimarySample,
+    election::{mending::unmended, votes::PrimarySample},
     live_config::AppliedConfig,
     names::SetName,
+    observed::Observed,
     refusal::{Absences, Told},
     role_labels::Change,
 };
@@ -77,6 +78,8 @@ struct Remembered {
     gone: BTreeMap<String, (String, Instant)>,
     /// Until when no switchover is begun, and how many in a row were in vain.
     switches_again: Option<(Instant, u32)>,
+    /// Pods that refused a write for a cause of their own, with the `run_id` that did.
+    refused: BTreeMap<String, String>,
     /// Since when the primary of record hands its role over.
     hands_over: Option<Instant>,
     /// A look at the serving primary, and when it was taken.
@@ -410,6 +413,19 @@ impl Memory {
         self.with(set, |remembered| {
             let left = remembered.switches_again?.0.saturating_duration_since(Instant::now());
             (!left.is_zero()).then_some(left)
+        })
+    }
+
+    /// Notes that a server refuses writes for a cause of its own. Returns whether that is news.
+    pub fn refuses_writes(&self, set: &SetName, pod: String, run_id: String) -> bool {
+        self.with(set, |remembered| remembered.refused.insert(pod, run_id.clone()) != Some(run_id))
+    }
+
+    /// The pods that refused writes for a cause of their own, and are not mended by what a look shows.
+    pub fn unmended(&self, set: &SetName, observed: &Observed) -> BTreeSet<String> {
+        self.with(set, |remembered| {
+            remembered.refused = unmended(&remembered.refused, observed);
+            remembered.refused.keys().cloned().collect()
         })
     }
 

@@ -36,7 +36,7 @@ use self::{
     settle::settle,
     stages::{Beginning, Job, Seen},
     volumes::look_after_volumes,
-    watch_servers::{try_to_write, watch_servers},
+    watch_servers::{note_refusal, try_to_write, watch_servers},
 };
 use crate::{context::Context, error_chain::chain, kubernetes::children::Live, reconcile::error::StageError};
 use operator_core::{
@@ -105,6 +105,7 @@ pub async fn reconcile(
                 fail(ctx, &mut outcome, &StageError::Deadline(ctx.deadline));
             }
             outcome.write = try_to_write(&job, &mut seen).await;
+            note_refusal(&job, &seen, &mut outcome);
             if let Some(wanted) = wanted {
                 refused(&job, &seen, wanted, &mut outcome).await;
             }
@@ -145,7 +146,7 @@ async fn first_look(
     outcome: &mut Outcome,
 ) -> Result<Beginning<(Seen, Option<Live>)>, StageError> {
     Ok(match Box::pin(begin(job, outcome)).await? {
-        Beginning::On(begun) => Beginning::On(look::first(job, begun).await),
+        Beginning::On(begun) => Beginning::On(Box::pin(look::first(job, begun)).await),
         Beginning::Wait => Beginning::Wait,
         Beginning::Gone => Beginning::Gone,
     })

@@ -88,7 +88,9 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
             .iter()
             .any(|pod| pod.answer.as_ref().is_ok_and(|a| a.info.replication.failover_runs()));
     let exchanged = if is_election { exchanged(job, stored).await } else { Vec::new() };
+    let unmended = ctx.memory.unmended(&subject.set, &observed);
     let look = Snapshot {
+        unmended,
         observed,
         topology,
         exchanged,

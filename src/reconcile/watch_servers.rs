@@ -1,10 +1,13 @@
 //! The end of a reconcile: whether the primary takes writes, and which servers to watch until the next one.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 
 use super::stages::{Job, Seen};
 use crate::{cache::pods_of, observe::target, redis::writes::try_write, watch::servers::Watched};
+use operator_core::{election::mending::is_own_cause, status::outcome::Outcome};
 use redis_node::answer::Write;
 
 /// Tries a write on the primary of record, if it serves and hands its role to nobody. Over the connection of the last
@@ -23,6 +26,18 @@ pub(super) async fn try_to_write(job: &Job<'_>, seen: &mut Seen) -> Option<Write
     let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
     let of_pod = job.ctx.servers.server(&job.subject.set, &observed.uid);
     Some(try_write(&of_pod, seen.connections.get_mut(primary)?, &target).await)
+}
+
+/// A primary that refuses writes for a cause of its own is to hand over at once, where another one can.
+pub(super) fn note_refusal(job: &Job<'_>, seen: &Seen, outcome: &mut Outcome) {
+    let refused = outcome.write.as_ref().is_some_and(is_own_cause);
+    let primary = seen.stored.record.primary.as_deref().and_then(|pod| seen.look.process(pod));
+    if let Some(primary) = primary.filter(|_| refused) {
+        let run_id = primary.answer.info.server.run_id.clone();
+        if job.ctx.memory.refuses_writes(&job.subject.set, primary.pod.to_owned(), run_id) {
+            outcome.again_in(Duration::ZERO);
+        }
+    }
 }
 
 /// Holds a connection to every server that this reconcile could address.

@@ -16,6 +16,7 @@ mod children;
 mod config;
 mod divergence;
 mod failover;
+mod full_volume;
 mod lab;
 mod leadership;
 mod lost_pod;

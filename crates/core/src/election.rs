@@ -8,6 +8,7 @@ mod by_hand;
 pub mod divergence;
 pub mod followers;
 pub mod lost_primary;
+pub mod mending;
 pub mod next;
 pub mod nobody_serves;
 pub mod process_end;

@@ -58,6 +58,8 @@ fn every_fixture_parses() {
         } else if name.contains("persistence") {
             let persistence =
                 info::parse_persistence(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(persistence.fails, name.ends_with("rdb-failed"), "{name}");
+            assert!(persistence.last_save > 0, "{name}");
             assert_eq!(persistence.loading, name.ends_with("-loading-persistence"), "{name}");
             count.persistence += 1;
         } else if name.ends_with("-info-memory") {

@@ -188,8 +188,9 @@ fn info() -> impl Strategy<Value = Info> {
             time_micros,
         });
     let rarely = || prop::bool::weighted(0.1);
-    let persistence = (rarely(), rarely(), select(vec![Aof::Off, Aof::Whole, Aof::Rewriting]))
-        .prop_map(|(loading, async_loading, aof)| Persistence { loading, async_loading, aof });
+    let persistence = (rarely(), rarely(), select(vec![Aof::Off, Aof::Whole, Aof::Rewriting])).prop_map(
+        |(loading, async_loading, aof)| Persistence { loading, async_loading, aof, ..Persistence::default() },
+    );
     (server, replication(), persistence, proptest::option::of(0..i64::MAX)).prop_map(
         |(server, replication, persistence, keys)| Info {
             server,

@@ -87,6 +87,11 @@ pub struct Persistence {
     pub async_loading: bool,
     /// The append-only file.
     pub aof: Aof,
+    /// The last save of an RDB file, or the last write to the append-only file, failed: `rdb_last_bgsave_status`,
+    /// `aof_last_write_status`.
+    pub fails: bool,
+    /// `rdb_last_save_time`: the last save that succeeded, or the start, in seconds since 1970 by its node's clock.
+    pub last_save: i64,
 }
 
 /// The append-only file, by `aof_enabled`, `aof_rewrite_in_progress` and `aof_rewrite_scheduled`.
@@ -237,7 +242,10 @@ pub fn parse_persistence(text: &str) -> Result<Persistence, ParseError> {
     let persistence = Section::of(text, "Persistence")?;
     let [runs, scheduled] =
         [persistence.flag("aof_rewrite_in_progress")?, persistence.flag("aof_rewrite_scheduled")?];
+    let has_failed = |field| persistence.optional(field) == Some("err");
     Ok(Persistence {
+        fails: has_failed("rdb_last_bgsave_status") || has_failed("aof_last_write_status"),
+        last_save: persistence.number("rdb_last_save_time").unwrap_or_default(),
         loading: persistence.flag("loading")?,
         // Redis 6.2 does not know the field.
         async_loading: match persistence.optional("async_loading") {

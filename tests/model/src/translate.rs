@@ -251,6 +251,7 @@ pub fn look(record: &Record, rec: &Rec, glimpses: &Glimpses, around: Around) -> 
         // The patience of rule 4b ends at any time.
         waited: true,
         handover_stuck: false,
+        unmended: BTreeSet::new(),
         exchanged: Vec::new(),
         aof_by_hand: false,
         consent: None,
@@ -328,6 +329,7 @@ fn answer(storage: Storage, quorum: bool, member: usize, view: &View) -> Answer 
                     Storage::Aof => Aof::Whole,
                     Storage::Rdb | Storage::Ephemeral => Aof::Off,
                 },
+                ..Persistence::default()
             },
             clients: None,
             keys: Some(i64::from(!view.empty)),

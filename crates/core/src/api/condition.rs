@@ -70,13 +70,15 @@ pub enum Reason {
     #[strum(props(on = "Available=True"))]
     MultiplePrimaries,
     /// The primary refuses every write because its last save failed (`MISCONF`, directive
-    /// `stop-writes-on-bgsave-error`); the message has its words.
+    /// `stop-writes-on-bgsave-error`); the message has its words. The operator moves the role to a replica in sync that can
+    /// save, except in mode Manual, and not back before this one has saved. So where this stands, no replica could take over.
     ///
     /// What to do: its log says why, most often a full volume: give it room. The next save that succeeds
     /// ends it.
     #[strum(props(on = "Available=False Degraded=True"))]
     SavingFails,
-    /// The primary refuses every write because it cannot write to its append-only file (`MISCONF`).
+    /// The primary refuses every write because it cannot write to its append-only file (`MISCONF`). The role moves as with
+    /// `SavingFails`.
     ///
     /// What to do: give its volume room; the first append that succeeds ends it.
     #[strum(props(on = "Available=False Degraded=True"))]

@@ -1,6 +1,9 @@
 //! One look at a set: what was answered, what it adds up to, and what else is known at that moment.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     api::{annotations::Consent, failover::Policy, status::InstanceState},
@@ -32,6 +35,8 @@ pub struct Snapshot {
     pub handover_stuck: bool,
     /// Append-only files were switched on by hand: `spec.config` does not say `appendonly yes`.
     pub aof_by_hand: bool,
+    /// Pods that refused a write because they could not save or append it, and have done neither since.
+    pub unmended: BTreeSet<String>,
     /// Who may take over from a primary that stays silent.
     pub failover: Policy,
     /// For how long the process that served last has given no answer.

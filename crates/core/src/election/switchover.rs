@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Decision, Hold, Reason, followers::followers_of_heir, process_end::Former, rank::Candidate, serving,
-    snapshot::Snapshot, strangers_serve,
+    Decision, Hold, Reason, followers::followers_of_heir, mending::can_write, process_end::Former,
+    rank::Candidate, serving, snapshot::Snapshot, strangers_serve,
 };
 use crate::{
-    api::status::InstanceState,
+    api::{failover::Mode, status::InstanceState},
     names::ACCEPT_DATA_LOSS,
     observed::{NoAnswer, ObservedPod},
     topology::Verdict,
@@ -71,14 +71,21 @@ pub(super) fn heir(switch: &SwitchTo, look: &Snapshot) -> TargetProcess {
     }
 }
 
-/// The replica that takes over from a primary whose pod is being deleted: by a drain, an eviction, a person.
+/// The replica that takes over from a primary whose pod is being deleted (by a drain, an eviction, a person), or that refuses
+/// writes because it cannot save or append them, where that one can. In mode Manual a person moves the second.
 pub(super) fn evacuate<'a>(primary: &Verdict, look: &'a Snapshot) -> Option<Candidate<'a>> {
     let pod = look.observed.pods.iter().find(|pod| pod.name == primary.pod)?;
-    if pod.terminating { look.member(best_target(look, |_| true)?) } else { None }
+    if pod.terminating {
+        return look.member(best_target(look, |_| true)?);
+    }
+    if !look.unmended.contains(&pod.name) || look.failover.mode == Mode::Manual {
+        return None;
+    }
+    look.member(best_target(look, |pod| can_write(look, pod))?)
 }
 
-/// The best replica to hand the role to, among those that `fits` allows: verified, not about to go, with the most data,
-/// and the lowest ordinal among equals.
+/// The best replica to hand the role to, among those that `fits` allows: verified, not about to go; one that can write to its
+/// volume rather than one that cannot, with the most data, and the lowest ordinal among equals.
 pub fn best_target(look: &Snapshot, fits: impl Fn(&ObservedPod) -> bool) -> Option<&str> {
     look.observed
         .pods
@@ -86,7 +93,7 @@ pub fn best_target(look: &Snapshot, fits: impl Fn(&ObservedPod) -> bool) -> Opti
         .filter(|pod| can_take_over(look, pod) && fits(pod))
         .max_by_key(|pod| {
             let offset = pod.answer.as_ref().map_or(0, |answer| answer.info.replication.offset);
-            (offset, -pod.ordinal)
+            (can_write(look, pod), offset, -pod.ordinal)
         })
         .map(|pod| pod.name.as_str())
 }

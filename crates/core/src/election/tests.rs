@@ -19,6 +19,7 @@ mod begun_again;
 mod by_hand;
 mod divergence;
 mod lost_primary;
+mod mending;
 mod quorum;
 mod switchover;
 mod without_primary;

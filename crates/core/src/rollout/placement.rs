@@ -6,6 +6,7 @@ use super::next_pod::Roll;
 use crate::{
     api::{annotations::Home, status::InstanceState},
     election::{
+        mending::can_write,
         snapshot::Snapshot,
         switchover::{astray, best_target, can_take_over, rewrites_aof},
     },
@@ -72,7 +73,21 @@ pub fn wish(
     if matches!(roll, Roll::Replace { .. }) {
         return Placement::Stay;
     }
-    let Some(home) = home.filter(|home| home.pod != primary) else { return Placement::Stay };
+    match home.filter(|home| home.pod != primary) {
+        Some(home) => homewards(set, wanted, home, primary, look, (roll, revision)),
+        None => Placement::Stay,
+    }
+}
+
+/// Whether the primary is to move home now.
+fn homewards(
+    set: &SetName,
+    wanted: i32,
+    home: &Home,
+    primary: &str,
+    look: &Snapshot,
+    (roll, revision): (&Roll, Option<&str>),
+) -> Placement {
     let target = home.pod.clone();
     let Some(pod) = look.observed.pods.iter().find(|pod| pod.name == target && pod.ordinal < wanted) else {
         let no_pod =
@@ -89,6 +104,15 @@ pub fn wish(
             "{target} is to become the primary once the roll has replaced its pod"
         ));
     }
+    let cannot_write = || {
+        Placement::Wait(format!(
+            "{target} is to become the primary, and would refuse writes: its last save, or its last write to the append-only \
+             file, failed. The next one that succeeds ends this (its log says why it failed, most often a full volume)"
+        ))
+    };
+    if home.asked && !can_write(look, pod) {
+        return cannot_write();
+    }
     if home.asked {
         return if can_take_over(look, pod) {
             Placement::Move { target, why: "a person asked for it" }
@@ -104,6 +128,9 @@ pub fn wish(
     let is_verified = |ordinal| look.topology.get(&set.pod(ordinal)).is_some_and(Verdict::is_verified);
     if *roll != Roll::Done || !(0..wanted).all(is_verified) || rewrites_aof(pod) {
         return Placement::Stay;
+    }
+    if !can_write(look, pod) {
+        return cannot_write();
     }
     if let Some(astray) = &pod.astray {
         return Placement::Wait(format!(
