@@ -81,6 +81,7 @@ impl Limits {
             S::OperatorStopped => (self.longest_p99, self.false_ready) = (Some(NO_GAP), None),
             S::Roll => self.total = Some(1_000),
             S::KillPrimary => (self.longest_p50, self.longest_p99) = (Some(2_000), Some(4_000)),
+            S::CannotSave => self.longest_p99 = Some(10_000),
             S::Frozen | S::DeletedByForce | S::NodeStopped => self.succeeded(),
             S::NodeCutShort | S::NodeCut | S::NodeCutLong | S::NodeCutOfFive => {
                 self.succeeded();
