@@ -1,6 +1,9 @@
 //! Many sets at rest: what the operator asks for, and what memory each of them takes.
 
-use futures::future::join_all;
+use std::pin::pin;
+
+use futures::{StreamExt, future::join_all};
+use kube::api::{WatchEvent, WatchParams};
 
 use super::*;
 
@@ -75,6 +78,36 @@ async fn each_set_of_three_takes_little_memory() {
     assert!(slope <= MOST_A_SET_OF_THREE, "{slope} kB a set");
 }
 
+/// From the end of a primary's process until the status no longer calls the set available, in ten sets of so many.
+async fn tell_of_deaths(lab: &Lab, count: usize) {
+    let mut times = Vec::new();
+    for number in 0..10 {
+        let name = format!("set-{number}");
+        let primary = lab.sets.get(&name).await.unwrap().status.unwrap().primary.unwrap().pod;
+        let watch = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let mut changes = pin!(lab.sets.watch(&watch, "").await.unwrap());
+        let begun = Instant::now();
+        lab.kubelet.kill_redis(&primary);
+        let says_so = async {
+            while let Some(change) = changes.next().await {
+                let WatchEvent::Modified(set) = change.unwrap() else { continue };
+                let conditions = set.status.unwrap().conditions;
+                if conditions.iter().any(|c| c.type_ == "Available" && c.status != "True") {
+                    return;
+                }
+            }
+            panic!("the watch ended");
+        };
+        tokio::time::timeout(PATIENCE, says_so).await.expect("the status tells of it");
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    println!(
+        "a process dies in one of {count} sets -> status says so: p50 {:.3?}, max {:.3?}",
+        times[5], times[9]
+    );
+}
+
 /// By how much the operator grows with each set of this size, in kB, from one number of sets to another. With fewer, the allocator's
 /// noise is greater than what they take.
 ///
@@ -95,6 +128,7 @@ async fn memory_of_each(mut lab: Lab, replicas: i32, counts: [usize; 2]) -> u64 
         let peak = lab.operator.peak_memory();
         println!("{count} sets of {replicas}: {} kB resident, {peak} kB at most", lab.operator.memory());
     }
+    tell_of_deaths(&lab, counts[1]).await;
     let [less, more] = memory[..] else { panic!("two measurements") };
     let slope = more.saturating_sub(less) / u64::try_from(counts[1] - counts[0]).unwrap();
     println!("{slope} kB a set of {replicas}, from {} to {} sets", counts[0], counts[1]);
