@@ -57,6 +57,13 @@ pub enum ActError {
     },
 }
 
+impl ActError {
+    /// The Redis answered, and refused.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Redis { source: ProbeFailure::Reply(_), .. })
+    }
+}
+
 /// `REPLICAOF NO ONE`, by what was seen in this look.
 pub async fn promote(
     connections: &mut Connections,

@@ -35,7 +35,7 @@ use crate::{
     watch::{Trigger, pods::watched},
 };
 use operator_core::{
-    api::{Reason, RedisReplicaSet},
+    api::{Reason, RedisReplicaSet, failover::Policy},
     names::SetName,
     requeue,
     status::outcome::Outcome,
@@ -143,6 +143,8 @@ async fn reconcile_one(
         // The API server gives each object a namespace, a name and a UID.
         return Ok(Action::await_change());
     };
+    let failover = if unreadable.is_some() { Policy::unread() } else { subject.failover };
+    let subject = Subject { failover, ..subject };
     let span = info_span!("reconcile", namespace = set.namespace(), name = set.name_any());
     let started = Instant::now();
     let outcome = std::panic::AssertUnwindSafe(Box::pin(reconcile(set, &subject, unreadable, &ctx, now)))

@@ -9,7 +9,7 @@ use std::{
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use operator_core::{
     api::{RedisReplicaSet, RedisReplicaSetStatus},
-    election::{mending::unmended, votes::PrimarySample},
+    election::{mending::unmended, process_end::Former, votes::PrimarySample},
     live_config::AppliedConfig,
     names::SetName,
     observed::Observed,
@@ -80,6 +80,8 @@ struct Remembered {
     switches_again: Option<(Instant, u32)>,
     /// Pods that refused a write for a cause of their own, with the `run_id` that did.
     refused: BTreeMap<String, String>,
+    /// What the API server said of silent followers, by `run_id`, and when.
+    unseen: BTreeMap<String, (Former, Instant)>,
     /// Since when the primary of record hands its role over.
     hands_over: Option<Instant>,
     /// A look at the serving primary, and when it was taken.
@@ -416,6 +418,19 @@ impl Memory {
         })
     }
 
+    /// What is known of a silent follower since `age` at most.
+    pub fn unseen(&self, set: &SetName, run_id: &str, age: Duration) -> Option<Former> {
+        self.with(set, |remembered| {
+            remembered.unseen.retain(|_, (_, at)| at.elapsed() < age);
+            remembered.unseen.get(run_id).map(|(former, _)| former.clone())
+        })
+    }
+
+    /// Remembers what the API server said of a silent follower just now.
+    pub fn remember_unseen(&self, set: &SetName, run_id: String, former: Former) {
+        self.with(set, |remembered| remembered.unseen.insert(run_id, (former, Instant::now())));
+    }
+
     /// Notes that a server refuses writes for a cause of its own. Returns whether that is news.
     pub fn refuses_writes(&self, set: &SetName, pod: String, run_id: String) -> bool {
         self.with(set, |remembered| remembered.refused.insert(pod, run_id.clone()) != Some(run_id))
@@ -493,6 +508,18 @@ mod tests {
         assert!(memory.is_to_ask_for_events(&set, Duration::ZERO));
         let news = [None, None, Some(Vec::new()), None].map(|told| memory.remember_events(&set, told));
         assert_eq!(news, [true, false, false, true]);
+    }
+
+    /// Regression: the API server was asked for a silent follower at each look.
+    #[test]
+    fn what_is_known_of_a_silent_follower_stands_for_a_moment() {
+        let (memory, set) = (Memory::default(), SetName::new("lab", "redis"));
+        let age = Duration::from_secs(60);
+        assert_eq!(memory.unseen(&set, "run", age), None);
+        memory.remember_unseen(&set, "run".into(), Former::Ended);
+        assert_eq!(memory.unseen(&set, "run", age), Some(Former::Ended));
+        assert_eq!(memory.unseen(&set, "another", age), None);
+        assert_eq!(memory.unseen(&set, "run", Duration::ZERO), None);
     }
 
     /// Regression: a target that never caught up cost a second of writes in every five.

@@ -1,6 +1,6 @@
 //! Rule 12: what a primary demands of its replicas, and how its replicas leave one that stays silent.
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{ActError, connection, fenced, redis};
 use crate::{observe::Connections, redis::connection::Connection};
@@ -86,7 +86,14 @@ pub(super) async fn before_serving(
 ) -> Result<(), ActError> {
     let Some(min_replicas) = leads_with(look, pod) else { return Ok(()) };
     let connection = connection(connections, pod, what)?;
-    set(connection, min_replicas).await.map_err(|source| redis(what, pod, source))
+    match set(connection, min_replicas).await {
+        // It serves all the same, and takes writes once a replica follows; the next look tells of the refusal.
+        Err(ProbeFailure::Reply(words)) => {
+            warn!(pod, words, "it refuses to be told how many replicas it is to demand");
+            Ok(())
+        }
+        told => told.map_err(|source| redis(what, pod, source)),
+    }
 }
 
 async fn set(connection: &mut Connection, min_replicas: i64) -> Result<(), ProbeFailure> {

@@ -39,6 +39,9 @@ pub(super) const VOTE_AGE: Duration = Duration::from_secs(3);
 /// place answers within about a second, and may hold writes that no replica has.
 const RETURN_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the API server said of a silent follower is true for so long: a reconcile looks many times, and a set that is held looks often.
+const UNSEEN_AGE: Duration = Duration::from_secs(1);
+
 /// A primary that hands over reaches its successor within a moment, or looks for it in vain: Redis has no time-out then.
 pub(super) const HANDOVER_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -91,6 +94,7 @@ async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (S
     let unmended = ctx.memory.unmended(&subject.set, &observed);
     let look = Snapshot {
         unmended,
+        demand_refused: None,
         observed,
         topology,
         exchanged,
@@ -139,8 +143,16 @@ async fn unseen(job: &Job<'_>, record: &Record, look: &Snapshot) -> BTreeMap<Str
         let answers =
             look.process(&follower.pod).is_some_and(|member| member.uid == follower.process.pod_uid);
         if !answers {
-            let known = ended(job, &follower.process, &follower.pod).await;
-            unseen.insert(follower.process.run_id.clone(), known);
+            let run_id = &follower.process.run_id;
+            let lately = job.ctx.memory.unseen(&job.subject.set, run_id, UNSEEN_AGE);
+            let known = if let Some(known) = lately {
+                known
+            } else {
+                let known = ended(job, &follower.process, &follower.pod).await;
+                job.ctx.memory.remember_unseen(&job.subject.set, run_id.clone(), known.clone());
+                known
+            };
+            unseen.insert(run_id.clone(), known);
         }
     }
     unseen

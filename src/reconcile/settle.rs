@@ -14,7 +14,11 @@ use super::{
     record::{is_newest, write},
     stages::{Job, Seen},
 };
-use crate::{act, error_chain::chain, reconcile::error::StageError};
+use crate::{
+    act::{self, ActError},
+    error_chain::chain,
+    reconcile::error::StageError,
+};
 use operator_core::{
     election::{
         Decision,
@@ -164,15 +168,16 @@ async fn rounds(
             Decision::TakeBack { record, pod, target } => {
                 take_back(job, seen, record, (&pod, &target), outcome).await?;
             }
-            Decision::Adopt(record) => adopt(job, seen, record, running, outcome).await?,
             decision => {
                 succeeded = matches!(decision, Decision::Promote { .. }) && is_silent(seen);
-                carry_out(job, seen, running, decision).await?;
+                carry_out(job, seen, running, decision, outcome).await?;
             }
         }
         // Before the look, so that what is decided next is decided by what is true then.
         tell_of_a_loss(job, seen, outcome).await;
+        let refused = seen.look.demand_refused.take();
         look::again(job, seen).await;
+        seen.look.demand_refused = refused;
         // Replicas look for the new primary by its name, which takes seconds where the cluster's DNS was on the lost node too.
         if std::mem::take(&mut succeeded) {
             relabel(job, seen, outcome).await?;
@@ -222,24 +227,23 @@ async fn carry_out(
     seen: &mut Seen,
     running: Option<i32>,
     decision: Decision,
+    outcome: &mut Outcome,
 ) -> Result<(), StageError> {
     match decision {
+        Decision::Adopt(record) => adopt(job, seen, record, running, outcome).await,
+        Decision::Demand { pod, min_replicas } => demand(job, seen, (&pod, min_replicas), outcome).await,
+        Decision::Arm { record, pod } => arm(job, seen, record, &pod, outcome).await,
         Decision::Note(record) => note(job, seen, record, running).await,
         Decision::Park(pods) => Ok(act::park(&mut seen.connections, &pods).await?),
         Decision::Retire(pods) => Ok(act::retire(&mut seen.connections, &pods, &seen.stored.record).await?),
         Decision::Promote { record, pod } => promote(job, seen, record, &pod).await,
         Decision::Follow(pods) => follow(job, seen, &pods).await,
         Decision::Detach(pods) => detach(job, seen, &pods).await,
-        Decision::Demand { pod, min_replicas } => {
-            Ok(act::quorum::demand(&mut seen.connections, &pod, min_replicas).await?)
-        }
-        Decision::Arm { record, pod } => arm(job, seen, record, &pod).await,
         // These take more than one look.
         Decision::Rest
         | Decision::Hold(_)
         | Decision::LookAgain
         | Decision::Await
-        | Decision::Adopt(_)
         | Decision::Switch { .. }
         | Decision::Abort { .. }
         | Decision::TakeBack { .. } => Ok(()),
@@ -271,12 +275,49 @@ async fn detach(job: &Job<'_>, seen: &mut Seen, pods: &[String]) -> Result<(), S
     Ok(())
 }
 
+/// How many replicas the primary is to demand. One that refuses to be told is told of, and what needs no demand goes on.
+async fn demand(
+    job: &Job<'_>,
+    seen: &mut Seen,
+    (pod, min_replicas): (&str, i64),
+    outcome: &mut Outcome,
+) -> Result<(), StageError> {
+    let told = act::quorum::demand(&mut seen.connections, pod, min_replicas).await;
+    or_refused(job, seen, told, outcome).map(|_| ())
+}
+
 /// The demand first, then the record.
-async fn arm(job: &Job<'_>, seen: &mut Seen, record: Record, pod: &str) -> Result<(), StageError> {
+async fn arm(
+    job: &Job<'_>,
+    seen: &mut Seen,
+    record: Record,
+    pod: &str,
+    outcome: &mut Outcome,
+) -> Result<(), StageError> {
     if let Some(armed) = &record.armed {
-        act::quorum::arm(&mut seen.connections, pod, armed).await?;
+        let told = act::quorum::arm(&mut seen.connections, pod, armed).await;
+        if !or_refused(job, seen, told, outcome)? {
+            return Ok(());
+        }
     }
     write(job, seen, record).await
+}
+
+/// Whether it was done; a refusal stands in the look and in the status.
+fn or_refused(
+    job: &Job<'_>,
+    seen: &mut Seen,
+    told: Result<(), ActError>,
+    outcome: &mut Outcome,
+) -> Result<bool, StageError> {
+    match told {
+        Err(error) if error.is_refusal() => {
+            seen.look.demand_refused.clone_from(&seen.stored.record.primary);
+            fail(job.ctx, outcome, &error.into());
+            Ok(false)
+        }
+        told => Ok(told.map(|()| true)?),
+    }
 }
 
 /// Nothing is left to do but to tell replicas again whose link does not come up.

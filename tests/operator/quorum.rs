@@ -172,3 +172,25 @@ async fn a_replica_that_was_drained_is_not_waited_for() {
         println!("kill {kill}: another serves after {:.1?}", killed.elapsed());
     }
 }
+
+/// Regression: a person took `CONFIG SET` from the operator's user on the primary, and from then on no replica was told whom to follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_refuses_the_demand_keeps_its_replicas() {
+    let lab = Lab::new("refused-demand").await;
+    lab.up("redis", json!({"replicas": 3, "storage": {"ephemeral": {}}})).await;
+    armed(&lab).await;
+    lab.write(0..20, "before", 2).await;
+    let () = lab.kubelet.command("redis-0", &["ACL", "SETUSER", "default", "-config|set"]).unwrap();
+    lab.kubelet.kill_redis("redis-1");
+    until("the status says what is refused", PATIENCE, async || {
+        let message = lab.message("Degraded").await;
+        (message.contains("min-replicas-to-write") && message.contains("redis-0")).then_some(())
+    })
+    .await;
+    // It starts parked, and follows once it is told to.
+    lab.write(0..20, "after", 2).await;
+    assert!(record(&lab).await.armed.is_none());
+    let () = lab.kubelet.command("redis-0", &["ACL", "SETUSER", "default", "+config|set"]).unwrap();
+    armed(&lab).await;
+    assert_eq!(lab.primary().await, (1, "redis-0".to_owned()));
+}

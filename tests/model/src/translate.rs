@@ -252,6 +252,7 @@ pub fn look(record: &Record, rec: &Rec, glimpses: &Glimpses, around: Around) -> 
         waited: true,
         handover_stuck: false,
         unmended: BTreeSet::new(),
+        demand_refused: None,
         exchanged: Vec::new(),
         aof_by_hand: false,
         consent: None,

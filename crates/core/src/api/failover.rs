@@ -116,6 +116,11 @@ impl Policy {
         }
     }
 
+    /// Of a set whose spec cannot be read: nobody takes over, and what stands in `min-replicas-to-write` may be the user's.
+    pub fn unread() -> Self {
+        Self { is_paused: true, owns_min_replicas: false, ..Self::default() }
+    }
+
     /// Whether the spec says how Redis is to start, so that pods which start otherwise are replaced.
     pub fn chooses_start(self) -> bool {
         self.is_chosen && self.mode != Mode::Manual

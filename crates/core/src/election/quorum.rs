@@ -118,6 +118,9 @@ pub fn armable(record: &Record, look: &Snapshot) -> Result<(), String> {
     if record.switch_to.is_some() || primary.hands_over() {
         return Err("the primary hands its role over".to_owned());
     }
+    if look.demand_refused.is_some() {
+        return Err(format!("{} refuses to be told how many replicas it is to demand", primary.pod));
+    }
     can_be_fenced(&primary)?;
     let Some(followers) = record.followers.as_deref().filter(|all| !all.is_empty()) else {
         return Err("the operator has not seen every replica in sync yet".to_owned());
@@ -191,7 +194,8 @@ fn verified<'a>(follower: &Follower, record: &Record, look: &'a Snapshot) -> Res
 
 /// What the primary is to be told of its demand, where nothing else is to be done about the followers.
 pub(super) fn demand(record: &Record, look: &Snapshot, primary: &Candidate<'_>) -> Option<Decision> {
-    let min_replicas = leads_with(look, primary.pod).filter(|_| record.armed.is_none())?;
+    let min_replicas =
+        leads_with(look, primary.pod).filter(|_| record.armed.is_none() && look.demand_refused.is_none())?;
     Some(Decision::Demand { pod: primary.pod.to_owned(), min_replicas })
 }
 

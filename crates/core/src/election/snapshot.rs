@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub aof_by_hand: bool,
     /// Pods that refused a write because they could not save or append it, and have done neither since.
     pub unmended: BTreeSet<String>,
+    /// The pod of a primary that refused, just now, to be told how many replicas it is to demand.
+    pub demand_refused: Option<String>,
     /// Who may take over from a primary that stays silent.
     pub failover: Policy,
     /// For how long the process that served last has given no answer.

@@ -439,3 +439,29 @@ fn without_a_fence_that_works_nobody_is_armed() {
         "it refuses writes soon"
     );
 }
+
+/// A person took `CONFIG SET` from the operator's user: the replicas are told whom to follow all the same.
+#[test]
+fn a_refused_demand_keeps_nobody_from_following() {
+    let mut answers = healthy();
+    change(&mut answers, "redis-1", |a| *a = parked(a.clone()));
+    let mut look = seen(&tracked(), answers, 1);
+    let told = Decision::Demand { pod: "redis-0".into(), min_replicas: 0 };
+    assert_eq!(decide(&tracked(), &look), told);
+    look.demand_refused = Some("redis-0".into());
+    assert_eq!(decide(&tracked(), &look), Decision::Follow(vec!["redis-1".into()]));
+    let mut whole = seen(&tracked(), healthy(), 0);
+    whole.demand_refused = Some("redis-0".into());
+    assert_eq!(decide(&tracked(), &whole), Decision::Rest, "nor is it armed");
+    assert!(armable(&tracked(), &whole).unwrap_err().contains("refuses"));
+}
+
+/// What stands in for a spec that cannot be read does not say whose demand it is.
+#[test]
+fn a_demand_is_left_alone_where_the_spec_cannot_be_read() {
+    let mut look = seen(&tracked(), healthy(), 2);
+    assert!(matches!(decide(&tracked(), &look), Decision::Demand { .. }));
+    look.failover = Policy::unread();
+    assert_eq!(decide(&tracked(), &look), Decision::Rest);
+    assert_eq!(noted(decide(&armed(), &look)), tracked(), "and nobody takes over");
+}
