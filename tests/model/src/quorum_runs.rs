@@ -55,6 +55,9 @@ named! {
     a_silent_primary_in_a_switchover_and_two_faults: "Members are frozen or killed while a role is handed over",
         switching(quorum(KILL_AND_FREEZE, 2)), false;
     #[ignore = "long: make proof"]
+    a_namesake_answers_for_a_follower: "A pod is deleted by force, and processes are killed: a namesake is asked in the place of a follower that lives on",
+        Bounds { budget: Budget { saves: 1, ..quorum(KILL, 2).budget }, ..quorum(Faults { force: true, ..KILL }, 2) }, false;
+    #[ignore = "long: make proof"]
     pods_of_a_cut_off_set_are_deleted_by_force: "A pod is deleted by force, and members are cut off from the operator, their peers or both",
         quorum(Faults { force: true, ..CUT }, 2), false;
 }
