@@ -20,7 +20,7 @@ use redis_node::{PARKED, answer::ProbeFailure, files::REDIS_PORT, record::Record
 /// write slips in between.
 const WRITES_WAIT: Duration = PROBE_DEADLINE.saturating_mul(3);
 
-/// Why an act could not be carried out. Nothing is lost: the next reconcile looks again and decides anew.
+/// Why an act could not be carried out. Nothing is lost: the next reconcile looks again and decides again.
 #[derive(Debug, Error)]
 pub enum ActError {
     /// The Redis refused, or the connection that the decision was made over is gone.

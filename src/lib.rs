@@ -7,7 +7,7 @@
 //! ```text
 //! begin      the children, the record, the password    labels volumes
 //!   |  Begun
-//! look       every server, asked anew                  observed topology
+//! look       every server, asked again                 observed topology
 //!   |  Seen
 //! settle     who is primary: decide, act, look again   election role_labels
 //!   |  Seen

@@ -62,7 +62,7 @@ pub struct Memory {
     sets: Mutex<HashMap<ObjectRef<RedisReplicaSet>, Remembered>>,
 }
 
-/// Pods of a set that may be gone at the same time without a report of their end. Where there are more, their time begins anew.
+/// Pods of a set that may be gone at the same time without a report of their end. Where there are more, their time begins again.
 const MOST_GONE: usize = 64;
 
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ struct Remembered {
     glimpse: Option<(PrimarySample, Instant)>,
     /// `run_id`s of the last look.
     alive: BTreeSet<String>,
-    /// Replicas whose link is down, since when, or since they were told anew.
+    /// Replicas whose link is down, since when, or since they were told again.
     unlinked: HashMap<String, Instant>,
     /// What each process was told of its configuration.
     told: AppliedConfig,
@@ -169,7 +169,7 @@ impl Memory {
         })
     }
 
-    /// Counts a failed reconcile; returns how many failed in a row. A success starts anew.
+    /// Counts a failed reconcile; returns how many failed in a row. A success starts again.
     pub fn count_failure(&self, set: &ObjectRef<RedisReplicaSet>, failed: bool) -> u32 {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         let remembered = sets.entry(set.clone()).or_default();
@@ -220,7 +220,7 @@ impl Memory {
         })
     }
 
-    /// For how long each of these pods (by UID) is not to be read. Whoever is not among them starts anew.
+    /// For how long each of these pods (by UID) is not to be read. Whoever is not among them starts again.
     pub fn unread_for(&self, set: &SetName, unread: Vec<String>) -> BTreeMap<String, Duration> {
         self.with(set, |remembered| {
             let since = &mut remembered.unread;
@@ -363,7 +363,7 @@ impl Memory {
     }
 
     /// For how long these processes have been detached, as far as this process knows. `None`: not all of them are parked, and the
-    /// time begins anew.
+    /// time begins again.
     pub fn detached_for(&self, set: &SetName, parked: Option<&BTreeSet<String>>) -> Option<Duration> {
         self.with(set, |remembered| {
             remembered.detached.take_if(|(known, _)| Some(&*known) != parked);
@@ -372,7 +372,7 @@ impl Memory {
     }
 
     /// For how long this process has known that the pod of this UID is gone while its node is ready since `ready`; `None`: it is
-    /// not, and the time begins anew.
+    /// not, and the time begins again.
     pub fn gone_for(&self, set: &SetName, uid: &str, ready: Option<&str>) -> Duration {
         self.with(set, |remembered| {
             let Some(ready) = ready else {
@@ -486,7 +486,7 @@ impl Memory {
     }
 }
 
-/// For how long something has been so; where it is not, the time begins anew.
+/// For how long something has been so; where it is not, the time begins again.
 fn lasted(since: &mut Option<Instant>, is_so: bool) -> Duration {
     if !is_so {
         *since = None;

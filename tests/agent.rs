@@ -461,7 +461,7 @@ fn probes_where_the_password_has_changed_or_no_client_is_accepted() {
         .spawn()
         .unwrap();
     wait_until("the only place is taken", || {
-        // redis-cli dials anew with each command for as long as somebody else, the probe included, has the place.
+        // redis-cli dials again with each command for as long as somebody else, the probe included, has the place.
         holder.stdin.as_mut().unwrap().write_all(b"PING\n").unwrap();
         pod.probe("liveness").1.contains("max number of clients")
     });

@@ -163,7 +163,7 @@ fn rows(schema: &Value, path: &str, page: &mut String) {
     }
 }
 
-/// `make drawing` draws it anew.
+/// `make drawing` draws it again.
 #[test]
 fn the_drawing_is_of_its_source() {
     let read = |name: &str| fs::read_to_string(root().join("docs/design").join(name)).unwrap();

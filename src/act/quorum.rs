@@ -19,7 +19,7 @@ const MIN_REPLICAS: &str = "min-replicas-to-write";
 /// what a former leader sent must not lead one back to that primary after this.
 ///
 /// # Errors
-/// One of them did not answer, or was not parked after. The next reconcile begins anew.
+/// One of them did not answer, or was not parked after. The next reconcile begins again.
 pub async fn detach(connections: &mut Connections, pods: &[String]) -> Result<(), ActError> {
     const WHAT: &str = "detach";
     info!(pods = pods.join(", "), "the primary stays silent: its replicas leave it");

@@ -1,7 +1,7 @@
 //! Moving the role label, and cutting the clients of a primary that was demoted.
 //!
 //! `FAILOVER` and `REPLICAOF` leave clients connected (experiments E7, E19): who came for the primary would stay with a
-//! replica. A cut client connects anew, through the Service.
+//! replica. A cut client connects again, through the Service.
 
 use futures::future::join_all;
 use jiff::Timestamp;

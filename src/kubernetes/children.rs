@@ -208,7 +208,7 @@ pub async fn fetch(client: &Client, set: &SetName) -> Result<Live, ApplyError> {
     Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget })
 }
 
-/// Reads anew what is to be written by what the caches show, and the `StatefulSet`: each step of a start writes that alone.
+/// Reads again what is to be written by what the caches show, and the `StatefulSet`: each step of a start writes that alone.
 pub async fn fetch_again(
     client: &Client,
     plan: &Plan,

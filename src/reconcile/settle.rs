@@ -156,7 +156,7 @@ async fn rounds(
                 rounds -= 1;
                 sleep(SWITCHOVER_PAUSE).await;
             }
-            // Decided anew by what was answered: another may take over.
+            // Decided again by what was answered: another may take over.
             Decision::Switch { target: heir, .. } if !names::leads_to(job, seen, &heir).await => continue,
             Decision::Switch { record, from, target: heir } => {
                 target = None;

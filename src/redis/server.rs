@@ -1,6 +1,6 @@
 //! One Redis process and the connection that the operator holds to it: watching, looking and acting go over the same one.
 //!
-//! It is opened anew only where it broke, or where the server stays silent over it and answers over a fresh one. So a server
+//! It is opened again only where it broke, or where the server stays silent over it and answers over a fresh one. So a server
 //! that takes no new clients is still seen, and can be helped.
 
 use std::{

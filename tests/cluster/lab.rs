@@ -1,7 +1,7 @@
 //! The lab about headless Services, row by row, with its own names: the set `redis` in the namespace `default`, two
 //! nginx Services, and a test pod on every node.
 //!
-//! All rows share one lab, which is made anew once in a run. `docs/lab` is the same by hand.
+//! All rows share one lab, which is made again once in a run. `docs/lab` is the same by hand.
 
 use std::{collections::BTreeSet, sync::Once, time::Instant};
 

@@ -117,7 +117,7 @@ async fn a_cluster_that_is_not_ready_or_goes_away() {
         told.then_some(())
     })
     .await;
-    // Not for ever anew: each status would be the cause of the next.
+    // Not for ever again: each status would be the cause of the next.
     let told = writes(&plane, user).len();
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(writes(&plane, user).len() - told <= 1, "{:?}", &writes(&plane, user)[told..]);

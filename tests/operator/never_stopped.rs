@@ -276,7 +276,7 @@ async fn no_trouble_stops_an_election_or_the_truth() {
 }
 
 /// Regression: a paused set without its record was not looked at. By the record that was known, and by the status of before where the
-/// operator has begun anew.
+/// operator has begun again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_set_without_its_record_is_told_of() {
     let mut lab = Lab::new("paused-gone").await;

@@ -133,7 +133,7 @@ async fn the_demand_follows_what_is_alive() {
     lab.sets.patch("redis", &PatchParams::default(), &look).await.unwrap();
     until("it is set back", PATIENCE, async || (demanded(&lab, "redis-0") == "1").then_some(())).await;
 
-    // Another mode takes the demand back, and has the pods made anew.
+    // Another mode takes the demand back, and has the pods made again.
     lab.up("redis", json!({"replicas": 3, "storage": {"ephemeral": {}}, "failover": {"mode": "Fenced"}}))
         .await;
     wait_for(&lab.sets, "redis", "Progressing=False UpToDate").await;

@@ -57,7 +57,7 @@ async fn a_spec_that_cannot_be_carried_out_stops_no_election() {
     wait_for(&lab.sets, "redis", "Available=True PrimaryServes").await;
     wait_for(&lab.sets, "redis", "Replicated=True AllInSync").await;
 
-    // Nor does it stop the record from being made anew.
+    // Nor does it stop the record from being made again.
     let records: Api<ConfigMap> = Api::namespaced(lab.client.clone(), "impossible");
     records.delete("redis-record", &DeleteParams::default()).await.unwrap();
     until("the record is there again", PATIENCE, async || {

@@ -2,7 +2,7 @@
 //!
 //! Redis with `appendonly yes` and no append-only files starts empty beside a full dump.rdb, and overwrites that at its
 //! next save (experiment E15); with `appendonly no` it passes over append-only files for an older dump.rdb, or none. The
-//! first happens when a set is made anew over the volumes of one that was configured otherwise; the second then too, and
+//! first happens when a set is made again over the volumes of one that was configured otherwise; the second then too, and
 //! where somebody switched append-only files on by hand: `CONFIG SET appendonly no` leaves them where they are.
 
 use std::{

@@ -151,7 +151,7 @@ fn stranger_serves(one: &Verdict, record: &Record, look: &Snapshot) -> Decision 
 fn primary_serves(primary: &Verdict, record: &Record, look: &Snapshot) -> Decision {
     let Some(own) = look.process(&primary.pod) else { return Decision::Rest };
     let now_serving = serving(&own, record);
-    // The history is noted anew when it changes: a primary gets another one when its first replica links. Until then it
+    // The history is noted again when it changes: a primary gets another one when its first replica links. Until then it
     // has no backlog, nobody can share its history, and the new name that a promotion gave it is not worth a write.
     let known = record.seen_serving.as_ref().is_some_and(|seen| {
         let is_named = seen.replid == now_serving.replid || !own.answer.info.replication.backlog_active;
@@ -218,7 +218,7 @@ fn primary_serves(primary: &Verdict, record: &Record, look: &Snapshot) -> Decisi
 
 /// Replicas whose link to the serving primary is down. A replica that dialled a pod's former address (its DNS answer
 /// was some seconds old) would try that address for `repl-timeout`, 60 s, before it asks again (experiment E4); one
-/// that is told anew asks at once.
+/// that is told again asks at once.
 pub fn unlinked(record: &Record, look: &Snapshot) -> Vec<String> {
     if !look.primary_serves(record) {
         return Vec::new();

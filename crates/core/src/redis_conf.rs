@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(file(&[]).notes(), None);
     }
 
-    /// (what changed, the spec before and after, whether the pods have to start anew)
+    /// (what changed, the spec before and after, whether the pods have to start again)
     #[test]
     fn only_what_needs_a_start_rolls_the_pods() {
         for (before, after, rolls) in [

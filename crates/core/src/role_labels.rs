@@ -1,7 +1,7 @@
 //! Which pod is labelled as what: the Services by role lead to the pods that bear the label.
 //!
 //! Pure. The label follows the record and the servers' own words, and comes last: a client that is led to the primary
-//! finds one that serves. Its default is `replica`, from the pods' template, so that pods which are made anew while no
+//! finds one that serves. Its default is `replica`, from the pods' template, so that pods which are made again while no
 //! operator runs can be read.
 
 use std::{collections::BTreeMap, time::Duration};

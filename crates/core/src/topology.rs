@@ -264,7 +264,7 @@ fn is_parked(upstream: &Upstream) -> bool {
 }
 
 /// Whether this is the primary that was meant, as a string: the same server by another name is torn down and
-/// followed anew when it is named as wanted, so it counts as another (experiment E6).
+/// followed again when it is named as wanted, so it counts as another (experiment E6).
 fn names(upstream: &Upstream, host: &str) -> bool {
     upstream.host == host && upstream.port == REDIS_PORT
 }

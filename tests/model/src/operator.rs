@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// Begins a pass without a record: the record is made anew (rule 9).
+    /// Begins a pass without a record: the record is made again (rule 9).
     pub fn rebuild(&self) -> Option<Self> {
         if self.record.is_some() || self.operator.phase != Phase::Idle {
             return None;

@@ -310,7 +310,7 @@ impl Set {
             |primary: u8| now.members[usize::from(primary)].redis.is_some_and(|redis| redis.takes_writes());
         match last {
             Some(Outcome::Rest) if now.record.and_then(|r| r.primary).is_some_and(serves) => End::Serves,
-            // An election that comes to nothing takes two looks, and begins anew.
+            // An election that comes to nothing takes two looks, and begins again.
             _ if held + 3 > ROUNDS => End::Held,
             _ => End::Stuck,
         }

@@ -88,7 +88,7 @@ impl Client {
         self.service.is_some()
     }
 
-    /// After the Service was made anew: writers go to the new one.
+    /// After the Service was made again: writers go to the new one.
     pub async fn follow_service(&self, lab: &Lab, set: &Set) -> Result<(), Failure> {
         if self.has_service()
             && let Some(service) = service_of(lab, set, &set.name.name).await?

@@ -47,7 +47,7 @@ const FENCED: i64 = 5_000;
 const NO_GAP: i64 = 500;
 /// Without DNS for two minutes no replica finds a new primary; then they have half a minute.
 const WITHOUT_DNS: i64 = 150_000;
-/// A link that was cut for a minute is made anew when Redis gives it up (`repl-timeout`, 60 s), and some.
+/// A link that was cut for a minute is made again when Redis gives it up (`repl-timeout`, 60 s), and some.
 const LINK_CUT: i64 = 80_000;
 
 impl Limits {

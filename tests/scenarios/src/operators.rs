@@ -114,7 +114,7 @@ pub async fn restore(lab: &Lab) -> Result<(), Failure> {
     ready(lab).await
 }
 
-/// Makes all of its Pods anew on one node, where they are not there already. [`restore`] spreads them again.
+/// Makes all of its Pods again on one node, where they are not there already. [`restore`] spreads them again.
 pub async fn gather(lab: &Lab, node: &str) -> Result<(), Failure> {
     let is_there = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
     let before = pods(lab).await?;

@@ -238,7 +238,7 @@ pub struct RedisReplicaSetSpec {
     pub pod_annotations: BTreeMap<String, String>,
 
     /// Seconds that a pod has to end: 40 for the primary to move away, 10 for Redis to wait for its replicas, and the rest
-    /// for two saves of the data, since one may have to begin anew. Raise it where a save takes more than half a minute:
+    /// for two saves of the data, since one may have to begin again. Raise it where a save takes more than half a minute:
     /// a save that is cut off loses what came after the one before. A change restarts the pods one by one.
     #[serde(default = "default_grace")]
     #[schemars(range(min = 60, max = 86400))]

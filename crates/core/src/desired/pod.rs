@@ -38,7 +38,7 @@ const RUN_VOLUME: &str = "run";
 /// The template of every pod of the set.
 pub(super) fn template(plan: &Plan, config_hash: &str) -> PodTemplateSpec {
     let mut pod_labels = plan.pod_labels.clone();
-    // A pod that is made anew while no operator runs can be read; the operator moves the label on from there.
+    // A pod that is made again while no operator runs can be read; the operator moves the label on from there.
     pod_labels.extend(labels::of_role(&plan.subject.set, Role::Replica));
     let mut annotations = plan.pod_annotations.clone();
     annotations.insert(labels::CONFIG_HASH.to_owned(), config_hash.to_owned());

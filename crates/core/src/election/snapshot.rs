@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub before: Option<PrimarySample>,
     /// Nobody has been serving for long enough that a primary which restarts would have answered.
     pub waited: bool,
-    /// Pods whose volume is not the one that the record speaks of: it was restored or made anew meanwhile. Known only where
+    /// Pods whose volume is not the one that the record speaks of: it was restored or made again meanwhile. Known only where
     /// nobody serves.
     pub exchanged: Vec<String>,
     /// The primary of record hands its role over, for so long that it cannot reach its successor.

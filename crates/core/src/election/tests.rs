@@ -410,7 +410,7 @@ fn somebody_who_serves_in_the_second_look_ends_the_election() {
     assert_eq!(elect(&record, &first, &look(&record, healthy())), Decision::Rest);
 }
 
-/// Rule 6, and regression "an AOF primary promoted after a restart": its offset begins anew, its data does not.
+/// Rule 6, and regression "an AOF primary promoted after a restart": its offset begins again, its data does not.
 #[test]
 fn a_restarted_aof_primary_of_record_wins() {
     let mut answers = all_parked([0, 120, 110]);
@@ -423,7 +423,7 @@ fn a_restarted_aof_primary_of_record_wins() {
     assert_eq!(written.closed.get(OLD), Some(&120), "the old history is closed, so nobody of it wins later");
 }
 
-/// Regression: a volume made anew from last night's snapshot won, as the primary's own.
+/// Regression: a volume made again from last night's snapshot won, as the primary's own.
 #[test]
 fn an_exchanged_volume_does_not_win_by_the_name_of_its_pod() {
     let mut answers = all_parked([0, 120, 110]);

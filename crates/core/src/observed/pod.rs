@@ -206,7 +206,7 @@ pub fn has_new_address(pod: &Pod, now: Timestamp, stale: Duration) -> bool {
 /// it may have waited for a node or a volume.
 fn address_since(pod: &Pod) -> Option<Timestamp> {
     let status = pod.status.as_ref()?;
-    // In a sandbox that was made anew, with another address, those that prepare run again, and first.
+    // In a sandbox that was made again, with another address, those that prepare run again, and first.
     let prepared = latest_start(status.init_container_statuses.as_deref());
     prepared.or_else(|| latest_start(status.container_statuses.as_deref()))
 }

@@ -18,7 +18,7 @@ use redis_node::record::Record;
 pub enum Roll {
     /// Every pod runs the current template.
     Done,
-    /// Delete this pod; the `StatefulSet` makes it anew from the current template.
+    /// Delete this pod; the `StatefulSet` makes it again from the current template.
     Replace {
         /// Name of the pod.
         pod: String,
@@ -150,7 +150,7 @@ fn cannot_start(pod: &ObservedPod) -> bool {
     !pod.terminating && pod.answer.is_err() && pod.stuck.is_some()
 }
 
-/// A pod that cannot start with the image that somebody gave to it: made anew it has the template's. Where no pod has
+/// A pod that cannot start with the image that somebody gave to it: made again it has the template's. Where no pod has
 /// that one, the API server's admission gives them another, and would again.
 fn altered<'a>(template: &Template, look: &'a Snapshot) -> Option<&'a ObservedPod> {
     let mut mine = look.observed.pods.iter().filter(|pod| pod.ordinal < template.replicas);

@@ -84,7 +84,7 @@ mod tests {
         let known = claims(&[("data-redis-0", "a"), ("data-redis-1", "b")]);
         for present in [
             claims(&[]),
-            // Made anew, of a snapshot perhaps; or of a pod that came after the record was written.
+            // Made again, of a snapshot perhaps; or of a pod that came after the record was written.
             claims(&[("data-redis-0", "a"), ("data-redis-1", "another")]),
             claims(&[("data-redis-0", "a"), ("data-redis-1", "b"), ("data-redis-2", "c")]),
         ] {

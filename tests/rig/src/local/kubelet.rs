@@ -158,7 +158,7 @@ impl Kubelet {
         assert!(told.success(), "{pod}: kill {signal}");
     }
 
-    /// Lets a pod's name lead to an address at which nobody listens, as a stale DNS answer does, until its Redis starts anew.
+    /// Lets a pod's name lead to an address at which nobody listens, as a stale DNS answer does, until its Redis starts again.
     pub fn mislead(&self, pod: &str) {
         self.lead(pod, free_address());
     }
@@ -299,7 +299,7 @@ struct Ending {
     since: Instant,
 }
 
-/// From the end of a process until a kubelet tells the API server, which it does once it has looked at the container anew.
+/// From the end of a process until a kubelet tells the API server, which it does once it has looked at the container again.
 const END_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// A pod, its UID, and its new status.

@@ -1,5 +1,5 @@
 //! The truth that a status is measured against: who serves and who follows, asked of the servers every 20 ms. Read
-//! from INFO here anew, on purpose without the operator's own reading of it.
+//! from INFO here again, on purpose without the operator's own reading of it.
 
 use std::{
     collections::BTreeMap,

@@ -119,7 +119,7 @@ pub async fn empty(stage: &Stage<'_>, pod: &str) -> Result<(), Failure> {
 }
 
 /// The primary's process dies, and nothing can start in its place: with volumes its Pod is bound to a node that takes no
-/// Pods, without them its container wants an image that does not exist, until the Pod is made anew from its template.
+/// Pods, without them its container wants an image that does not exist, until the Pod is made again from its template.
 /// Another member is to serve meanwhile.
 pub async fn never_starts(stage: &Stage<'_>) -> Result<(), Failure> {
     let primary = stage.set.primary()?;

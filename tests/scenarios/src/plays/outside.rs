@@ -63,7 +63,7 @@ fn replicas(stage: &Stage<'_>, primary: &str) -> Result<[String; 2], Failure> {
     replicas.try_into().map_err(|_| "not two replicas".into())
 }
 
-/// A replica copies everything anew and takes long to write it to its append-only file. It is asked to take over
+/// A replica copies everything again and takes long to write it to its append-only file. It is asked to take over
 /// meanwhile, and the primary is killed: neither may bring back the file of before.
 pub async fn unsettled_file(stage: &Stage<'_>) -> Result<(), Failure> {
     // Valkey keeps 10 MiB.

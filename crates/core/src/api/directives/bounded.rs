@@ -88,7 +88,7 @@ impl Bound {
             // one of maxmemory.
             Self::ClientMemory => Shape::SizeOrPercent { least: 4 * MB, least_percent: 5 },
             // Replicas: what is written during a full copy waits. Beyond the limit the link is cut, and the copy begins
-            // anew, for ever. Measured with 200 MB of data, 20 MB/s of writes and two replicas: `1kb 1kb 1` and `1kb 0
+            // again, for ever. Measured with 200 MB of data, 20 MB/s of writes and two replicas: `1kb 1kb 1` and `1kb 0
             // 0` came to 200 full copies in 10 s and no link; 16mb held. Redis 7.0 and later take the backlog's size
             // for a smaller hard limit: 1kb held with a backlog of 64mb. Normal clients: the operator reads CLIENT
             // LIST, some 350 bytes a client: 16mb are 45,000 clients.
