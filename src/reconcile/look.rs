@@ -144,7 +144,9 @@ async fn unseen(job: &Job<'_>, record: &Record, look: &Snapshot) -> BTreeMap<Str
             look.process(&follower.pod).is_some_and(|member| member.uid == follower.process.pod_uid);
         if !answers {
             let run_id = &follower.process.run_id;
-            let lately = job.ctx.memory.unseen(&job.subject.set, run_id, UNSEEN_AGE);
+            // An end that was shown is written down at once: whoever comes after this operator is not shown it again.
+            let is_shown = has_ended(&follower.process, job.ctx.ends.of(&follower.process.pod_uid));
+            let lately = job.ctx.memory.unseen(&job.subject.set, run_id, UNSEEN_AGE).filter(|_| !is_shown);
             let known = if let Some(known) = lately {
                 known
             } else {
