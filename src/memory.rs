@@ -121,11 +121,7 @@ struct Remembered {
 impl Memory {
     /// The status as it stands in the cluster now, as far as this process can know.
     pub fn current_status(&self, set: &RedisReplicaSet) -> Option<RedisReplicaSetStatus> {
-        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        match sets.get(&ObjectRef::from_obj(set)).and_then(|r| r.written.as_ref()) {
-            Some(written) if written.over_version == set.resource_version() => Some(written.status.clone()),
-            _ => set.status.clone(),
-        }
+        self.newer(set, |written| Some(written.status.clone())).unwrap_or_else(|| set.status.clone())
     }
 
     /// The status that this process wrote last.
@@ -136,11 +132,14 @@ impl Memory {
 
     /// The version of the set as it stands in the cluster now, as far as this process can know.
     pub fn current_version(&self, set: &RedisReplicaSet) -> Option<String> {
+        self.newer(set, |written| written.version.clone()).unwrap_or_else(|| set.resource_version())
+    }
+
+    /// Of the status that this process wrote last, where the cache does not show that write yet.
+    fn newer<T>(&self, set: &RedisReplicaSet, of: impl FnOnce(&Written) -> T) -> Option<T> {
         let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        match sets.get(&ObjectRef::from_obj(set)).and_then(|r| r.written.as_ref()) {
-            Some(written) if written.over_version == set.resource_version() => written.version.clone(),
-            _ => set.resource_version(),
-        }
+        let written = sets.get(&ObjectRef::from_obj(set))?.written.as_ref()?;
+        (written.over_version == set.resource_version()).then(|| of(written))
     }
 
     /// Remembers a status that was just written, which version the set has since, and whether it told of mere progress.

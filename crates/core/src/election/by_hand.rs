@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    followers::{has_ended, is_process, next_followers},
+    followers::{has_ended, is_process, next_followers, unproven},
     nobody_serves::former_process,
     rank::Candidate,
     serving,
@@ -91,12 +91,7 @@ fn all_answer(record: &Record, look: &Snapshot) -> Result<(), String> {
         .iter()
         .flatten()
         .find(|f| !has_ended(f, look) && !members.iter().any(|member| is_process(member, f)));
-    unseen.map_or(Ok(()), |f| {
-        Err(format!(
-            "a process of {} that followed does not answer, and nothing proves its end (pod UID {})",
-            f.pod, f.process.pod_uid
-        ))
-    })
+    unseen.map_or(Ok(()), |follower| Err(unproven(follower)))
 }
 
 /// Whether that server has all that this member has: the member has its history and is linked to it, or to somebody for whom that

@@ -133,6 +133,14 @@ pub(super) fn has_ended(follower: &Follower, look: &Snapshot) -> bool {
     process.ended || is_succeeded || look.unseen.get(&process.run_id) == Some(&Former::Ended)
 }
 
+/// What is missing of a follower that neither answers nor has ended, in words for the status.
+pub(super) fn unproven(follower: &Follower) -> String {
+    format!(
+        "a process of {} that followed does not answer, and nothing proves its end (pod UID {})",
+        follower.pod, follower.process.pod_uid
+    )
+}
+
 /// The record once each follower that lives has voted: those that have ended are not asked for any more.
 pub(super) fn without_ended(record: Record) -> Record {
     let followers = record.followers.map(|all| all.into_iter().filter(|f| !f.process.ended).collect());

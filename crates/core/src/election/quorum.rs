@@ -14,7 +14,7 @@ use super::{
     Decision, Hold,
     followers::{
         absent_followers, follower, has_ended, is_process, is_tracked, lists_exactly, needed, one_end_a_pod,
-        others,
+        others, unproven,
     },
     process_end::Former,
     rank::Candidate,
@@ -179,10 +179,7 @@ fn verified<'a>(follower: &Follower, record: &Record, look: &'a Snapshot) -> Res
         return Err(if process.ended {
             format!("the other replicas have not caught up yet since a process of {pod} ended")
         } else {
-            format!(
-                "a process of {pod} that followed does not answer, and nothing proves its end (pod UID {})",
-                process.pod_uid
-            )
+            unproven(follower)
         });
     };
     let is_in_sync = look.topology.get(pod).is_some_and(|verdict| verdict.state == InstanceState::InSync);
