@@ -7,6 +7,7 @@ use operator_core::crd;
 use serde_json::Value;
 
 const COMMITTED: &str = "crds/redisreplicasets.replication.redis.yaml";
+const CHART_COPY: &str = "charts/redis-operator/files/crd.yaml";
 /// `kubectl apply` keeps a second copy in an annotation, which may have 256 KiB.
 const MAX_BYTES: usize = 110_000;
 
@@ -36,16 +37,14 @@ fn all_properties() -> Vec<(String, Value)> {
     found
 }
 
-/// `UPDATE_CRDS=1 cargo test --test crd` writes it.
+/// `make crds` writes it, and the chart's copy with it.
 #[test]
 fn the_committed_definition_is_current() {
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join(COMMITTED);
     let current = crd::yaml().unwrap();
-    if std::env::var_os("UPDATE_CRDS").is_some() {
-        fs::write(&committed, &current).unwrap();
+    for copy in [COMMITTED, CHART_COPY] {
+        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join(copy);
+        assert!(fs::read_to_string(committed).unwrap() == current, "{copy} is stale: run make crds");
     }
-    let found = fs::read_to_string(&committed).unwrap_or_default();
-    assert!(found == current, "{COMMITTED} is stale: run UPDATE_CRDS=1 cargo test --test crd");
 }
 
 #[test]
