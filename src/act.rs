@@ -102,9 +102,10 @@ pub async fn promote(
 
 /// `REPLICAOF <primary>` for each pod, with the password for it.
 pub async fn follow(connections: &mut Connections, pods: &[String], host: &str) -> Result<(), ActError> {
+    let login = connections.replica();
     for pod in pods {
-        if let Some(connection) = connections.get_mut(pod)
-            && let Err(error) = connection.set_masterauth().await
+        if let (Some(connection), Some(login)) = (connections.get_mut(pod), &login)
+            && let Err(error) = connection.set_masterauth(login).await
         {
             debug!(pod, %error, "cannot set masterauth; what comes next says why");
         }
@@ -151,8 +152,16 @@ pub async fn hand_over(
     for pod in [from, target] {
         quorum::before_serving(connections, pod, look, "hand over").await?;
     }
+    let login = connections.replica();
     let heir = connection(connections, target, "hand over to")?;
     heir.info_replication().await.map_err(|source| redis("hand over to", target, source))?;
+    // The old primary would never reach it, and nobody could write.
+    if let Some(login) = &login
+        && !heir.takes(login).await.map_err(|source| redis("hand over to", target, source))?
+    {
+        let refused = ProbeFailure::Auth(format!("it does not take the user {}", login.user));
+        return Err(redis("hand over to", target, refused));
+    }
     let connection = fenced(connections, from, "hand over from").await?;
     // From 7.0 on, a replica that cannot save or append ends itself at the next write that it is sent: a copy less. Redis 6.2
     // does not know the directive, and goes on.
@@ -161,7 +170,9 @@ pub async fn hand_over(
         debug!(from, ?told, "it is to follow although it cannot write to its volume");
     }
     // As a replica it would never reach its successor with another password, and nobody could write.
-    connection.set_masterauth().await.map_err(|source| redis("hand over from", from, source))?;
+    if let Some(login) = &login {
+        connection.set_masterauth(login).await.map_err(|source| redis("hand over from", from, source))?;
+    }
     let told = connection.failover(host, REDIS_PORT, HAND_OVER_WITHIN).await;
     told.map_err(|source| redis("hand over from", from, source))
 }

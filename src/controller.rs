@@ -342,8 +342,10 @@ mod tests {
         let stateful_set = json!({
             "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "redis", "namespace": "lab"},
         });
-        // The Secret, the set, the StatefulSet; then the record is gone, and with it the status.
-        let api = FakeApi::answering([gone(), (200, set()), (200, stateful_set), gone(), gone()]);
+        // The Secret, the set, the StatefulSet; the operator's own Secret, which is made; then the record is gone, and with it the status.
+        let own = (201, json!({"metadata": {"name": "redis-internal"}}));
+        let answers = [gone(), (200, set()), (200, stateful_set), gone(), own, gone(), gone()];
+        let api = FakeApi::answering(answers);
         let (stores, mut writers) = Stores::new();
         for event in [
             Event::Init,
@@ -360,6 +362,9 @@ mod tests {
         let sent: Vec<String> =
             api.requests().iter().map(|sent| format!("{} {}", sent.method, sent.path)).collect();
         assert!(sent[2].starts_with("GET ") && sent[2].ends_with("/statefulsets/redis"), "{sent:?}");
-        assert!(sent.iter().all(|request| !request.starts_with("POST ")), "{sent:?}");
+        let requests = api.requests();
+        let made = requests.iter().filter(|sent| sent.method == "POST");
+        let names: Vec<&str> = made.filter_map(|sent| sent.body["metadata"]["name"].as_str()).collect();
+        assert_eq!(names, ["redis-internal"], "{sent:?}");
     }
 }

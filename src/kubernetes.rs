@@ -6,10 +6,10 @@ pub mod error;
 #[cfg(test)]
 pub(crate) mod fake_api;
 pub mod node;
-pub mod password;
 pub mod pods;
 pub mod record;
 pub mod refused_pods;
+pub mod secrets;
 pub mod set;
 pub mod status;
 pub mod stores;

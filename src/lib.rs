@@ -5,7 +5,7 @@
 //! core that decide in it:
 //!
 //! ```text
-//! begin      the children, the record, the password    labels volumes
+//! begin      the children, the record, the passwords   labels volumes credentials
 //!   |  Begun
 //! look       every server, asked again                 observed topology
 //!   |  Seen
@@ -16,6 +16,8 @@
 //! rollout    size, children, next pod, placement       plan desired diff rollout
 //!   |
 //! volumes    they grow, and bear the history           volumes
+//!   |
+//! users      every server takes what the Secrets say   acl credentials
 //!   |  Outcome
 //! publish    status, Events, figures                   status events
 //! ```

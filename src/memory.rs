@@ -8,7 +8,9 @@ use std::{
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use operator_core::{
+    acl::User,
     api::{RedisReplicaSet, RedisReplicaSetStatus},
+    credentials::{Application, Internal},
     election::{mending::unmended, process_end::Former, votes::PrimarySample},
     live_config::AppliedConfig,
     names::SetName,
@@ -16,14 +18,14 @@ use operator_core::{
     refusal::{Absences, Told},
     role_labels::Change,
 };
-use redis_node::password::Password;
+use redis_node::login::Login;
 
-use crate::kubernetes::record::Stored;
+use crate::kubernetes::{record::Stored, secrets};
 use tokio::time::Instant;
 
-/// The Secret is read again after this time, by name: less than between two scheduled reconciles, so that its deletion is told of within
+/// The Secrets are read again after this time, by name: less than between two scheduled reconciles, so that a change is seen within
 /// a minute. A watch would tell sooner, and needs the right to list, which is the right to read all Secrets.
-const PASSWORD_AGE: Duration = Duration::from_secs(40);
+const SECRETS_AGE: Duration = Duration::from_secs(40);
 /// After a switchover that did not happen: writes were paused in vain, and that must not become a habit.
 const SWITCHOVER_RETRY: Duration = Duration::from_secs(5);
 /// After one that had to be taken back, at first.
@@ -31,8 +33,8 @@ const TAKEN_BACK_RETRY: Duration = Duration::from_secs(60);
 /// After many.
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
-/// What makes it worth reading the password again: a person who changes the set may have changed the Secret too. A server that
-/// refuses the password does so as well ([`Memory::forget_password`]).
+/// What makes it worth reading the Secrets again: a person who changes the set may have changed a Secret too. A server that
+/// refuses the password does so as well ([`Memory::forget_secrets`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occasion {
     /// UID of the set: a namesake has a Secret of its own.
@@ -42,6 +44,19 @@ pub struct Occasion {
     /// Labels and annotations of the set.
     pub metadata: [Option<BTreeMap<String, String>>; 2],
 }
+
+/// The Secrets of a set, as they were read.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// The operator's own; none where it is not there and may not be made.
+    pub internal: Option<secrets::Stored>,
+    /// What applications log in with.
+    pub application: Application,
+}
+
+/// What this operator has told the processes of a set of their users, by `run_id` and user: what it told, and what the server said of
+/// the user after it.
+pub type ToldUsers = HashMap<String, HashMap<&'static str, (User, String)>>;
 
 /// A status that this process wrote.
 #[derive(Debug)]
@@ -96,10 +111,16 @@ struct Remembered {
     astray: HashMap<String, (String, Instant)>,
     /// UIDs of pods that are not to be read, since when.
     unread: HashMap<String, Instant>,
-    /// The password as it was read, on which occasion, and when.
-    password: Option<(Password, Occasion, Instant)>,
-    /// UID of the set, and a password that one of its servers accepted last.
-    accepted: Option<(String, Password)>,
+    /// The Secrets as they were read, on which occasion, and when.
+    secrets: Option<(Secrets, Occasion, Instant)>,
+    /// UID of the set, and its Secrets as they were read last.
+    last_secrets: Option<(String, Secrets)>,
+    /// UID of the set, and a login that one of its servers accepted last.
+    accepted: Option<(String, Login)>,
+    /// What each process was told of its users.
+    users_told: ToldUsers,
+    /// What the operator's own Secret said when every server took that.
+    took: Option<Internal>,
     /// UID of the set, and its record as it was read or written last.
     record: Option<(String, Stored)>,
     /// Version of the record that this process wrote, or read from the API server, last.
@@ -276,36 +297,65 @@ impl Memory {
         });
     }
 
-    /// The password, if it was read on the same occasion, and not long ago.
-    pub fn password(&self, set: &SetName, occasion: &Occasion) -> Option<Password> {
+    /// The Secrets, if they were read on the same occasion, and not long ago. What is missing is looked for each time.
+    pub fn secrets(&self, set: &SetName, occasion: &Occasion) -> Option<Secrets> {
         self.with(set, |remembered| {
-            let (password, known, at) = remembered.password.as_ref()?;
-            (known == occasion && at.elapsed() < PASSWORD_AGE).then(|| password.clone())
+            let (secrets, known, at) = remembered.secrets.as_ref()?;
+            let is_whole = secrets.internal.is_some() && secrets.application != Application::Unknown;
+            (is_whole && known == occasion && at.elapsed() < SECRETS_AGE).then(|| secrets.clone())
         })
     }
 
-    /// Remembers the password, or that there is none.
-    pub fn remember_password(&self, set: &SetName, password: Option<Password>, occasion: Occasion) {
+    /// The Secrets of the set with this UID as they were read last, however long ago.
+    pub fn last_secrets(&self, set: &SetName, uid: &str) -> Option<Secrets> {
         self.with(set, |remembered| {
-            remembered.password = password.map(|read| (read, occasion, Instant::now()));
+            remembered.last_secrets.clone().filter(|(of, _)| of == uid).map(|(_, s)| s)
+        })
+    }
+
+    /// Remembers the Secrets.
+    pub fn remember_secrets(&self, set: &SetName, secrets: Secrets, occasion: Occasion) {
+        self.with(set, |remembered| {
+            remembered.last_secrets = Some((occasion.uid.clone(), secrets.clone()));
+            remembered.secrets = Some((secrets, occasion, Instant::now()));
         });
     }
 
-    /// A server refused the password: the Secret is to be read again.
-    pub fn forget_password(&self, set: &SetName) {
-        self.with(set, |remembered| remembered.password = None);
+    /// A server refused a password, or one is to be noted: the Secrets are to be read again.
+    pub fn forget_secrets(&self, set: &SetName) {
+        self.with(set, |remembered| remembered.secrets = None);
     }
 
-    /// A server of the set with this UID accepted the password.
-    pub fn accepts_password(&self, set: &SetName, uid: &str, password: Password) {
-        self.with(set, |remembered| remembered.accepted = Some((uid.to_owned(), password)));
+    /// A server of the set with this UID accepted this login.
+    pub fn accepts(&self, set: &SetName, uid: &str, login: Login) {
+        self.with(set, |remembered| remembered.accepted = Some((uid.to_owned(), login)));
     }
 
-    /// A password that a server of the set with this UID accepted.
-    pub fn accepted_password(&self, set: &SetName, uid: &str) -> Option<Password> {
+    /// A login that a server of the set with this UID accepted.
+    pub fn accepted(&self, set: &SetName, uid: &str) -> Option<Login> {
         self.with(set, |remembered| {
-            remembered.accepted.as_ref().filter(|(of, _)| of == uid).map(|(_, password)| password.clone())
+            remembered.accepted.as_ref().filter(|(of, _)| of == uid).map(|(_, login)| login.clone())
         })
+    }
+
+    /// What the servers of a set were told of their users.
+    pub fn users_told(&self, set: &SetName) -> ToldUsers {
+        self.with(set, |remembered| remembered.users_told.clone())
+    }
+
+    /// Remembers that.
+    pub fn remember_users_told(&self, set: &SetName, told: ToldUsers) {
+        self.with(set, |remembered| remembered.users_told = told);
+    }
+
+    /// Whether every server took what the operator's own Secret says.
+    pub fn all_took(&self, set: &SetName, internal: &Internal) -> bool {
+        self.with(set, |remembered| remembered.took.as_ref() == Some(internal))
+    }
+
+    /// Remembers what every server took; `None` where one did not.
+    pub fn remember_took(&self, set: &SetName, internal: Option<Internal>) {
+        self.with(set, |remembered| remembered.took = internal);
     }
 
     /// The pods that are missing, after this look at them.

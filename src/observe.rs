@@ -15,12 +15,16 @@ use operator_core::{
     },
     subject::Subject,
 };
-use redis_node::{files::REDIS_PORT, password::Password};
+use redis_node::{files::REDIS_PORT, login::Login};
 
 use crate::{
     cache::{Packed, pods_of},
     leadership::Leadership,
-    redis::{connection::Connection, pool::Pool, server::Target},
+    redis::{
+        connection::Connection,
+        pool::Pool,
+        server::{Logins, Target},
+    },
 };
 
 /// Time that one Redis has to answer everything: connection, password, INFO. A healthy one needs milliseconds; one
@@ -35,6 +39,8 @@ const PROBES_AT_ONCE: usize = 9;
 #[derive(Debug, Default)]
 pub struct Connections {
     open: BTreeMap<String, Connection>,
+    /// As whom replicas copy.
+    replica: Option<Login>,
     mandate: Leadership,
 }
 
@@ -44,9 +50,14 @@ impl Connections {
         self.open.keys().cloned().collect()
     }
 
-    /// A password that a server of the set has accepted.
-    pub fn password(&self) -> Option<Password> {
-        self.open.values().next().map(|connection| connection.password().clone())
+    /// A login that a server of the set has accepted.
+    pub fn login(&self) -> Option<Login> {
+        self.open.values().next().map(|connection| connection.login().clone())
+    }
+
+    /// As whom the servers copy from each other.
+    pub fn replica(&self) -> Option<Login> {
+        self.replica.clone()
     }
 
     /// The connection to a pod's server; none where it did not answer, or where this operator no longer leads.
@@ -61,7 +72,7 @@ pub async fn observe(
     (pods, servers, dns_stale): (&Store<Packed<Pod>>, &Pool, Duration),
     mandate: &Leadership,
     subject: &Subject,
-    password: Option<&Password>,
+    logins: Option<&Arc<Logins>>,
     now: Timestamp,
 ) -> (Observed, Connections) {
     let mut mine: Vec<(i32, Arc<Pod>)> = pods_of(pods, &subject.set)
@@ -71,7 +82,7 @@ pub async fn observe(
     mine.sort_by_key(|(ordinal, _)| *ordinal);
 
     let asked = stream::iter(mine.into_iter().map(|(ordinal, pod)| {
-        let target = target(subject, ordinal, &pod, password);
+        let target = target(subject, ordinal, &pod, logins);
         let server = servers.server(&subject.set, &pod.uid().unwrap_or_default());
         async move {
             let answer = match target {
@@ -89,7 +100,11 @@ pub async fn observe(
     .await;
 
     let mut observed = Observed::default();
-    let mut connections = Connections { open: BTreeMap::new(), mandate: mandate.clone() };
+    let mut connections = Connections {
+        open: BTreeMap::new(),
+        replica: logins.map(|logins| logins.replica.clone()),
+        mandate: mandate.clone(),
+    };
     for (ordinal, pod, answer) in asked {
         let answer = answer.map(|(answer, connection)| {
             connections.open.insert(pod.name_any(), connection);
@@ -106,15 +121,15 @@ pub fn target(
     subject: &Subject,
     ordinal: i32,
     pod: &Pod,
-    password: Option<&Password>,
+    logins: Option<&Arc<Logins>>,
 ) -> Result<Target, NoAnswer> {
     let address = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).and_then(|ip| ip.parse().ok());
     let Some(address) = address else { return Err(NoAnswer::NotStarted) };
-    let Some(password) = password else { return Err(NoAnswer::NoPassword) };
+    let Some(logins) = logins else { return Err(NoAnswer::NoPassword) };
     Ok(Target {
         host: subject.set.fqdn(ordinal, &subject.cluster_domain),
         address,
         port: REDIS_PORT,
-        password: password.clone(),
+        logins: Arc::clone(logins),
     })
 }

@@ -2,6 +2,7 @@
 
 mod begin;
 mod configure;
+mod credentials;
 pub mod error;
 mod look;
 mod names;
@@ -12,6 +13,7 @@ mod refusals;
 mod rollout;
 mod settle;
 mod stages;
+mod users;
 mod volumes;
 mod watch_servers;
 
@@ -35,6 +37,7 @@ use self::{
     rollout::{apply_children, move_primary, replace_outdated, running},
     settle::settle,
     stages::{Beginning, Job, Seen},
+    users::keep_users,
     volumes::look_after_volumes,
     watch_servers::{note_refusal, try_to_write, watch_servers},
 };
@@ -104,6 +107,7 @@ pub async fn reconcile(
             if ended.is_err() {
                 fail(ctx, &mut outcome, &StageError::Deadline(ctx.deadline));
             }
+            let _ = timeout_at(deadline, Box::pin(keep_users(&job, &mut seen, &mut outcome))).await;
             outcome.write = try_to_write(&job, &mut seen).await;
             note_refusal(&job, &seen, &mut outcome);
             if let Some(wanted) = wanted {

@@ -5,4 +5,5 @@ mod bounded;
 pub mod connection;
 pub mod pool;
 pub mod server;
+pub mod users;
 pub mod writes;

@@ -23,7 +23,11 @@ use redis_agent::{
     start::choose,
     start_rule::{Own, Reason, Start},
 };
-use redis_node::password::Password;
+use redis_node::{
+    files::{AGENT_PASSWORD_KEY, REPLICA_PASSWORD_KEY, USERS_KEY},
+    login::{AGENT_USER, Login},
+    password::Password,
+};
 use rig::local::pods::{
     Container, DOMAIN, Network, PASSWORD, Pod, agent, fqdn, kill, mode, said, wait_until,
 };
@@ -88,7 +92,8 @@ fn redis_takes_the_agents_place_and_the_password_stays_hidden() {
     let conf = pod.path("run/redis.conf");
     assert_eq!(mode(&conf), 0o600);
     assert!(shows(&fs::read(&conf).unwrap()));
-    assert_eq!(fs::read_dir(pod.path("run")).unwrap().count(), 1, "nothing else is left there");
+    assert_eq!(mode(&pod.path("run/agent-password")), 0o600);
+    assert_eq!(fs::read_dir(pod.path("run")).unwrap().count(), 2, "nothing else is left there");
 }
 
 #[test]
@@ -297,8 +302,15 @@ fn refuses_to_start_with_a_clear_reason() {
     };
     pod.write("password", b"\n");
     refused("is empty: Redis would run without a password");
-    fs::remove_file(pod.path("password")).unwrap();
-    refused("Redis does not start until the set's Secret is mended: cannot read the password file");
+    for key in [REPLICA_PASSWORD_KEY, AGENT_PASSWORD_KEY] {
+        pod.write("password", PASSWORD);
+        fs::remove_file(pod.path("internal").join(key)).unwrap();
+        refused("Redis does not start until the operator's Secret is there: cannot read the password file");
+    }
+    pod.write("password", PASSWORD);
+    // Redis would let everybody in.
+    fs::write(pod.path("internal").join(USERS_KEY), "user redis-operator on nopass +@all\n").unwrap();
+    refused("Redis does not start until the operator's Secret is mended: the users lack the user default");
     pod.write("password", PASSWORD);
     pod.write("redis.conf", b"user default on nopass ~* &* +@all\n");
     refused("line 1 of the configuration: user would undo what the operator sets");
@@ -359,7 +371,7 @@ fn help_names_every_flag_and_its_default() {
         "--domain",
         "/etc/redis-operator/config/redis.conf",
         "/etc/redis-operator/record/members",
-        "/etc/redis-operator/auth/password",
+        "/etc/redis-operator/internal",
         "/run/redis-operator",
         "/data",
         "default: 4",
@@ -525,10 +537,10 @@ fn prestop_ends_at_once_where_there_is_nothing_to_move() {
     let _second = second.start_and_wait(&[]);
     wait_until("the link is up", || second.info("master_link_status") == "up");
     ends(&second, "this Redis is not the primary, nothing to wait for");
-    fs::rename(first.path("password"), first.path("before")).unwrap();
+    fs::rename(first.path("internal"), first.path("before")).unwrap();
     fs::rename(first.path("run"), first.path("run-before")).unwrap();
     ends(&first, "cannot be asked for its role: cannot read the password file");
-    fs::rename(first.path("before"), first.path("password")).unwrap();
+    fs::rename(first.path("before"), first.path("internal")).unwrap();
     parked.signal("STOP");
     ends(&first, "cannot be asked for its role: no answer within 1s");
 }
@@ -539,13 +551,17 @@ fn prestop_waits_whatever_became_of_the_mounted_password() {
     let network = Network::new();
     let (first, second) = (network.pod(0), network.pod(1));
     let _containers = linked(&first, &second);
-    first.write("changed", b"the next one");
-    first.write("emptied", b"");
+    for (directory, password) in [("changed", &b"the next one"[..]), ("emptied", b"")] {
+        fs::create_dir(first.path(directory)).unwrap();
+        fs::write(first.path(directory).join(AGENT_PASSWORD_KEY), password).unwrap();
+    }
     for mounted in ["missing", "emptied", "changed"] {
         let hook = first.prestop_with(mounted, &[]);
         waits(&first, &hook);
     }
     // Changed in the running server too.
+    let changed = format!("ACL SETUSER {AGENT_USER} resetpass \">the next one\"");
+    assert_eq!(first.redis(&changed), "OK");
     assert_eq!(first.redis("CONFIG SET requirepass \"the next one\""), "OK");
     first.write("password", b"the next one");
     let mut hook = first.prestop(&[]);
@@ -762,11 +778,11 @@ fn a_lookup_that_blocks_holds_up_neither_parking_nor_the_other_peers() {
         Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))])
     });
     let peers = [format!("blocked.{DOMAIN}"), format!("refused.{DOMAIN}")];
-    let password = Arc::new(Password::from_bytes(PASSWORD).unwrap());
+    let agent = Arc::new(Login::new(AGENT_USER, Password::from_bytes(PASSWORD).unwrap()));
     let began = Instant::now();
     let mut log = Vec::new();
     let own = Own { host: "me", pod: "me", data: None, record: None, starts_parked: false };
-    let start = choose(own, &peers, &password, &resolve, Duration::from_secs(2), &mut |line| {
+    let start = choose(own, &peers, &agent, &resolve, Duration::from_secs(2), &mut |line| {
         log.push(line.to_owned());
     });
     let took = began.elapsed();

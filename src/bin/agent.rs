@@ -9,7 +9,7 @@ use redis_agent::{
     probe::{Check, probe},
     start::{self, start},
 };
-use redis_node::files::{AUTH_DIR, PASSWORD_KEY, REDIS_PORT};
+use redis_node::files::{INTERNAL_DIR, REDIS_PORT};
 
 /// Starts and probes the Redis of one pod.
 #[derive(Parser)]
@@ -29,9 +29,9 @@ enum Cli {
         /// Port of Redis on 127.0.0.1
         #[arg(long, default_value_t = REDIS_PORT)]
         port: u16,
-        /// The password; not used for liveness
-        #[arg(long, default_value_t = format!("{AUTH_DIR}/{PASSWORD_KEY}"))]
-        password_file: String,
+        /// The operator's passwords, as its Secret has them; not used for liveness
+        #[arg(long, default_value_t = INTERNAL_DIR.to_owned())]
+        internal_dir: String,
     },
     /// Wait until this Redis is no longer the primary, or nobody could take over; exit code 0 in every case
     Prestop(prestop::Options),
@@ -50,8 +50,8 @@ fn main() -> ExitCode {
             Ok(never) => match never {},
             Err(error) => error.to_string(),
         },
-        Cli::Probe { check, port, password_file } => {
-            let verdict = probe(check, port, password_file.as_ref());
+        Cli::Probe { check, port, internal_dir } => {
+            let verdict = probe(check, port, internal_dir.as_ref());
             if verdict.passed {
                 println!("{}", verdict.seen);
                 return ExitCode::SUCCESS;

@@ -26,7 +26,7 @@ use operator_core::{
     desired::Desired,
     diff::{
         fields,
-        stateful_set::{self, Blocked, Change},
+        stateful_set::{self, Blocked, Change, Chosen},
     },
     hash,
     labels::{self, APPLIED_HASH},
@@ -368,8 +368,8 @@ fn settle(plan: &Plan, desired: StatefulSet, live: Option<&StatefulSet>) -> Resu
         object: object.clone(),
         source: Box::new(kube::Error::SerdeError(error)),
     };
-    let desired =
-        stateful_set::keep_agent(desired, live, plan.subject.failover.chooses_start()).map_err(encoding)?;
+    let chosen = Chosen { start: plan.subject.failover.chooses_start(), auth: plan.subject.auth.is_chosen() };
+    let desired = stateful_set::keep_agent(desired, live, &plan.subject.set, chosen).map_err(encoding)?;
     let desired = stateful_set::keep_policy(stateful_set::keep_size(desired, live), live);
     match stateful_set::classify(&desired, live).map_err(encoding)? {
         Change::Blocked { fields } => Err(ApplyError::Immutable { object, fields }),

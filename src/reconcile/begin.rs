@@ -1,4 +1,4 @@
-//! What a set begins with: its children, the role record, and the password.
+//! What a set begins with: its children, the role record, and as whom to log in.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use tracing::{info, warn};
 
 use super::{
+    credentials::credentials,
     fail,
     stages::{Beginning, Begun, Job},
 };
@@ -14,11 +15,10 @@ use crate::{
     cache::pods_of,
     kubernetes::{
         children::{self, Live},
-        claims, password,
+        claims,
         record::{self, Found, Stored},
         set::{self, Presence},
     },
-    memory::Occasion,
     reconcile::error::StageError,
 };
 use operator_core::{
@@ -31,9 +31,9 @@ use operator_core::{
         takeover::{Claims, orphaned, taken_over},
     },
 };
-use redis_node::{password::Password, record::Record};
+use redis_node::record::Record;
 
-/// Reads what there is, and makes the record and the password of a new set.
+/// Reads what there is, and makes the record and the passwords of a new set.
 pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginning<Begun>, StageError> {
     let shown = job.ctx.stores.record(&job.subject.set).and_then(|map| record::own_record(map, job.subject));
     let found = match shown {
@@ -55,14 +55,14 @@ pub(super) async fn begin(job: &Job<'_>, outcome: &mut Outcome) -> Result<Beginn
         (true, false) => {}
     }
     outcome.record = Some(stored.record.clone());
-    Ok(match password(job, live.as_ref(), is_fresh, outcome).await? {
-        Beginning::On(password) => Beginning::On(Begun { live, stored, is_fresh, acts, password }),
+    Ok(match credentials(job, live.as_ref(), is_fresh, outcome).await? {
+        Beginning::On(logins) => Beginning::On(Begun { live, stored, is_fresh, acts, logins }),
         Beginning::Wait => Beginning::Wait,
         Beginning::Gone => Beginning::Gone,
     })
 }
 
-/// What a set begins with, but for the password.
+/// What a set begins with, but for the logins.
 struct FoundBegun {
     live: Option<Live>,
     stored: Stored,
@@ -258,66 +258,4 @@ pub(super) async fn is_there_now(job: &Job<'_>) -> Result<bool, StageError> {
 fn is_of_another(stateful_set: &StatefulSet, subject: &Subject) -> bool {
     let controller = stateful_set.owner_references().iter().find(|owner| owner.controller == Some(true));
     controller.is_some_and(|owner| owner.kind == subject.owner.kind && owner.uid != subject.owner.uid)
-}
-
-/// The password, made first for a new set. A Secret that vanished is not replaced: the servers still use its value, and so does the
-/// operator, for as long as it knows it.
-async fn password(
-    job: &Job<'_>,
-    live: Option<&Live>,
-    is_fresh: bool,
-    outcome: &mut Outcome,
-) -> Result<Beginning<Option<Password>>, StageError> {
-    let (ctx, subject) = (job.ctx, job.subject);
-    if let Some(known) = ctx.memory.password(&subject.set, &occasion(job)) {
-        return Ok(Beginning::On(Some(known)));
-    }
-    let runs =
-        live.is_none_or(|live| live.stateful_set.is_some()) || !pods_of(&ctx.pods, &subject.set).is_empty();
-    // Where nothing runs no server needs that one.
-    let accepted = ctx.memory.accepted_password(&subject.set, &subject.uid).filter(|_| runs);
-    let password = match (read_password(job).await, accepted) {
-        (Ok(Some(password)), _) => return Ok(Beginning::On(Some(password))),
-        (Ok(None), accepted) => accepted,
-        // What the API server refuses to show stops nobody who knows it.
-        (Err(error), Some(accepted)) => {
-            fail(ctx, outcome, &error);
-            return Ok(Beginning::On(Some(accepted)));
-        }
-        (Err(error), None) => return Err(error),
-    };
-    let has_no_servers = live.is_some_and(|live| live.stateful_set.is_none());
-    let is_new = password.is_none() && has_no_servers && job.plan.is_some();
-    if !is_new || subject.paused {
-        outcome.password_missing = true;
-        return Ok(Beginning::On(password));
-    }
-    // Of a set that is gone the record can be the last thing that the garbage collector has left.
-    if !is_there(job).await? {
-        return Ok(Beginning::Gone);
-    }
-    // Nor is one made by the word of a cache: the servers would have another.
-    if !is_fresh && children::fetch_stateful_set(&ctx.client, &subject.set).await?.is_some() {
-        outcome.password_missing = true;
-        return Ok(Beginning::On(password));
-    }
-    password::create_password(&ctx.client, subject).await?;
-    let made = read_password(job).await?;
-    outcome.password_missing = made.is_none();
-    Ok(Beginning::On(made))
-}
-
-async fn read_password(job: &Job<'_>) -> Result<Option<Password>, StageError> {
-    let password = password::read_password(&job.ctx.client, job.subject).await?;
-    job.ctx.memory.remember_password(&job.subject.set, password.clone(), occasion(job));
-    Ok(password)
-}
-
-fn occasion(job: &Job<'_>) -> Occasion {
-    let metadata = &job.resource.metadata;
-    Occasion {
-        uid: job.subject.uid.clone(),
-        generation: metadata.generation,
-        metadata: [metadata.labels.clone(), metadata.annotations.clone()],
-    }
 }

@@ -1,6 +1,6 @@
 //! A look: every server asked, and what else there is to know at this moment.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::ResourceExt;
 use tracing::warn;
@@ -14,6 +14,7 @@ use crate::{
     error_chain::chain,
     kubernetes::{children::Live, claims, node, pods, record::Stored},
     observe::{Connections, observe},
+    redis::server::Logins,
 };
 use operator_core::{
     api::status::InstanceState,
@@ -28,7 +29,6 @@ use operator_core::{
 };
 use redis_node::{
     answer::ProbeFailure,
-    password::Password,
     record::{Record, Serving},
 };
 
@@ -47,14 +47,14 @@ pub(super) const HANDOVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first look of a reconcile.
 pub(super) async fn first(job: &Job<'_>, begun: Begun) -> (Seen, Option<Live>) {
-    let Begun { live, stored, is_fresh, acts, password } = begun;
-    let (look, connections) = take(job, &stored, password.as_ref()).await;
-    (Seen { stored, is_fresh, acts, password, look, connections, hold: None, lost_since: None }, live)
+    let Begun { live, stored, is_fresh, acts, logins } = begun;
+    let (look, connections) = take(job, &stored, logins.as_ref()).await;
+    (Seen { stored, is_fresh, acts, logins, look, connections, hold: None, lost_since: None }, live)
 }
 
 /// Another one.
 pub(super) async fn again(job: &Job<'_>, seen: &mut Seen) {
-    (seen.look, seen.connections) = take(job, &seen.stored, seen.password.as_ref()).await;
+    (seen.look, seen.connections) = take(job, &seen.stored, seen.logins.as_ref()).await;
 }
 
 /// Whether a replica is in sync and has no vote yet.
@@ -66,18 +66,18 @@ pub(super) fn lacks_votes(record: &Record, look: &Snapshot) -> bool {
     look.topology.instances.iter().any(has_no_vote)
 }
 
-async fn take(job: &Job<'_>, stored: &Stored, password: Option<&Password>) -> (Snapshot, Connections) {
+async fn take(job: &Job<'_>, stored: &Stored, logins: Option<&Arc<Logins>>) -> (Snapshot, Connections) {
     let (ctx, subject) = (job.ctx, job.subject);
     let record = &stored.record;
     let (observed, connections) =
-        observe((&ctx.pods, &ctx.servers, ctx.dns_stale), &ctx.mandate, subject, password, job.now).await;
+        observe((&ctx.pods, &ctx.servers, ctx.dns_stale), &ctx.mandate, subject, logins, job.now).await;
     ctx.metrics.count_probes(&observed);
     let observed = names::remembered(job, observed);
     if observed.pods.iter().any(is_refused) {
-        ctx.memory.forget_password(&subject.set);
+        ctx.memory.forget_secrets(&subject.set);
     }
-    if let Some(accepted) = connections.password() {
-        ctx.memory.accepts_password(&subject.set, &subject.uid, accepted);
+    if let Some(accepted) = connections.login() {
+        ctx.memory.accepts(&subject.set, &subject.uid, accepted);
     }
     let topology = topology(|pod| subject.host_of(pod), record, &observed);
     let nobody_serves = topology.serving().is_empty();

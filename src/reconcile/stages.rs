@@ -1,5 +1,7 @@
 //! What the stages of a reconcile hand to each other.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::{sync::OnceCell, time::Instant};
 
@@ -7,6 +9,7 @@ use crate::{
     context::Context,
     kubernetes::{children::Live, record::Stored},
     observe::Connections,
+    redis::server::Logins,
 };
 use operator_core::{
     api::RedisReplicaSet,
@@ -14,7 +17,6 @@ use operator_core::{
     plan::Plan,
     subject::Subject,
 };
-use redis_node::password::Password;
 
 /// What each stage works on.
 #[derive(Clone, Copy)]
@@ -52,8 +54,8 @@ pub(super) struct Begun {
     pub is_fresh: bool,
     /// Whether anything may be done by this record. What stands in for one that cannot be read serves to report alone.
     pub acts: bool,
-    /// `None` where the Secret or its key is missing, and no server has accepted one before.
-    pub password: Option<Password>,
+    /// `None` where no password is known.
+    pub logins: Option<Arc<Logins>>,
 }
 
 /// A set as its servers answered last, and what is needed to act on that.
@@ -63,7 +65,7 @@ pub(super) struct Seen {
     pub is_fresh: bool,
     /// Whether anything may be done by this record.
     pub acts: bool,
-    pub password: Option<Password>,
+    pub logins: Option<Arc<Logins>>,
     pub look: Snapshot,
     /// Over which the look was taken.
     pub connections: Connections,

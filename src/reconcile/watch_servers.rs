@@ -23,7 +23,7 @@ pub(super) async fn try_to_write(job: &Job<'_>, seen: &mut Seen) -> Option<Write
     let pods = pods_of(&job.ctx.pods, &job.subject.set);
     let pod = pods.iter().find(|pod| pod.metadata.uid.as_deref() == Some(&observed.uid))?;
     let ordinal = job.subject.set.ordinal(primary)?;
-    let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
+    let target = target(job.subject, ordinal, pod, seen.logins.as_ref()).ok()?;
     let of_pod = job.ctx.servers.server(&job.subject.set, &observed.uid);
     Some(try_write(&of_pod, seen.connections.get_mut(primary)?, &target).await)
 }
@@ -62,7 +62,7 @@ fn watched(job: &Job<'_>, pod: &Pod, seen: &Seen, write: Option<&Write>) -> Opti
         .map(|answer| (answer.info.replication.clone(), answer.turns_away()));
     let is_primary = seen.stored.record.primary.as_ref() == pod.metadata.name.as_ref();
     let write = write.filter(|_| is_primary).cloned();
-    let target = target(job.subject, ordinal, pod, seen.password.as_ref()).ok()?;
+    let target = target(job.subject, ordinal, pod, seen.logins.as_ref()).ok()?;
     let server = job.ctx.servers.server(&job.subject.set, &uid);
     Some(Watched { uid, server, target, known, write })
 }

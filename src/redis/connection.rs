@@ -24,7 +24,7 @@ use crate::redis::{
 use redis_node::{
     answer::{Demands, ProbeFailure},
     info::{self, Info, Replication},
-    password::Password,
+    login::Login,
 };
 
 /// What came of one command: no answer in time, an error reply as the crate has it, or success.
@@ -55,7 +55,7 @@ fn operators(list: &str) -> Vec<&str> {
 pub struct Connection {
     wire: Arc<Wire>,
     inner: MultiplexedConnection,
-    deadline: Duration,
+    pub(super) deadline: Duration,
 }
 
 /// What the clones of a connection share.
@@ -66,7 +66,7 @@ struct Wire {
     turn: Mutex<()>,
     /// True once the server has closed it or broken the protocol, or it was given up.
     ended: watch::Receiver<bool>,
-    password: Password,
+    login: Login,
     /// Reads what the server sends. One that waits for an answer would wait for ever.
     reader: AbortHandle,
 }
@@ -104,7 +104,7 @@ impl Connection {
     /// Connects and authenticates, within `deadline`.
     pub(super) async fn open(
         target: &Target,
-        password: &Password,
+        login: &Login,
         deadline: Duration,
     ) -> Result<Self, ProbeFailure> {
         let (end, ended) = watch::channel(false);
@@ -112,17 +112,17 @@ impl Connection {
         allowance.set(LONGEST_ANSWER);
         let connected = within(deadline, connect(target, allowance.clone())).await?;
         let (inner, reader) = connected.map_err(|error| classify(&error, ""))?;
-        let wire = Wire { allowance, turn: Mutex::default(), ended, password: password.clone(), reader };
+        let wire = Wire { allowance, turn: Mutex::default(), ended, login: login.clone(), reader };
         let mut connection = Self { wire: Arc::new(wire), inner, deadline };
         // AUTH is sent here, not by the crate: it calls every error reply to AUTH a wrong password, also "max
         // number of clients reached".
-        let login = connection.run("AUTH", cmd("AUTH").arg(password.as_bytes())).await;
-        if let Err(ProbeFailure::Connection(_)) = login
+        let taken = connection.run("AUTH", &auth(login)).await;
+        if let Err(ProbeFailure::Connection(_)) = taken
             && let Some(refusal) = within(deadline, refused_at_once(target)).await?
         {
             return Err(refusal);
         }
-        login?;
+        taken?;
         Ok(connection)
     }
 
@@ -138,15 +138,6 @@ impl Connection {
         }
     }
 
-    /// Whether the server takes this password. One that does not leaves the connection as it is (`authCommand`).
-    pub(super) async fn takes(&mut self, password: &Password) -> Result<bool, ProbeFailure> {
-        match self.run("AUTH", cmd("AUTH").arg(password.as_bytes())).await {
-            Ok(()) => Ok(true),
-            Err(ProbeFailure::Auth(_)) => Ok(false),
-            Err(failure) => Err(failure),
-        }
-    }
-
     /// Whether the server has closed it, or it was given up.
     pub(super) fn has_ended(&self) -> bool {
         *self.wire.ended.borrow()
@@ -158,9 +149,14 @@ impl Connection {
         let _ = self.wire.ended.clone().wait_for(|ended| *ended).await;
     }
 
-    /// The password that the server accepted.
-    pub fn password(&self) -> &Password {
-        &self.wire.password
+    /// Closes it.
+    pub(super) fn give_up(&self) {
+        self.wire.give_up();
+    }
+
+    /// As whom the server accepted it.
+    pub fn login(&self) -> &Login {
+        &self.wire.login
     }
 
     /// `INFO`, all that the operator reads: server, persistence, replication and keyspace. The plain form, since
@@ -170,15 +166,15 @@ impl Connection {
         info::parse(&text).map_err(|error| ProbeFailure::Malformed(error.to_string()))
     }
 
-    /// Whether the server turns newcomers away: it takes no more clients, or not this password.
+    /// Whether the server turns newcomers away: it takes no more clients, or not this login.
     pub async fn turns_away(
         &mut self,
         replication: &Replication,
-        password: &Password,
+        login: &Login,
     ) -> Result<bool, ProbeFailure> {
         // Redis 6.2 takes one section at a time.
         let text: String = self.query("INFO", cmd("INFO").arg("clients")).await?;
-        Ok(info::is_full(replication, info::parse_clients(&text)) || !self.takes(password).await?)
+        Ok(info::is_full(replication, info::parse_clients(&text)) || !self.takes(login).await?)
     }
 
     /// `INFO replication`, and then `after` where that is wanted by what it says; no other command over this connection comes between the
@@ -279,19 +275,6 @@ impl Connection {
                 failure => Err(failure),
             },
         }
-    }
-
-    /// Lets the server log in to other members as this connection did: `masterauth` is the set's password, and the user
-    /// is the default one. Neither is asked before it is needed, so one that somebody changed is not noticed until then.
-    pub async fn set_masterauth(&mut self) -> Result<(), ProbeFailure> {
-        let password = self.wire.password.clone();
-        for (name, wanted) in [("masterauth", password.as_bytes()), ("masteruser", &b""[..])] {
-            let found: Vec<Vec<u8>> = self.query("CONFIG", cmd("CONFIG").arg("GET").arg(name)).await?;
-            if found.get(1).is_none_or(|found| found != wanted) {
-                self.run("CONFIG", cmd("CONFIG").arg("SET").arg(name).arg(wanted)).await?;
-            }
-        }
-        Ok(())
     }
 
     /// `REPLICAOF host port`. The answer says that the server will try; INFO says whether it follows. The same
@@ -395,7 +378,7 @@ impl Connection {
         }
     }
 
-    async fn run(&mut self, name: &str, command: &Cmd) -> Result<(), ProbeFailure> {
+    pub(super) async fn run(&mut self, name: &str, command: &Cmd) -> Result<(), ProbeFailure> {
         self.query(name, command).await
     }
 
@@ -404,7 +387,11 @@ impl Connection {
         self.ask(deadline, LONGEST_ANSWER, command).await
     }
 
-    async fn query<T: FromRedisValue>(&mut self, name: &str, command: &Cmd) -> Result<T, ProbeFailure> {
+    pub(super) async fn query<T: FromRedisValue>(
+        &mut self,
+        name: &str,
+        command: &Cmd,
+    ) -> Result<T, ProbeFailure> {
         self.query_up_to(LONGEST_ANSWER, name, command).await
     }
 
@@ -433,7 +420,7 @@ impl Connection {
     }
 
     /// Several commands in one go, and so many answers.
-    async fn pipeline(
+    pub(super) async fn pipeline(
         &mut self,
         commands: &Pipeline,
         answers: usize,
@@ -462,6 +449,11 @@ async fn connect(
     let bounded = Bounded::new(stream, allowance);
     let (connection, driver) = MultiplexedConnection::new_with_config(&settings, bounded, config).await?;
     Ok((connection, tokio::spawn(driver).abort_handle()))
+}
+
+/// The command that logs in.
+pub(super) fn auth(login: &Login) -> Cmd {
+    cmd("AUTH").arg(&login.user).arg(login.password.as_bytes()).clone()
 }
 
 /// Whether a server refuses new clients before it reads anything. One at its limit writes that and closes, and a client that

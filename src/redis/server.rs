@@ -5,15 +5,17 @@
 
 use std::{
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::{Instant, sleep};
 
 use crate::redis::connection::{Connection, within};
+use operator_core::acl::User;
 use redis_node::{
     answer::{Answer, ProbeFailure},
+    login::Login,
     password::Password,
 };
 
@@ -38,8 +40,32 @@ pub struct Target {
     pub address: IpAddr,
     /// Port.
     pub port: u16,
-    /// Password of the default user.
-    pub password: Password,
+    /// As whom.
+    pub logins: Arc<Logins>,
+}
+
+/// As whom the operator can log in, and what it gives each server that it has logged in to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logins {
+    /// Tried in this order.
+    pub tried: Vec<Login>,
+    /// As whom replicas copy from their primary.
+    pub replica: Login,
+    /// The users that each server is to have before anything else; none where the Secret with their passwords is not there.
+    pub own_users: Vec<User>,
+}
+
+impl Logins {
+    /// By one password of the default user, as before the operator had users of its own.
+    pub fn of_default(password: Password) -> Self {
+        let login = Login::of_default(password);
+        Self { tried: vec![login.clone()], replica: login, own_users: Vec::new() }
+    }
+
+    /// As whom whoever comes now logs in.
+    pub fn first(&self) -> &Login {
+        self.tried.first().unwrap_or(&self.replica)
+    }
 }
 
 /// One pod's Redis.
@@ -58,7 +84,7 @@ struct Held {
     /// It gave no answer in time when it was asked last.
     is_late: bool,
     /// What the server accepted last. A Secret that was changed reaches a running pod late, or never.
-    accepted: Option<Password>,
+    accepted: Option<Login>,
 }
 
 impl Server {
@@ -144,21 +170,35 @@ impl Server {
         // Whom a person sees in `CLIENT LIST`, and the next operator cuts off.
         connection.introduce().await?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.accepted = Some(connection.password().clone());
+        held.accepted = Some(connection.login().clone());
         held.address = Some(target.address);
         held.connection = Some(connection.clone());
         Ok((answer, connection))
     }
 
+    /// Logs in as whom the server takes, and gives it the operator's users. As the operator itself wherever that can be.
     async fn open(&self, target: &Target) -> Result<Connection, ProbeFailure> {
-        let opened = Connection::open(target, &target.password, ANSWER_WITHIN).await;
-        let accepted = self.held.lock().unwrap_or_else(PoisonError::into_inner).accepted.clone();
-        match (opened, accepted.filter(|accepted| *accepted != target.password)) {
-            (Err(ProbeFailure::Auth(_)), Some(accepted)) => {
-                Connection::open(target, &accepted, ANSWER_WITHIN).await
+        let accepted = self.with(|held| held.accepted.clone());
+        let logins = &target.logins;
+        let accepted = accepted.filter(|accepted| !logins.tried.contains(accepted));
+        let mut refused = None;
+        for login in logins.tried.iter().chain(&accepted) {
+            let mut connection = match Connection::open(target, login, ANSWER_WITHIN).await {
+                Ok(connection) => connection,
+                Err(failure @ ProbeFailure::Auth(_)) => {
+                    refused.get_or_insert(failure);
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            let is_told = connection.set_users(&logins.own_users).await?;
+            if login == logins.first() || !is_told || logins.own_users.is_empty() {
+                return Ok(connection);
             }
-            (opened, _) => opened,
+            drop(connection);
+            return Connection::open(target, logins.first(), ANSWER_WITHIN).await;
         }
+        Err(refused.unwrap_or_else(|| ProbeFailure::Auth("no login is known".to_owned())))
     }
 
     async fn ask_held(
@@ -200,6 +240,18 @@ impl Server {
 async fn said(connection: &mut Connection, target: &Target) -> Result<Answer, ProbeFailure> {
     let info = connection.info().await?;
     let (announced, demands) = connection.replication_settings().await?;
-    let refuses_password = !connection.takes(&target.password).await?;
+    let refuses_password = !takes_newcomers(connection, &target.logins).await?;
     Ok(Answer { info, announced, demands, refuses_password })
+}
+
+/// Whether the server takes those who would come now: the operator, and replicas. Where a person has changed a user of the operator's,
+/// it gets that back.
+async fn takes_newcomers(connection: &mut Connection, logins: &Logins) -> Result<bool, ProbeFailure> {
+    let takes = async |connection: &mut Connection| {
+        Ok(connection.takes(logins.first()).await? && connection.takes(&logins.replica).await?)
+    };
+    Ok(takes(connection).await?
+        || (!logins.own_users.is_empty()
+            && connection.set_users(&logins.own_users).await?
+            && takes(connection).await?))
 }

@@ -243,7 +243,9 @@ async fn follow(
         // A write that waits blocks what comes after it, so another one is held then.
         let Some(held) = server.held(target) else { return false };
         connection = held;
-        let Ok(closed) = connection.turns_away(&replication, &target.password).await else { return false };
+        let Ok(closed) = connection.turns_away(&replication, target.logins.first()).await else {
+            return false;
+        };
         changed(Some(Meaning::of(&replication, closed, write.as_ref())));
     }
 }

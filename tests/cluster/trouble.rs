@@ -236,7 +236,6 @@ fn secret(what: &'static str, named: &'static str, patch: Option<Value>) -> Trou
             }
         }),
         end: Box::new(|set| {
-            // As the message says: what the pods mount.
             let password =
                 kubectl_in(&set.namespace, &["get", "configmap", "kept", "-o", "jsonpath={.data.password}"]);
             let manifest = json!({
@@ -314,7 +313,7 @@ fn troubles() -> Vec<Trouble> {
         secret("the Secret has an empty password", "SecretMissing", Some(json!({"data": {"password": ""}}))),
         secret(
             "the Secret has another password",
-            "PasswordRefused",
+            "Rotating",
             Some(json!({"stringData": {"password": "another"}})),
         ),
     ]
@@ -352,7 +351,6 @@ fn no_trouble_stops_an_election_or_the_truth() {
         kubectl_in(&set.namespace, &["delete", "pod", &killed]);
         set.wait_ready();
     }
-    // The kubelets take up to two minutes until what the pods mount is the password again.
     set.until("redis-cli can log in everywhere", || {
         (0..3).all(|n| set.try_redis(&set.pod(n), "PING").is_ok_and(|said| said == "PONG")).then_some(())
     });

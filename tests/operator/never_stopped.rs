@@ -5,6 +5,9 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 
+use k8s_openapi::ByteString;
+use redis_node::login::{AGENT_USER, OPERATOR_USER, REPLICA_USER};
+
 use super::*;
 
 /// From the kill of the primary until another one serves and the status says so. A killed process comes back within a second and is
@@ -22,6 +25,11 @@ enum Trouble {
     SecretGone,
     SecretWithoutItsKey,
     SecretWithAnotherPassword,
+    SecretWithAnything,
+    OwnSecretGone,
+    OwnSecretEmptied,
+    OwnUsersDeleted,
+    DefaultOff,
     RecordGone,
     RecordBroken,
     PodsRefused,
@@ -68,7 +76,12 @@ fn troubles() -> Vec<(&'static str, Trouble, Option<&'static str>)> {
         ),
         ("the Secret is gone", Trouble::SecretGone, Some("SecretMissing")),
         ("the Secret has not its key", Trouble::SecretWithoutItsKey, Some("SecretMissing")),
-        ("the Secret has another password", Trouble::SecretWithAnotherPassword, Some("PasswordRefused")),
+        ("the Secret has another password", Trouble::SecretWithAnotherPassword, Some("Rotating")),
+        ("the Secret has 4 KiB of anything", Trouble::SecretWithAnything, Some("Rotating")),
+        ("the operator's own Secret is gone", Trouble::OwnSecretGone, None),
+        ("the operator's own Secret is emptied", Trouble::OwnSecretEmptied, None),
+        ("the operator's users are deleted", Trouble::OwnUsersDeleted, None),
+        ("the user default is off", Trouble::DefaultOff, None),
         ("the Service for writes is somebody else's", Trouble::Taken("services", "redis"), Some("NameTaken")),
         ("the headless Service is", Trouble::Taken("services", "redis-headless"), Some("NameTaken")),
         ("the ConfigMap is", Trouble::Taken("configmaps", "redis-config"), Some("NameTaken")),
@@ -138,6 +151,30 @@ impl Trouble {
             }
             Self::SecretWithoutItsKey => write_secret(lab, json!({"other": "x"})).await,
             Self::SecretWithAnotherPassword => write_secret(lab, json!({"password": "another"})).await,
+            Self::SecretWithAnything => {
+                let bytes: Vec<u8> = (0..4096_u32).map(|n| u8::try_from(n % 256).unwrap()).collect();
+                let data = json!({"data": {"password": ByteString(bytes)}});
+                lab.api::<Secret>()
+                    .patch("redis-auth", &PatchParams::default(), &Patch::Merge(data))
+                    .await
+                    .unwrap();
+            }
+            Self::OwnSecretGone => {
+                lab.api::<Secret>().delete("redis-internal", &DeleteParams::default()).await.unwrap();
+            }
+            Self::OwnSecretEmptied => {
+                let emptied = Patch::Merge(json!({"data": null}));
+                lab.api::<Secret>().patch("redis-internal", &PatchParams::default(), &emptied).await.unwrap();
+            }
+            Self::OwnUsersDeleted | Self::DefaultOff => {
+                let command = match self {
+                    Self::DefaultOff => &["ACL", "SETUSER", "default", "off"][..],
+                    _ => &["ACL", "DELUSER", OPERATOR_USER, REPLICA_USER, AGENT_USER],
+                };
+                for pod in ["redis-0", "redis-1", "redis-2"] {
+                    let () = lab.kubelet.command(pod, command).unwrap();
+                }
+            }
             Self::RecordGone => {
                 lab.api::<ConfigMap>().delete("redis-record", &DeleteParams::default()).await.unwrap();
             }
@@ -159,10 +196,18 @@ impl Trouble {
                 patch(lab, resource, name, none).await;
             }
             Self::Refused(..) => allow(lab).await,
-            Self::SecretGone | Self::SecretWithoutItsKey | Self::SecretWithAnotherPassword => {
+            Self::SecretGone
+            | Self::SecretWithoutItsKey
+            | Self::SecretWithAnotherPassword
+            | Self::SecretWithAnything => {
                 write_secret(lab, json!({"password": PASSWORD})).await;
             }
-            Self::RecordGone | Self::RecordBroken => {}
+            Self::OwnSecretGone
+            | Self::OwnSecretEmptied
+            | Self::OwnUsersDeleted
+            | Self::DefaultOff
+            | Self::RecordGone
+            | Self::RecordBroken => {}
             Self::PodsRefused => lab.take_pods("redis").await,
         }
     }

@@ -1,6 +1,300 @@
-//! The Secret with the password: a person's is used and left alone, a missing one is made, and its loss is told.
+//! The application's password: a person's is used and left alone, a missing one is made, its loss is told, and a changed one reaches
+//! every server while writes go on. The operator's own: made, put back, changed, and given to sets of earlier versions.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use redis_node::login::{AGENT_USER, OPERATOR_USER, REPLICA_USER};
 
 use super::*;
+
+const PODS: [&str; 3] = ["redis-0", "redis-1", "redis-2"];
+
+async fn change(lab: &Lab, secret: &str, data: Value) {
+    let patch = Patch::Merge(json!({"stringData": data}));
+    lab.api::<Secret>().patch(secret, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Lets the operator read the Secrets now, and not within a minute.
+async fn look_again(lab: &Lab, label: &str) {
+    let patch = json!({"metadata": {"labels": {"look": label}}});
+    lab.sets.patch("redis", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+fn takes(lab: &Lab, pod: &str, user: &str, password: &str) -> bool {
+    lab.kubelet.login(pod, user, password).is_ok()
+}
+
+/// `run_id` of each server, and how many full copies each has given.
+fn processes(lab: &Lab) -> Vec<(String, String)> {
+    let info = |pod: &str, section: &str, field: &str| {
+        let text: String = lab.kubelet.command(pod, &["INFO", section]).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:")).map(str::to_owned));
+        line.unwrap()
+    };
+    PODS.map(|pod| (info(pod, "server", "run_id"), info(pod, "stats", "sync_full"))).to_vec()
+}
+
+/// Writes that a replica acknowledged, over one connection that is never opened again; and what went wrong.
+fn write_on(lab: &Lab, pod: &str, stop: &Arc<AtomicBool>) -> thread::JoinHandle<Result<u32, String>> {
+    let (mut client, stop) = (lab.kubelet.client(pod).unwrap(), Arc::clone(stop));
+    thread::spawn(move || {
+        let mut written = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let mut told = redis::pipe();
+            told.cmd("SET").arg("n").arg(written).ignore().cmd("WAIT").arg(1).arg(2000);
+            let (acknowledged,): (u32,) = told.query(&mut client).map_err(|error| error.to_string())?;
+            if acknowledged == 0 {
+                return Err(format!("write {written} reached no replica"));
+            }
+            written += 1;
+        }
+        Ok(written)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_password_reaches_every_server_while_writes_go_on() {
+    let lab = Lab::new("rotated").await;
+    lab.up("redis", json!({"auth": {"grace": 1}})).await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    let before = processes(&lab);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write_on(&lab, "redis-0", &stop);
+    let mut former = PASSWORD.to_owned();
+    let (mut reached, mut over) = (Vec::new(), Vec::new());
+    for round in 0..20 {
+        let next = format!("the next one {round}");
+        change(&lab, "redis-auth", json!({"password": next})).await;
+        let began = Instant::now();
+        look_again(&lab, &format!("round-{round}")).await;
+        until("every server takes the new password", PATIENCE, async || {
+            PODS.iter().all(|pod| takes(&lab, pod, "default", &next)).then_some(())
+        })
+        .await;
+        reached.push(began.elapsed());
+        wait_for(&lab.sets, "redis", "CredentialsCurrent=False Rotating").await;
+        wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+        over.push(began.elapsed());
+        assert!(PODS.iter().all(|pod| !takes(&lab, pod, "default", &former)), "the former one is over");
+        lab.kubelet.use_password(&next);
+        former = next;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written = writer.join().unwrap().expect("no write fails");
+    assert_eq!(processes(&lab), before, "no restart and no full copy");
+    let said = conditions_of(&lab.sets, "redis").await;
+    assert!(said.contains(&"Ready=True Verified".to_owned()), "{said:?}");
+    reached.sort();
+    over.sort();
+    println!(
+        "20 changes: every server takes the new one after {:.2?} (p50), {:.2?} (longest); the former one is over after {:.2?}, \
+         {:.2?}; {written} acknowledged writes meanwhile, none failed",
+        reached[10], reached[19], over[10], over[19]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_is_killed_while_a_password_changes_is_replaced_as_ever() {
+    let lab = Lab::new("rotated-killed").await;
+    lab.up("redis", json!({"auth": {"grace": 1}})).await;
+    lab.write(0..10, "a", 2).await;
+    change(&lab, "redis-auth", json!({"password": "b"})).await;
+    look_again(&lab, "changed").await;
+    let (epoch, primary) = lab.primary().await;
+    lab.kubelet.kill_redis(&primary);
+    let killed = Instant::now();
+    until("another is the primary", PATIENCE, async || (lab.primary().await.0 > epoch).then_some(())).await;
+    println!("replaced after {:.2?}", killed.elapsed());
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    assert!(
+        PODS.iter().all(|pod| takes(&lab, pod, "default", "b") && !takes(&lab, pod, "default", PASSWORD))
+    );
+    lab.kubelet.use_password("b");
+    lab.assert_keys(3, 10, "a").await;
+}
+
+/// On a schedule; here a person has put the date of the last change back.
+#[tokio::test(flavor = "multi_thread")]
+async fn own_passwords_are_changed_without_a_restart() {
+    let lab = Lab::new("own-rotated").await;
+    lab.up("redis", json!({"auth": {"internalRotationDays": 1}})).await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    let own = async |key: &str| {
+        let secret = lab.api::<Secret>().get("redis-internal").await.unwrap();
+        String::from_utf8(secret.data.unwrap()[key].0.clone()).unwrap()
+    };
+    let keys = [
+        ("operator-password", OPERATOR_USER),
+        ("replica-password", REPLICA_USER),
+        ("agent-password", AGENT_USER),
+    ];
+    let mut former = Vec::new();
+    for (key, user) in keys {
+        former.push((user, own(key).await));
+    }
+    let before = processes(&lab);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write_on(&lab, "redis-0", &stop);
+    let mut changes: Value = serde_json::from_str(&own("changes.json").await).unwrap();
+    changes["since"] = json!("2020-01-01T00:00:00Z");
+    change(&lab, "redis-internal", json!({"changes.json": changes.to_string()})).await;
+    look_again(&lab, "due").await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=False Rotating").await;
+    for (key, user) in keys {
+        let current = own(key).await;
+        let before = &former.iter().find(|(of, _)| *of == user).unwrap().1;
+        assert_ne!(current, *before);
+        until("both are taken", PATIENCE, async || {
+            PODS.iter()
+                .all(|pod| takes(&lab, pod, user, &current) && takes(&lab, pod, user, before))
+                .then_some(())
+        })
+        .await;
+    }
+    // A replica logs in with the new one when it has to.
+    let () = lab.kubelet.command("redis-0", &["CLIENT", "KILL", "TYPE", "replica"]).unwrap();
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    until("its end is told", PATIENCE, async || {
+        lab.message("CredentialsCurrent").await.contains("are taken until").then_some(())
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap().expect("no write fails");
+    assert_eq!(processes(&lab), before, "no restart and no full copy");
+}
+
+/// A set as an earlier version left it: the servers know the application's password alone. Nothing is restarted for the operator's
+/// own users; the next change of the pods brings them the Secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_of_an_earlier_version_is_taken_over_without_a_restart() {
+    let mut lab = Lab::new("earlier").await;
+    lab.up("redis", json!({})).await;
+    lab.write(0..10, "a", 2).await;
+    lab.operator.kill();
+    let sets = lab.api::<StatefulSet>();
+    let mut former = sets.get("redis").await.unwrap();
+    let pod = former.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+    let volume = pod.volumes.as_mut().unwrap().iter_mut().find(|v| v.name == "internal").unwrap();
+    *volume = serde_json::from_value(json!({
+        "name": "auth",
+        "secret": {"secretName": "redis-auth", "defaultMode": 0o440, "items": [{"key": "password", "path": "password"}]},
+    }))
+    .unwrap();
+    let mounts = pod.containers[0].volume_mounts.as_mut().unwrap();
+    let mount = mounts.iter_mut().find(|mount| mount.name == "internal").unwrap();
+    *mount = serde_json::from_value(
+        json!({"name": "auth", "mountPath": "/etc/redis-operator/auth", "readOnly": true}),
+    )
+    .unwrap();
+    sets.replace("redis", &PostParams::default(), &former).await.unwrap();
+    lab.api::<Secret>().delete("redis-internal", &DeleteParams::default()).await.unwrap();
+    for pod in PODS {
+        lab.api::<Pod>().delete(pod, &DeleteParams::default()).await.unwrap();
+    }
+    until("all start as before", PATIENCE, async || {
+        PODS.iter()
+            .all(|pod| takes(&lab, pod, "default", PASSWORD) && !takes(&lab, pod, OPERATOR_USER, "x"))
+            .then_some(())
+    })
+    .await;
+    let users: Vec<String> = lab.kubelet.command("redis-0", &["ACL", "USERS"]).unwrap();
+    assert_eq!(users, ["default"]);
+    lab.operator = Operator::start(lab.plane, &lab.user, lab.namespace, "next");
+    for pod in PODS {
+        until("it has the users", PATIENCE, async || {
+            let users: Vec<String> = lab.kubelet.command(pod, &["ACL", "USERS"]).unwrap_or_default();
+            (users == ["default", OPERATOR_USER, AGENT_USER, REPLICA_USER]).then_some(())
+        })
+        .await;
+    }
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    let before = processes(&lab);
+    for pod in PODS {
+        let clients: String = lab.kubelet.command(pod, &["CLIENT", "LIST"]).unwrap();
+        assert!(
+            clients.lines().any(|client| client.contains(&format!(" user={OPERATOR_USER} "))),
+            "{clients}"
+        );
+    }
+    // One that restarts in place knows the application's password alone again.
+    lab.kubelet.kill_redis("redis-2");
+    wait_for(&lab.sets, "redis", "Replicated=True AllInSync").await;
+    until("it has the users", PATIENCE, async || {
+        let users: Vec<String> = lab.kubelet.command("redis-2", &["ACL", "USERS"]).unwrap_or_default();
+        (users.len() == 4).then_some(())
+    })
+    .await;
+    assert_eq!(processes(&lab)[..2], before[..2]);
+    let mounted = async || {
+        let set = sets.get("redis").await.unwrap().spec.unwrap().template.spec.unwrap();
+        set.volumes.unwrap().into_iter().filter_map(|v| v.secret?.secret_name).collect::<Vec<String>>()
+    };
+    assert_eq!(mounted().await, ["redis-auth"]);
+    let generation = lab.generation("redis").await;
+    apply(&lab.sets, "redis", json!({"podLabels": {"a": "b"}})).await;
+    lab.ready("redis", generation).await;
+    assert_eq!(mounted().await, ["redis-internal"]);
+    lab.assert_keys(3, 10, "a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_of_the_spec_is_used_waited_for_and_can_be_done_without() {
+    let lab = Lab::new("named").await;
+    apply(&lab.sets, "redis", json!({"auth": {"secretName": "mine", "grace": 0}})).await;
+    // Nobody can log in but the operator, and everything else goes on.
+    wait_for(&lab.sets, "redis", "Degraded=True SecretMissing").await;
+    wait_for(&lab.sets, "redis", "Replicated=True AllInSync").await;
+    assert!(lab.api::<Secret>().get_opt("redis-auth").await.unwrap().is_none());
+    assert!(PODS.iter().all(|pod| !takes(&lab, pod, "default", "") && !takes(&lab, pod, "default", "a")));
+    let mine = json!({"metadata": {"name": "mine"}, "stringData": {"password": "a"}});
+    lab.api::<Secret>().create(&PostParams::default(), &serde_json::from_value(mine).unwrap()).await.unwrap();
+    look_again(&lab, "there").await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    assert!(PODS.iter().all(|pod| takes(&lab, pod, "default", "a")));
+    let open = Patch::Merge(json!({"spec": {"auth": {"secretName": null, "disabled": true}}}));
+    lab.sets.patch("redis", &PatchParams::default(), &open).await.unwrap();
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AuthDisabled").await;
+    assert!(PODS.iter().all(|pod| takes(&lab, pod, "default", "whatever")));
+    let closed = Patch::Merge(json!({"spec": {"auth": {"secretName": "mine", "disabled": null}}}));
+    lab.sets.patch("redis", &PatchParams::default(), &closed).await.unwrap();
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    assert!(
+        PODS.iter().all(|pod| takes(&lab, pod, "default", "a") && !takes(&lab, pod, "default", "whatever"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_that_somebody_changes_are_set_back() {
+    let lab = Lab::new("user-drift").await;
+    lab.up("redis", json!({})).await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    let () = lab.kubelet.command("redis-1", &["CONFIG", "SET", "requirepass", "by hand"]).unwrap();
+    let () = lab.kubelet.command("redis-2", &["ACL", "SETUSER", REPLICA_USER, "-psync"]).unwrap();
+    look_again(&lab, "drift").await;
+    until("both are set back", PATIENCE, async || {
+        let is_back =
+            takes(&lab, "redis-1", "default", PASSWORD) && !takes(&lab, "redis-1", "default", "by hand");
+        let rules: Vec<String> = lab.kubelet.command("redis-2", &["ACL", "LIST"]).unwrap_or_default();
+        (is_back && rules.iter().any(|rule| rule.contains(REPLICA_USER) && rule.contains("+psync")))
+            .then_some(())
+    })
+    .await;
+    let events = async || {
+        let events = lab.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let drift = events.items.into_iter().filter(|event| event.reason.as_deref() == Some("UserDrift"));
+        drift.filter_map(|event| event.note).collect::<Vec<String>>()
+    };
+    until("an Event for each", PATIENCE, async || (events().await.len() >= 2).then_some(())).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_there_is_used_and_never_written() {

@@ -21,10 +21,10 @@ tests/chart.rs compares the two.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, patch, delete]
-# Passwords are read one by one, by name: no list, no watch.
+# Passwords are read one by one, by name: no list, no watch. update: of <set>-internal alone, when a password changes.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create]
+  verbs: [get, create, update]
 # list: before a set begins, because volumes of an earlier set of its name may hold data; and when its pods, their wanted
 # size or the epoch changed. patch: to grow them, and to leave the histories that elections ended on them.
 - apiGroups: [""]

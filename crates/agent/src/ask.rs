@@ -12,9 +12,9 @@ use ::redis::cmd;
 
 use crate::{
     start_rule::{PeerAnswer, Point, Says, Silence},
-    wire::{Reply, Wire},
+    wire::{Reply, Wire, login},
 };
-use redis_node::{answer::ProbeFailure, files::REDIS_PORT, info::parse_replication, password::Password};
+use redis_node::{answer::ProbeFailure, files::REDIS_PORT, info::parse_replication, login::Login};
 
 /// Time for one conversation with one peer. Redis answers INFO in well under a millisecond; a peer that needs
 /// longer is asked again.
@@ -32,7 +32,7 @@ pub fn resolve(host: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Asks one peer, once.
-pub fn ask(host: &str, password: &Password, resolve: &Resolve) -> Says {
+pub fn ask(host: &str, agent: &Login, resolve: &Resolve) -> Says {
     let addresses = match resolve(host) {
         Ok(addresses) => addresses,
         Err(error) => return Says::Silent(Silence::NoAddress(error.to_string())),
@@ -40,7 +40,7 @@ pub fn ask(host: &str, password: &Password, resolve: &Resolve) -> Says {
     let mut silence = Silence::NoAddress("no address".to_owned());
     // A dual-stack pod has two addresses and one server: the first that answers speaks for it.
     for address in addresses {
-        match ask_address(address, host, password) {
+        match ask_address(address, host, agent) {
             Ok(says) => return says,
             Err(why) => silence = why,
         }
@@ -48,10 +48,10 @@ pub fn ask(host: &str, password: &Password, resolve: &Resolve) -> Says {
     Says::Silent(silence)
 }
 
-fn ask_address(address: SocketAddr, host: &str, password: &Password) -> Result<Says, Silence> {
+fn ask_address(address: SocketAddr, host: &str, agent: &Login) -> Result<Says, Silence> {
     let mut wire = Wire::connect(address, ASK_WITHIN).map_err(Silence::Failed)?;
     wire.send(&[
-        cmd("AUTH").arg(password.as_bytes()).clone(),
+        login(agent),
         cmd("CONFIG").arg("GET").arg("replica-announce-ip").clone(),
         cmd("INFO").arg("replication").clone(),
     ]);
@@ -99,15 +99,15 @@ fn says(info: &str) -> Result<Says, Silence> {
 /// at its next answer after the receiver is dropped.
 pub fn ask_all(
     hosts: &[String],
-    password: &Arc<Password>,
+    agent: &Arc<Login>,
     resolve: &Arc<Resolve>,
 ) -> mpsc::Receiver<(usize, PeerAnswer)> {
     let (sender, receiver) = mpsc::channel();
     for (index, host) in hosts.iter().cloned().enumerate() {
-        let (sender, password, resolve) = (sender.clone(), Arc::clone(password), Arc::clone(resolve));
+        let (sender, agent, resolve) = (sender.clone(), Arc::clone(agent), Arc::clone(resolve));
         thread::spawn(move || {
             loop {
-                let says = ask(&host, &password, &*resolve);
+                let says = ask(&host, &agent, &*resolve);
                 if sender.send((index, PeerAnswer { host: host.clone(), says })).is_err() {
                     return;
                 }

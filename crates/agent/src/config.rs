@@ -6,7 +6,11 @@ use std::fmt::Write;
 
 use thiserror::Error;
 
-use redis_node::{files::REDIS_PORT, password::Password};
+use redis_node::{
+    files::REDIS_PORT,
+    login::{DEFAULT_USER, REPLICA_USER},
+    password::Password,
+};
 
 /// What the operator's part of the configuration is made of.
 #[derive(Clone, Copy, Debug)]
@@ -15,12 +19,47 @@ pub struct Managed<'a> {
     pub announce: &'a str,
     /// Redis' working directory.
     pub data_dir: &'a str,
-    /// For clients, for replicas, and for our own link: every pod has both, because any may become primary.
-    pub password: &'a Password,
+    /// All users, as lines of redis.conf. Every pod has all of them, because any may become primary.
+    pub users: &'a Users,
+    /// With what this Redis logs in to its primary.
+    pub replica_password: &'a Password,
     /// Whom to name as primary at start: host and port.
     pub replica_of: (&'a str, u16),
     /// Redis keeps append-only files.
     pub appends: bool,
+}
+
+/// All users of a Redis, as lines of redis.conf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users(String);
+
+/// What is no list of users. Redis would let everybody in as a user that no line speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NoUsers {
+    /// Another directive.
+    #[error("line {0} of the users is not `user …`; the operator writes them again within a minute")]
+    NotAUser(usize),
+    /// The user that clients are before they name another one is missing.
+    #[error("the users lack the user default; the operator writes them again within a minute")]
+    NoDefault,
+}
+
+impl Users {
+    /// Checks the lines that the operator wrote into the Secret.
+    pub fn check(text: &str) -> Result<Self, NoUsers> {
+        let mut has_default = false;
+        for (index, line) in text.lines().enumerate() {
+            let name = line.strip_prefix("user ").and_then(|rest| rest.split(' ').next());
+            if name.is_none() || line.bytes().any(|byte| byte.is_ascii_control()) {
+                return Err(NoUsers::NotAUser(index + 1));
+            }
+            has_default |= name == Some(DEFAULT_USER);
+        }
+        if !has_default {
+            return Err(NoUsers::NoDefault);
+        }
+        Ok(Self(text.lines().map(|line| format!("{line}\n")).collect()))
+    }
 }
 
 /// A line of the user's configuration that must not reach Redis.
@@ -46,8 +85,8 @@ pub enum UnsafeDirective {
     },
 }
 
-/// Directives that a later line of the same file does not undo: other files, ACL users beside or in place of
-/// `requirepass`, the user for the link to the primary, commands that the operator needs.
+/// Directives that a later line of the same file does not undo: other files, ACL users beside the operator's, the user for the
+/// link to the primary, commands that the operator needs.
 ///
 /// Shorter than admission's list (`api::directives`) on purpose: a rule that admission learns later must not keep
 /// the pods of a set that was admitted before from starting again.
@@ -65,7 +104,6 @@ pub fn render(user: &str, managed: Managed<'_>) -> Result<String, UnsafeDirectiv
             let _ = writeln!(conf, "{directive}");
         }
     }
-    let password = quote(managed.password.as_bytes());
     let (host, port) = managed.replica_of;
     let _ = write!(
         conf,
@@ -81,14 +119,16 @@ pidfile \"\"
 logfile \"\"
 replica-announce-ip {announce}
 replica-announce-port {REDIS_PORT}
+masteruser {REPLICA_USER}
 masterauth {password}
-requirepass {password}
-replica-read-only yes
+{users}replica-read-only yes
 repl-backlog-ttl 0
 appendonly {appends}
 replicaof {host} {port}
 ",
         dir = quote(managed.data_dir.as_bytes()),
+        password = quote(managed.replica_password.as_bytes()),
+        users = managed.users.0,
         announce = managed.announce,
         appends = if managed.appends { "yes" } else { "no" },
     );
@@ -132,37 +172,6 @@ pub fn quote(value: &[u8]) -> String {
     quoted
 }
 
-/// The password that a redis.conf of this operator has Redis ask for; of more lines the last counts, as it does for Redis.
-pub fn password_of(conf: &str) -> Option<Password> {
-    let value = conf.lines().rev().find_map(|line| line.strip_prefix("requirepass "))?;
-    Password::from_bytes(&unquote(value.trim_end())?)
-}
-
-/// What stands in redis.conf's double quotes, as [`quote`] and Redis' own `CONFIG REWRITE` write it.
-fn unquote(quoted: &str) -> Option<Vec<u8>> {
-    let mut rest = quoted.strip_prefix('"')?.strip_suffix('"')?.bytes();
-    let mut value = Vec::new();
-    while let Some(byte) = rest.next() {
-        value.push(match byte {
-            b'\\' => match rest.next()? {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'a' => 7,
-                b'b' => 8,
-                b'x' => 16 * digit(rest.next()?)? + digit(rest.next()?)?,
-                escaped => escaped,
-            },
-            plain => plain,
-        });
-    }
-    Some(value)
-}
-
-fn digit(hexadecimal: u8) -> Option<u8> {
-    char::from(hexadecimal).to_digit(16).and_then(|digit| digit.try_into().ok())
-}
-
 /// Whether this can be a DNS name: only such names are put into redis.conf and asked for.
 pub fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
@@ -183,8 +192,15 @@ mod tests {
 
     fn rendered(user: &str, replica_of: (&str, u16)) -> Result<String, UnsafeDirective> {
         let password = Password::from_bytes(b"p\"w\\ \xff").unwrap();
-        let managed =
-            Managed { announce: HOST, data_dir: "/data", password: &password, replica_of, appends: false };
+        let users = Users::check("user default on #aa ~* &* +@all\nuser b off\n").unwrap();
+        let managed = Managed {
+            announce: HOST,
+            data_dir: "/data",
+            users: &users,
+            replica_password: &password,
+            replica_of,
+            appends: false,
+        };
         render(user, managed)
     }
 
@@ -211,8 +227,10 @@ mod tests {
         logfile ""
         replica-announce-ip redis-1.redis-headless.default.svc.cluster.local
         replica-announce-port 6379
+        masteruser redis-operator-replica
         masterauth "p\"w\\ \xff"
-        requirepass "p\"w\\ \xff"
+        user default on #aa ~* &* +@all
+        user b off
         replica-read-only yes
         repl-backlog-ttl 0
         appendonly no
@@ -258,31 +276,20 @@ mod tests {
         assert_eq!(quote(b"\"\\\n\0\x7f\xc3"), r#""\"\\\x0a\x00\x7f\xc3""#);
     }
 
+    /// A Redis without a line for `default` lets everybody in.
     #[test]
-    fn the_password_is_found_again() {
-        for password in [&b"plain"[..], b"p\"w\\ \xff\n\r\t\x07\x08", b"\"", b"a b"] {
-            let password = Password::from_bytes(password).unwrap();
-            let managed = Managed {
-                announce: HOST,
-                data_dir: "/data",
-                password: &password,
-                replica_of: PARKED,
-                appends: false,
-            };
-            let conf = render("requirepass other\nmaxmemory 1\n", managed).unwrap();
-            assert_eq!(password_of(&conf), Some(password));
-        }
-        let rewritten = r#"requirepass "a\n\r\t\a\b\x00""#;
-        assert_eq!(password_of(rewritten), Password::from_bytes(b"a\n\r\t\x07\x08\0"));
-        for none in [
-            "",
-            "requirepass",
-            "requirepass \"",
-            "requirepass \"\"",
-            r#"requirepass "\x0""#,
-            "masterauth \"a\"",
+    fn users_are_nothing_but_users_and_have_a_default() {
+        for (text, expected) in [
+            ("user default on #aa +@all\nuser redis-operator on #bb +info", Ok(())),
+            ("user default off", Ok(())),
+            ("", Err(NoUsers::NoDefault)),
+            ("user defaults on nopass", Err(NoUsers::NoDefault)),
+            ("user default off\nport 7000", Err(NoUsers::NotAUser(2))),
+            ("user default off\n\n", Err(NoUsers::NotAUser(2))),
+            ("user default off\rport 7000", Err(NoUsers::NotAUser(1))),
+            ("user default off\0", Err(NoUsers::NotAUser(1))),
         ] {
-            assert_eq!(password_of(none), None, "{none}");
+            assert_eq!(Users::check(text).map(|_| ()), expected, "{text:?}");
         }
     }
 

@@ -18,6 +18,7 @@ pub mod config;
 pub mod data;
 pub mod dump;
 pub mod install;
+pub mod internal;
 pub mod lock;
 pub mod prestop;
 pub mod probe;

@@ -24,14 +24,15 @@ use clap::Args;
 
 use crate::{
     ask::resolve,
-    config::password_of,
-    wire::{Reply, Wire},
+    internal,
+    wire::{Reply, Wire, login},
 };
 use redis_node::{
     answer::ProbeFailure,
-    files::{AUTH_DIR, CONFIG_KEY, PASSWORD_KEY, REDIS_PORT, RUN_DIR},
+    files::{INTERNAL_DIR, REDIS_PORT, RUN_DIR},
     info::{Replication, Upstream, parse_replication},
-    password::{Password, PasswordError},
+    login::Login,
+    password::PasswordError,
 };
 
 /// Between two questions. Each costs the server well under a millisecond, and each millisecond here is one that a
@@ -61,10 +62,10 @@ pub struct Options {
     /// Port of Redis on 127.0.0.1
     #[arg(long, default_value_t = REDIS_PORT)]
     pub port: u16,
-    /// The password
-    #[arg(long, default_value_t = format!("{AUTH_DIR}/{PASSWORD_KEY}"))]
-    pub password_file: String,
-    /// Where the final redis.conf is: the password that Redis was started with
+    /// The operator's logins, as its Secret has them
+    #[arg(long, default_value_t = INTERNAL_DIR.to_owned())]
+    pub internal_dir: String,
+    /// Where the password is with which Redis was started
     #[arg(long, default_value_t = RUN_DIR.to_owned())]
     pub run_dir: String,
     /// Append the result to this file too; the kubelet shows nobody what a hook prints
@@ -75,11 +76,11 @@ pub struct Options {
 /// Waits. Returns what came of it, in one line, which it has also appended to the log.
 pub fn prestop(options: &Options) -> String {
     let began = Instant::now();
-    let end = match Passwords::read(options) {
-        Ok(passwords) => {
+    let end = match Logins::read(options) {
+        Ok(logins) => {
             let here = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
-            let primary = |primary: &Upstream| ask_primary(primary, &passwords);
-            watch(Duration::from_secs(options.wait), || ask(here, &passwords), primary)
+            let primary = |primary: &Upstream| ask_primary(primary, &logins);
+            watch(Duration::from_secs(options.wait), || ask(here, &logins), primary)
         }
         Err(error) => End::NotAsked(error.to_string()),
     };
@@ -91,21 +92,21 @@ pub fn prestop(options: &Options) -> String {
 }
 
 /// With what Redis is asked.
-struct Passwords {
-    first: Password,
+struct Logins {
+    first: Login,
     /// Tried where the first is refused.
-    second: Option<Password>,
+    second: Option<Login>,
 }
 
-impl Passwords {
-    /// The password that Redis was started with, and the one in the Secret: somebody may have emptied or changed that since.
+impl Logins {
+    /// The password in the Secret, and the one that Redis was started with: the operator may have changed it since, and the kubelet
+    /// not have brought it here yet.
     fn read(options: &Options) -> Result<Self, PasswordError> {
-        let started = fs::read_to_string(Path::new(&options.run_dir).join(CONFIG_KEY))
-            .ok()
-            .and_then(|conf| password_of(&conf));
-        match (started, Password::read(Path::new(&options.password_file))) {
-            (Some(first), mounted) => Ok(Self { first, second: mounted.ok() }),
-            (None, mounted) => mounted.map(|first| Self { first, second: None }),
+        let started = internal::agent(Path::new(&options.run_dir)).ok();
+        match (internal::agent(Path::new(&options.internal_dir)), started) {
+            (Ok(first), second) => Ok(Self { first, second }),
+            (Err(_), Some(first)) => Ok(Self { first, second: None }),
+            (Err(error), None) => Err(error),
         }
     }
 }
@@ -177,22 +178,22 @@ fn has_one_of(primary: &Replication, replicas: &[String]) -> bool {
 }
 
 /// Asks the new primary by its name; a stale DNS answer costs [`JOIN_WITHIN`], and so does a server that has none.
-fn ask_primary(primary: &Upstream, passwords: &Passwords) -> Option<Replication> {
-    resolve(&primary.host).ok()?.into_iter().find_map(|address| ask(address, passwords).ok())
+fn ask_primary(primary: &Upstream, logins: &Logins) -> Option<Replication> {
+    resolve(&primary.host).ok()?.into_iter().find_map(|address| ask(address, logins).ok())
 }
 
 /// Asks a Redis for its role, with the password that it takes.
-fn ask(address: SocketAddr, passwords: &Passwords) -> Result<Replication, ProbeFailure> {
-    match (ask_with(address, &passwords.first), &passwords.second) {
+fn ask(address: SocketAddr, logins: &Logins) -> Result<Replication, ProbeFailure> {
+    match (ask_with(address, &logins.first), &logins.second) {
         (Err(ProbeFailure::Auth(_)), Some(second)) => ask_with(address, second),
         (answer, _) => answer,
     }
 }
 
 /// Over a connection of its own: the operator cuts the connections of a primary that it has moved away.
-fn ask_with(address: SocketAddr, password: &Password) -> Result<Replication, ProbeFailure> {
+fn ask_with(address: SocketAddr, agent: &Login) -> Result<Replication, ProbeFailure> {
     let mut wire = Wire::connect(address, ASK_WITHIN)?;
-    wire.send(&[cmd("AUTH").arg(password.as_bytes()).clone(), cmd("INFO").arg("replication").clone()]);
+    wire.send(&[login(agent), cmd("INFO").arg("replication").clone()]);
     wire.answer()?;
     match wire.answer()? {
         Reply::Text(info) => {

@@ -13,8 +13,11 @@ use std::{
 use ::redis::{Cmd, cmd};
 use clap::ValueEnum;
 
-use crate::wire::{Reply, Wire};
-use redis_node::{answer::ProbeFailure, password::Password};
+use crate::{
+    internal,
+    wire::{Reply, Wire, login},
+};
+use redis_node::answer::ProbeFailure;
 
 /// Which probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,16 +52,13 @@ pub struct Verdict {
     pub seen: String,
 }
 
-/// Runs one probe against the Redis on this port of the loopback address.
-pub fn probe(check: Check, port: u16, password_file: &Path) -> Verdict {
+/// Runs one probe, with the password in the operator's Secret, against the Redis on this port of the loopback address.
+pub fn probe(check: Check, port: u16, secret: &Path) -> Verdict {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match check {
         Check::Liveness => alive(converse(address, check.within(), &[cmd("PING")])),
-        Check::Startup | Check::Readiness => match Password::read(password_file) {
-            Ok(password) => {
-                let login = cmd("AUTH").arg(password.as_bytes()).clone();
-                ready(converse(address, check.within(), &[login, cmd("PING")]))
-            }
+        Check::Startup | Check::Readiness => match internal::agent(secret) {
+            Ok(agent) => ready(converse(address, check.within(), &[login(&agent), cmd("PING")])),
             // It was started with one that could be read. What became of the Secret since must not take a serving Redis out of its
             // Services.
             Err(error) => {

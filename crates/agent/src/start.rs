@@ -18,18 +18,19 @@ use thiserror::Error;
 
 use crate::{
     ask::{ASK_WITHIN, Resolve, ask_all, resolve},
-    config::{Managed, UnsafeDirective, is_dns_name, render},
+    config::{Managed, NoUsers, UnsafeDirective, Users, is_dns_name, render},
     data::{self, Load},
-    dump,
+    dump, internal,
     lock::lock,
     start_rule::{Own, PeerAnswer, Point, Says, Silence, Start, decide},
 };
 use redis_node::{
     answer::ProbeFailure,
     files::{
-        AUTH_DIR, CONFIG_DIR, CONFIG_KEY, DATA_DIR, MEMBERS_KEY, PASSWORD_KEY, RECORD_DIR, RECORD_KEY,
-        RUN_DIR,
+        AGENT_PASSWORD_KEY, CONFIG_DIR, CONFIG_KEY, DATA_DIR, INTERNAL_DIR, MEMBERS_KEY, RECORD_DIR,
+        RECORD_KEY, RUN_DIR, USERS_KEY,
     },
+    login::Login,
     password::{Password, PasswordError},
     record::Record,
 };
@@ -58,10 +59,10 @@ pub struct Options {
     /// The role record; it only ever keeps Redis from following a member that the record speaks against
     #[arg(long, default_value_t = format!("{RECORD_DIR}/{RECORD_KEY}"))]
     pub record: String,
-    /// The password; one newline at its end is ignored
-    #[arg(long, default_value_t = format!("{AUTH_DIR}/{PASSWORD_KEY}"))]
-    pub password_file: String,
-    /// Where the final redis.conf is written; it holds the password, so this should be in memory
+    /// The operator's passwords and all users, as its Secret has them
+    #[arg(long, default_value_t = INTERNAL_DIR.to_owned())]
+    pub internal_dir: String,
+    /// Where the final redis.conf is written; it holds a password, so this should be in memory
     #[arg(long, default_value_t = RUN_DIR.to_owned())]
     pub run_dir: String,
     /// Redis' working directory
@@ -100,8 +101,11 @@ pub enum StartError {
         error: io::Error,
     },
     /// No password.
-    #[error("Redis does not start until the set's Secret is mended: {0}")]
+    #[error("Redis does not start until the operator's Secret is there: {0}")]
     Password(#[from] PasswordError),
+    /// No users.
+    #[error("Redis does not start until the operator's Secret is mended: {0}")]
+    Users(#[from] NoUsers),
     /// The volume's data would not be loaded.
     #[error(transparent)]
     OtherKind(#[from] data::OtherKind),
@@ -136,7 +140,7 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     if !is_dns_name(&own_host) {
         return Err(StartError::NotAName(own_host));
     }
-    let password = Arc::new(Password::read(Path::new(&options.password_file))?);
+    let Internal { agent, replica_password, users } = secret(options)?;
     let user_config = fs::read_to_string(&options.config)
         .map_err(|error| StartError::File { path: options.config.clone(), error })?;
     // Where files cannot be locked, Redis starts as it would without: what it needs from its volume it says itself.
@@ -175,7 +179,7 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
         record: record.as_ref(),
         starts_parked: options.start == Rule::Parked,
     };
-    let start = choose(own, &peers, &password, &resolve, Duration::from_secs(options.wait), &mut log);
+    let start = choose(own, &peers, &agent, &resolve, Duration::from_secs(options.wait), &mut log);
     if let Start::Park { reason } = &start {
         log(&format!(
             "parked: {reason}; Redis keeps its data and refuses writes until the operator gives it a role"
@@ -186,16 +190,37 @@ pub fn start(options: &Options) -> Result<Infallible, StartError> {
     let managed = Managed {
         announce: &own_host,
         data_dir: &options.data_dir,
-        password: &password,
+        users: &users,
+        replica_password: &replica_password,
         replica_of: (host, port),
         appends,
     };
     let conf = render(&user_config, managed)?;
     let path = Path::new(&options.run_dir).join(CONFIG_KEY);
-    write_private(&path, conf.as_bytes())
-        .map_err(|error| StartError::File { path: path.display().to_string(), error })?;
+    // What preStop logs in with where the mounted one has changed since, or is gone.
+    let of_agent = Path::new(&options.run_dir).join(AGENT_PASSWORD_KEY);
+    for (path, bytes) in [(&path, conf.as_bytes()), (&of_agent, agent.password.as_bytes())] {
+        write_private(path, bytes)
+            .map_err(|error| StartError::File { path: path.display().to_string(), error })?;
+    }
     log(&format!("starting Redis: replicaof {host} {port}"));
     exec(&path, lock.as_ref().ok())
+}
+
+/// What the operator's Secret gives.
+struct Internal {
+    agent: Arc<Login>,
+    replica_password: Password,
+    users: Users,
+}
+
+fn secret(options: &Options) -> Result<Internal, StartError> {
+    let directory = Path::new(&options.internal_dir);
+    let replica_password = internal::replica_password(directory)?;
+    let agent = Arc::new(internal::agent(directory)?);
+    let users = internal::users(directory)
+        .map_err(|error| StartError::File { path: format!("{}/{USERS_KEY}", options.internal_dir), error })?;
+    Ok(Internal { agent, replica_password, users: Users::check(&users)? })
 }
 
 /// The role record as the kubelet mounted it. Without one nothing is forbidden, and the peers' answers decide alone.
@@ -246,13 +271,13 @@ fn peers(members: &str, own_pod: &str, domain: &str) -> Vec<String> {
 pub fn choose(
     own: Own<'_>,
     peers: &[String],
-    password: &Arc<Password>,
+    agent: &Arc<Login>,
     resolve: &Arc<Resolve>,
     wait: Duration,
     log: &mut dyn FnMut(&str),
 ) -> Start {
     let began = Instant::now();
-    let answers = ask_all(peers, password, resolve);
+    let answers = ask_all(peers, agent, resolve);
     let mut latest: Vec<PeerAnswer> =
         peers.iter().map(|host| PeerAnswer { host: host.clone(), says: Says::NotYet }).collect();
     let mut seconds = 0;

@@ -12,7 +12,7 @@ use std::{
 
 use ::redis::{Cmd, Parser, Value};
 
-use redis_node::answer::ProbeFailure;
+use redis_node::{answer::ProbeFailure, login::Login};
 
 /// What a server may send in one conversation, in bytes: any peer may be anybody's, and the memory is Redis' own.
 const LONGEST: usize = 1 << 20;
@@ -79,6 +79,11 @@ impl Wire {
             reply => Ok(reply),
         }
     }
+}
+
+/// The command that logs in.
+pub fn login(login: &Login) -> Cmd {
+    ::redis::cmd("AUTH").arg(&login.user).arg(login.password.as_bytes()).clone()
 }
 
 fn refusal(code: &str, text: &str) -> ProbeFailure {

@@ -1,6 +1,7 @@
 //! The resource: what a user writes (`spec`) and what the operator answers (`status`).
 
 pub mod annotations;
+pub mod auth;
 pub mod condition;
 pub mod directives;
 pub mod failover;

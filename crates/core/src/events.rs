@@ -23,6 +23,8 @@ pub enum EventReason {
     DataDiverged,
     /// A directive that was changed on a running server was set back.
     ConfigDrift,
+    /// A user that was changed on a running server was set back.
+    UserDrift,
     /// A planned switchover ended without a change.
     SwitchoverFailed,
     /// A set was begun again over data of before.
@@ -129,6 +131,15 @@ pub fn repaired(repaired: &Repaired) -> Notice {
          spec.config"
     );
     Notice::warning(EventReason::ConfigDrift, "Repair", note)
+}
+
+/// A user that somebody changed on a running server, and that was set back.
+pub fn user_repaired(pod: &str, user: &str) -> Notice {
+    let note = format!(
+        "the user {user} had been changed on {pod} and was set back; applications log in with the password in their Secret, and \
+         other users can be added beside the operator's"
+    );
+    Notice::warning(EventReason::UserDrift, "Repair", note)
 }
 
 /// A planned switchover ended without a change.

@@ -8,8 +8,10 @@ pub use kube_core as core;
 #[doc(hidden)]
 pub use kube_derive::KubeSchema;
 
+pub mod acl;
 pub mod api;
 pub mod crd;
+pub mod credentials;
 pub mod desired;
 pub mod diff;
 pub mod election;

@@ -72,9 +72,14 @@ impl SetName {
         format!("{}-record", self.name)
     }
 
-    /// The Secret with the password.
+    /// The Secret with the application's password, where the spec names none.
     pub fn auth_secret(&self) -> String {
         format!("{}-auth", self.name)
+    }
+
+    /// The Secret with the operator's own passwords, and all users as the servers start with them.
+    pub fn internal_secret(&self) -> String {
+        format!("{}-internal", self.name)
     }
 
     /// The `PodDisruptionBudget`, named like the set.

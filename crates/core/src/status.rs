@@ -5,6 +5,7 @@
 mod available;
 mod cause;
 mod conditions;
+mod credentials;
 pub mod divergences;
 mod failover;
 mod finding;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_core::Resource;
 
 use crate::{
-    api::{RedisReplicaSet, annotations::Consent, failover::Policy},
+    api::{RedisReplicaSet, annotations::Consent, auth::Auth, failover::Policy},
     names::{ACCEPT_DATA_LOSS, SetName},
     redis_conf::File,
     settings::Settings,
@@ -39,6 +39,8 @@ pub struct Subject {
     pub has_volumes: bool,
     /// `spec.config` switches append-only files on.
     pub appends: bool,
+    /// How applications log in.
+    pub auth: Auth,
     /// Domain of the cluster's DNS.
     pub cluster_domain: String,
 }
@@ -63,6 +65,7 @@ impl Subject {
             consent: metadata.annotations.as_ref().and_then(consent),
             has_volumes: spec.storage.ephemeral.is_none(),
             appends: File::first(&spec.config).appendonly(),
+            auth: spec.auth.clone(),
             cluster_domain: settings.cluster_domain.clone(),
         })
     }
@@ -75,6 +78,11 @@ impl Subject {
     /// The DNS name of a pod of this set, by the pod's name; empty for any other name.
     pub fn host_of(&self, pod: &str) -> String {
         self.set.ordinal(pod).map(|ordinal| self.fqdn(ordinal)).unwrap_or_default()
+    }
+
+    /// Name of the Secret with the application's password.
+    pub fn password_secret(&self) -> String {
+        self.auth.secret_name.clone().unwrap_or_else(|| self.set.auth_secret())
     }
 
     /// Whether the operator leaves the set's objects alone: a person asked for that, or Kubernetes removes them.

@@ -2,8 +2,16 @@
 
 /// Port on which every Redis listens, and the port that replicas name as their primary's.
 pub const REDIS_PORT: u16 = 6379;
-/// Key of the password in the Secret `<name>-auth`.
+/// Key of the application's password in its Secret.
 pub const PASSWORD_KEY: &str = "password";
+/// Key of the ACL users in the Secret `<name>-internal`: `user` lines of redis.conf, with hashes of passwords.
+pub const USERS_KEY: &str = "users.acl";
+/// Key of the password of [`crate::login::OPERATOR_USER`] in the Secret `<name>-internal`. No pod mounts it.
+pub const OPERATOR_PASSWORD_KEY: &str = "operator-password";
+/// Key of the password of [`crate::login::REPLICA_USER`] in the Secret `<name>-internal`.
+pub const REPLICA_PASSWORD_KEY: &str = "replica-password";
+/// Key of the password of [`crate::login::AGENT_USER`] in the Secret `<name>-internal`.
+pub const AGENT_PASSWORD_KEY: &str = "agent-password";
 /// Key of the user's redis.conf directives in the `ConfigMap` `<name>-config`.
 pub const CONFIG_KEY: &str = "redis.conf";
 /// Key of the role record (JSON) in the `ConfigMap` `<name>-record`.
@@ -16,8 +24,10 @@ pub const AGENT_DIR: &str = "/opt/redis-operator";
 pub const CONFIG_DIR: &str = "/etc/redis-operator/config";
 /// Where the `ConfigMap` `<name>-record` is mounted.
 pub const RECORD_DIR: &str = "/etc/redis-operator/record";
-/// Where the Secret `<name>-auth` is mounted.
-pub const AUTH_DIR: &str = "/etc/redis-operator/auth";
+/// Where the Secret `<name>-internal` is mounted: the users, and the passwords that Redis and the agent need.
+pub const INTERNAL_DIR: &str = "/etc/redis-operator/internal";
+/// Where pods of earlier versions have the Secret with the application's password.
+pub const FORMER_AUTH_DIR: &str = "/etc/redis-operator/auth";
 /// Where the agent writes the final redis.conf (an emptyDir in memory: it holds the password).
 pub const RUN_DIR: &str = "/run/redis-operator";
 /// Redis' working directory: RDB and AOF files live here.

@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod files;
 pub mod info;
+pub mod login;
 pub mod memory_size;
 pub mod password;
 pub mod record;

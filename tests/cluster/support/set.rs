@@ -1,6 +1,9 @@
 //! One `RedisReplicaSet` and its servers.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use operator_core::api::{RedisReplicaSet, RedisReplicaSetStatus, status::InstanceStatus};
 use serde_json::{Value, json};
@@ -19,12 +22,13 @@ pub const IMAGE: &str = "localhost/redis:7.0.15";
 pub struct Set {
     pub namespace: String,
     pub name: String,
+    password: OnceLock<String>,
 }
 
 impl Set {
     /// A set by its name.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), password: OnceLock::new() }
     }
 
     /// Its manifest with this spec; `image` and ephemeral storage are filled in where the spec says nothing.
@@ -139,11 +143,20 @@ impl Set {
 
     /// The same, or why it could not be done.
     pub fn try_redis(&self, pod: &str, commands: &str) -> Result<String, String> {
-        let script =
-            "REDISCLI_AUTH=$(cat /etc/redis-operator/auth/password) exec redis-cli --no-auth-warning";
+        // The password comes by standard input: in an argument everybody on the node could read it.
+        let script = "IFS= read -r REDISCLI_AUTH; export REDISCLI_AUTH; exec redis-cli --no-auth-warning";
         let args = ["-n", &self.namespace, "exec", "-i", pod, "-c", "redis", "--", "sh", "-c", script];
-        let printed = kubectl_with(&args, &format!("{commands}\n"))?;
+        let printed = kubectl_with(&args, &format!("{}\n{commands}\n", self.password()))?;
         Ok(printed.replace('\r', "").trim_end().to_owned())
+    }
+
+    /// The application's password as it was first, whatever becomes of its Secret.
+    fn password(&self) -> &str {
+        self.password.get_or_init(|| {
+            let template = "go-template={{.data.password | base64decode}}";
+            let secret = format!("{}-auth", self.name);
+            kubectl_in(&self.namespace, &["get", "secret", &secret, "-o", template])
+        })
     }
 
     /// `INFO replication` of a pod.

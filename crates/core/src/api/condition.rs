@@ -17,6 +17,8 @@ pub enum ConditionType {
     Progressing,
     /// Something needs a person's attention.
     Degraded,
+    /// Every server takes the passwords that the Secrets hold, and no other.
+    CredentialsCurrent,
     /// The spec can be carried out.
     SpecValid,
 }
@@ -228,17 +230,40 @@ pub enum Reason {
     /// annotation of the `StatefulSet` makes it try at once (docs/use/troubleshooting.md).
     #[strum(props(on = "Degraded=True"))]
     PodRefused,
-    /// The Secret with the password, or its key `password`, is gone.
+    /// The Secret with the application's password is gone, or its key `password` is, or is empty. The servers take what they took
+    /// before; of a set that never had one, nobody can log in but the operator.
     ///
-    /// What to do: create it again with the value that the running pods still have; the message has the
-    /// command.
-    #[strum(props(on = "Degraded=True"))]
+    /// What to do: create it again. With another password than before the operator brings that to the servers.
+    #[strum(props(on = "Degraded=True CredentialsCurrent=False"))]
     SecretMissing,
-    /// A server refuses the password that stands in the Secret, so the operator cannot ask it.
+    /// A server takes none of the passwords that the operator knows, so the operator cannot ask it: somebody changed its users by
+    /// hand.
     ///
-    /// What to do: put back into the Secret what the servers take; the message has the command that prints it.
+    /// What to do: delete its pod; it starts again with the users that the operator's Secret has.
     #[strum(props(on = "Degraded=True"))]
     PasswordRefused,
+    /// Every server took a login with each password that the Secrets hold.
+    ///
+    /// What to do: nothing.
+    #[strum(props(on = "CredentialsCurrent=True"))]
+    AsInSecrets,
+    /// `spec.auth.disabled` is set: whoever reaches the port can read, write and delete everything.
+    ///
+    /// What to do: remove `spec.auth.disabled`, unless a network policy or the like keeps others away.
+    #[strum(props(on = "CredentialsCurrent=True"))]
+    AuthDisabled,
+    /// A password was changed. The servers take both; the message says since when, until when, and which server does not take
+    /// the new one yet.
+    ///
+    /// What to do: give applications the new password before the former one ends (`spec.auth.grace`).
+    #[strum(props(on = "CredentialsCurrent=False"))]
+    Rotating,
+    /// A server does not take what the Secrets say, and the message has its words; or it gives no answer, and whether it does is
+    /// unknown.
+    ///
+    /// What to do: see why it does not answer. The operator tells it again and again.
+    #[strum(props(on = "CredentialsCurrent=False CredentialsCurrent=Unknown"))]
+    NotTakenYet,
     /// A server has as many clients as `maxclients` allows, and refuses new ones, replicas among them.
     ///
     /// What to do: end clients, or raise `maxclients` in `spec.config`: the operator holds a connection to each server,

@@ -13,7 +13,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{directives, failover::Failover};
+use super::{auth::Auth, directives, failover::Failover};
 use redis_node::files::DEFAULT_GRACE_SECONDS;
 
 /// Pods of a set at most: as many replicas as one primary feeds without a thought.
@@ -250,6 +250,10 @@ pub struct RedisReplicaSetSpec {
     #[schemars(range(min = 60, max = 86400))]
     pub startup_timeout_seconds: i32,
 
+    /// How applications log in.
+    #[serde(default)]
+    pub auth: Auth,
+
     /// Where the primary is.
     #[serde(default)]
     pub primary: PrimaryPlace,
@@ -283,6 +287,7 @@ impl Default for RedisReplicaSetSpec {
             pod_annotations: BTreeMap::new(),
             termination_grace_period_seconds: default_grace(),
             startup_timeout_seconds: default_startup(),
+            auth: Auth::default(),
             primary: PrimaryPlace::default(),
             failover: None,
             paused: false,

@@ -19,11 +19,12 @@ use crate::labels;
 use crate::{
     api::{failover::Mode, spec::ImagePullPolicy},
     labels::Role,
-    names::{AGENT_CONTAINER, DATA_VOLUME, REDIS_CONTAINER, REDIS_PORT_NAME, START_PARKED},
+    names::{AGENT_CONTAINER, DATA_VOLUME, REDIS_CONTAINER, REDIS_PORT_NAME, START_PARKED, SetName},
     plan::{Plan, Storage},
 };
 use redis_node::files::{
-    AGENT_DIR, AUTH_DIR, CONFIG_DIR, DATA_DIR, PASSWORD_KEY, RECORD_DIR, REDIS_PORT, RUN_DIR,
+    AGENT_DIR, AGENT_PASSWORD_KEY, CONFIG_DIR, DATA_DIR, FORMER_AUTH_DIR, INTERNAL_DIR, PASSWORD_KEY,
+    RECORD_DIR, REDIS_PORT, REPLICA_PASSWORD_KEY, RUN_DIR, USERS_KEY,
 };
 
 /// User and group of the official images (Debian); the volumes are given to this group.
@@ -32,7 +33,8 @@ const REDIS_UID: i64 = 999;
 const AGENT_VOLUME: &str = "agent";
 const CONFIG_VOLUME: &str = "config";
 const RECORD_VOLUME: &str = "record";
-const AUTH_VOLUME: &str = "auth";
+pub(crate) const INTERNAL_VOLUME: &str = "internal";
+const FORMER_AUTH_VOLUME: &str = "auth";
 const RUN_VOLUME: &str = "run";
 
 /// The template of every pod of the set.
@@ -142,7 +144,7 @@ fn redis(plan: &Plan) -> Container {
             mount(AGENT_VOLUME, AGENT_DIR, true),
             mount(CONFIG_VOLUME, CONFIG_DIR, true),
             mount(RECORD_VOLUME, RECORD_DIR, true),
-            mount(AUTH_VOLUME, AUTH_DIR, true),
+            mount(INTERNAL_VOLUME, INTERNAL_DIR, true),
             mount(RUN_VOLUME, RUN_DIR, false),
             mount(DATA_VOLUME, DATA_DIR, false),
         ]),
@@ -192,20 +194,12 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
         empty_dir(AGENT_VOLUME, None, Some("64Mi")),
         from_config_map(CONFIG_VOLUME, plan.subject.set.config_map()),
         from_config_map(RECORD_VOLUME, plan.subject.set.record()),
-        Volume {
-            name: AUTH_VOLUME.to_owned(),
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(plan.subject.set.auth_secret()),
-                default_mode: Some(0o440),
-                items: Some(vec![KeyToPath {
-                    key: PASSWORD_KEY.to_owned(),
-                    path: PASSWORD_KEY.to_owned(),
-                    mode: None,
-                }]),
-                optional: None,
-            }),
-            ..Volume::default()
-        },
+        // Nothing that a person deletes or rotates: a pod starts whatever becomes of the application's Secret.
+        from_secret(
+            INTERNAL_VOLUME,
+            plan.subject.set.internal_secret(),
+            &[USERS_KEY, REPLICA_PASSWORD_KEY, AGENT_PASSWORD_KEY],
+        ),
         // In memory: the final redis.conf holds the password, which must not reach a disk.
         empty_dir(RUN_VOLUME, Some("Memory"), Some("1Mi")),
     ];
@@ -213,6 +207,20 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
         volumes.push(empty_dir(DATA_VOLUME, None, None));
     }
     volumes
+}
+
+fn from_secret(volume: &str, secret: String, keys: &[&str]) -> Volume {
+    let item = |key: &&str| KeyToPath { key: (*key).to_owned(), path: (*key).to_owned(), mode: None };
+    Volume {
+        name: volume.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            default_mode: Some(0o440),
+            items: Some(keys.iter().map(item).collect()),
+            optional: None,
+        }),
+        ..Volume::default()
+    }
 }
 
 fn empty_dir(name: &str, medium: Option<&str>, size_limit: Option<&str>) -> Volume {
@@ -232,6 +240,12 @@ fn from_config_map(volume: &str, config_map: String) -> Volume {
         config_map: Some(ConfigMapVolumeSource { name: config_map, ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
     }
+}
+
+/// What pods of earlier versions mount: the Secret with the application's password.
+pub(crate) fn former_auth(set: &SetName) -> (Volume, VolumeMount) {
+    let volume = from_secret(FORMER_AUTH_VOLUME, set.auth_secret(), &[PASSWORD_KEY]);
+    (volume, mount(FORMER_AUTH_VOLUME, FORMER_AUTH_DIR, true))
 }
 
 fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {

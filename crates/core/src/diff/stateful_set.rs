@@ -8,10 +8,10 @@ use k8s_openapi::{api::apps::v1::StatefulSet, apimachinery::pkg::api::resource::
 use serde_json::Value;
 
 use crate::{
-    desired::pod::former_dns_config,
+    desired::pod::{INTERNAL_VOLUME, former_auth, former_dns_config},
     diff::fields::difference,
     labels::AGENT_IMAGE,
-    names::{AGENT_CONTAINER, REDIS_CONTAINER, START_PARKED},
+    names::{AGENT_CONTAINER, REDIS_CONTAINER, START_PARKED, SetName},
     observed::pod::starts_parked,
     volumes::is_less,
 };
@@ -101,16 +101,27 @@ fn without_defaults(field: &Value) -> Value {
     field
 }
 
-/// Keeps the agent's image of the live pods, how it starts Redis and how names are resolved, where nothing else in the template
-/// changes: a new operator must not restart any Redis, and neither must a change of size that changes the default mode of
-/// failover. The next change of the template brings the new ones; so does a mode that the spec names (`start_is_chosen`).
+/// What of the template the spec names, so that it reaches pods which were made otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chosen {
+    /// The mode of failover, which decides how Redis starts.
+    pub start: bool,
+    /// How applications log in.
+    pub auth: bool,
+}
+
+/// Keeps the agent's image of the live pods, how it starts Redis, which Secret it reads and how names are resolved, where nothing
+/// else in the template changes: a new operator must not restart any Redis, and neither must a change of size that changes the
+/// default mode of failover. The next change of the template brings the new ones; so does what the spec names.
 pub fn keep_agent(
     desired: StatefulSet,
     live: &StatefulSet,
-    start_is_chosen: bool,
+    set: &SetName,
+    chosen: Chosen,
 ) -> Result<StatefulSet, serde_json::Error> {
     let like_live = with_resolver_of(desired.clone(), live);
-    let like_live = if start_is_chosen { like_live } else { with_start_of(like_live, live) };
+    let like_live = if chosen.start { like_live } else { with_start_of(like_live, live) };
+    let like_live = if chosen.auth { like_live } else { with_auth_of(like_live, live, set) };
     let applied = live.metadata.annotations.as_ref().and_then(|annotations| annotations.get(AGENT_IMAGE));
     let (Some(applied), Some(running)) = (applied, agent_image(live)) else { return Ok(desired) };
     let unchanged = {
@@ -167,6 +178,24 @@ fn with_resolver_of(mut set: StatefulSet, live: &StatefulSet) -> StatefulSet {
     set
 }
 
+/// With the Secret of the live pods, if it is that of an earlier version.
+fn with_auth_of(mut desired: StatefulSet, live: &StatefulSet, set: &SetName) -> StatefulSet {
+    let (volume, mount) = former_auth(set);
+    let pod = |set: &StatefulSet| set.spec.as_ref().and_then(|spec| spec.template.spec.clone());
+    let is_former =
+        pod(live).and_then(|pod| pod.volumes).is_some_and(|all| all.iter().any(|v| v.name == volume.name));
+    let pod = desired.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()).filter(|_| is_former);
+    let Some(pod) = pod else { return desired };
+    for kept in pod.volumes.iter_mut().flatten().filter(|volume| volume.name == INTERNAL_VOLUME) {
+        *kept = volume.clone();
+    }
+    let mounts = pod.containers.iter_mut().filter_map(|container| container.volume_mounts.as_mut());
+    for kept in mounts.flatten().filter(|mount| mount.name == INTERNAL_VOLUME) {
+        *kept = mount.clone();
+    }
+    desired
+}
+
 /// With the start of the live pods: parked whoever serves, or not.
 fn with_start_of(mut set: StatefulSet, live: &StatefulSet) -> StatefulSet {
     let is_parked =
@@ -205,6 +234,10 @@ mod tests {
         settings::Settings,
     };
     use serde_json::json;
+
+    fn set() -> SetName {
+        SetName::new("lab", "cache")
+    }
 
     fn built(spec: &Value, agent: &str) -> StatefulSet {
         let resource: RedisReplicaSet = serde_json::from_value(json!({
@@ -320,7 +353,7 @@ mod tests {
     #[test]
     fn a_new_operator_alone_changes_no_template() {
         let live = stored(&built(&json!({}), "old"));
-        let kept = keep_agent(built(&json!({}), "new"), &live, false).unwrap();
+        let kept = keep_agent(built(&json!({}), "new"), &live, &set(), Chosen::default()).unwrap();
         assert_eq!(classify(&kept, &live).unwrap(), Change::None);
 
         // What a version changed of how Redis starts and how names are resolved.
@@ -328,19 +361,30 @@ mod tests {
         let pod = former.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
         pod.dns_config = Some(former_dns_config());
         pod.containers[0].command.as_mut().unwrap().retain(|argument| argument != START_PARKED);
-        let kept = keep_agent(built(&json!({}), "new"), &former, false).unwrap();
+        let (volume, mount) = former_auth(&set());
+        let replaced = pod.volumes.as_mut().unwrap().iter_mut().find(|v| v.name == INTERNAL_VOLUME);
+        *replaced.unwrap() = volume;
+        let mounts = pod.containers[0].volume_mounts.as_mut().unwrap();
+        *mounts.iter_mut().find(|m| m.name == INTERNAL_VOLUME).unwrap() = mount;
+        let kept = keep_agent(built(&json!({}), "new"), &former, &set(), Chosen::default()).unwrap();
         assert_eq!(classify(&kept, &former).unwrap(), Change::None);
         let chosen = json!({"failover": {"mode": "Quorum"}});
-        let rolled = keep_agent(built(&chosen, "new"), &former, true).unwrap();
+        let rolled =
+            keep_agent(built(&chosen, "new"), &former, &set(), Chosen { start: true, auth: false }).unwrap();
+        assert!(matches!(classify(&rolled, &former).unwrap(), Change::Apply { .. }));
+        let own = json!({"auth": {"secretName": "mine"}});
+        let rolled =
+            keep_agent(built(&own, "new"), &former, &set(), Chosen { start: false, auth: true }).unwrap();
         assert!(matches!(classify(&rolled, &former).unwrap(), Change::Apply { .. }));
 
-        let changed = keep_agent(built(&json!({"image": "x:1"}), "new"), &live, false).unwrap();
+        let changed =
+            keep_agent(built(&json!({"image": "x:1"}), "new"), &live, &set(), Chosen::default()).unwrap();
         assert_eq!(agent_image(&changed), Some("new"));
 
         let tampered = with_agent(live.clone(), "evil");
         let mut tampered = stored(&tampered);
         tampered.metadata.annotations.clone_from(&live.metadata.annotations);
-        let kept = keep_agent(built(&json!({}), "new"), &tampered, false).unwrap();
+        let kept = keep_agent(built(&json!({}), "new"), &tampered, &set(), Chosen::default()).unwrap();
         assert_eq!(agent_image(&kept), Some("old"), "what was applied, not what somebody wrote over it");
     }
 }

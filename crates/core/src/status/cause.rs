@@ -36,7 +36,7 @@ pub(super) fn first_cause(
     let refused = REFUSALS.contains(&available.reason);
     let held = outcome.hold.as_ref().filter(|_| !is_bootstrapping(outcome));
     let cause = None
-        .or_else(|| outcome.password_missing.then(|| password_missing(subject, outcome)))
+        .or_else(|| outcome.password_missing.then(|| password_missing(subject)))
         .or_else(|| unseen.map(failed))
         .or_else(|| password_refused(subject, outcome, instances))
         .or_else(|| hold(outcome, false))
@@ -78,24 +78,18 @@ fn failed(failure: &Failure) -> Finding {
     Finding::yes(failure.reason, &*failure.message)
 }
 
-fn password_missing(subject: &Subject, outcome: &Outcome) -> Finding {
-    let (secret, namespace) = (subject.set.auth_secret(), &subject.set.namespace);
-    let now = if outcome.look.as_ref().is_some_and(|look| !look.members().is_empty()) {
-        "The operator goes on with the password that it knows, until it is restarted; no pod can be started"
-    } else {
-        "No server can be asked, and no pod can be started"
-    };
+fn password_missing(subject: &Subject) -> Finding {
+    let secret = subject.password_secret();
     Finding::yes(
         Reason::SecretMissing,
         format!(
-            "Secret {secret} or its key password is gone. {now}. Running pods still have it: kubectl -n {namespace} exec \
-             {} -c redis -- cat /etc/redis-operator/auth/password prints it; create the Secret again with that value",
-            subject.set.pod(0)
+            "Secret {secret} or its key password is gone, or empty. The servers take what they took before, and the operator does \
+             not need it. Create it again for the applications; with another password, the operator brings that to the servers"
         ),
     )
 }
 
-/// Servers that refuse the password: those that the operator cannot ask for that, and those that it asks over a connection of before.
+/// Servers that refuse the operator's users: those that it cannot ask for that, and those that it asks over a connection of before.
 fn password_refused(subject: &Subject, outcome: &Outcome, instances: &[InstanceStatus]) -> Option<Finding> {
     let unseen = in_state(instances, &[InstanceState::AuthFailed]);
     let seen = outcome.look.iter().flat_map(|look| &look.observed.pods);
@@ -103,19 +97,19 @@ fn password_refused(subject: &Subject, outcome: &Outcome, instances: &[InstanceS
     let mut pods: Vec<&str> = unseen.iter().copied().chain(seen.map(|pod| pod.name.as_str())).collect();
     pods.sort_unstable();
     let first = pods.first()?;
-    let (secret, namespace) = (subject.set.auth_secret(), &subject.set.namespace);
+    let namespace = &subject.set.namespace;
     let now = if unseen.is_empty() {
-        "The operator goes on over the connections that it has; clients and replicas that come now are refused"
+        "The operator goes on over the connections that it has; replicas that come now are refused"
     } else {
         "So the operator cannot ask it"
     };
     Some(Finding::yes(
         Reason::PasswordRefused,
         format!(
-            "{} refuses the password in Secret {secret}. {now}. Put back into the Secret, or into requirepass, what the \
-             others take: kubectl -n {namespace} exec {first} -c redis -- cat /etc/redis-operator/auth/password prints \
-             what the pod mounts",
-            pods.join(", ")
+            "{} takes no password that the operator knows: somebody changed its users by hand. {now}. Delete its pod, and it \
+             starts with the users in Secret {}: kubectl -n {namespace} delete pod {first}",
+            pods.join(", "),
+            subject.set.internal_secret()
         ),
     ))
 }

@@ -1,4 +1,4 @@
-//! `status.conditions`: six, always all present, each `True`, `False` or `Unknown` with a documented reason
+//! `status.conditions`: seven, always all present, each `True`, `False` or `Unknown` with a documented reason
 //! (`docs/use/status.md`).
 
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use crate::{
     status::{
         available::available,
         cause::degraded,
+        credentials::credentials_current,
         finding::{Finding, is_bootstrapping, is_silent, not_probed},
         outcome::Outcome,
         refused, wanted,
@@ -53,6 +54,7 @@ pub fn conditions(
         (ConditionType::Replicated, replicated),
         (ConditionType::Progressing, progressing),
         (ConditionType::Degraded, degraded),
+        (ConditionType::CredentialsCurrent, credentials_current(subject, outcome)),
         (ConditionType::SpecValid, spec_valid),
     ]
     .into_iter()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::{
     api::Reason,
+    credentials,
     election::{Hold, divergence::Divergence, snapshot::Snapshot},
     events::Notice,
     live_config::Report,
@@ -53,8 +54,10 @@ pub struct Outcome {
     pub growth: Option<Growth>,
     /// Pods that the API server refuses.
     pub refused: Vec<Refused>,
-    /// The Secret with the password is missing.
+    /// The application's Secret, or its key `password`, is missing or empty.
     pub password_missing: bool,
+    /// What became of the users of the servers.
+    pub users: Option<credentials::Report>,
     /// What happened, for Events.
     pub notices: Vec<Notice>,
     /// Stages that failed, in order.

@@ -19,6 +19,7 @@ use operator_core::{
         Reason, RedisReplicaSet, RedisReplicaSetStatus,
         status::{InstanceState, Primary},
     },
+    credentials::{self, Missing, Taken},
     election::{
         Hold,
         divergence::{Divergence, is_published},
@@ -146,6 +147,12 @@ struct Pass {
     outcome: Outcome,
 }
 
+/// Every server took what the Secrets say, but for these.
+fn took(missing: Vec<Missing>) -> credentials::Report {
+    let application = Taken { current: Some("a".into()), since: Some(at(-100)), ..Taken::default() };
+    credentials::Report { application, unknown: false, own: None, missing }
+}
+
 /// A pass over a set of three that went well and saw these pods.
 fn saw(pods: Vec<ObservedPod>) -> Pass {
     let plan = a_plan(3, false);
@@ -157,6 +164,7 @@ fn saw(pods: Vec<ObservedPod>) -> Pass {
             record: Some(served(3)),
             write: Some(Write::Taken),
             config: Some(Report::default()),
+            users: Some(took(Vec::new())),
             size: Some(Size { replicas: 3, members: Vec::new(), blocked: None }),
             roll: Some(Roll::Done),
             ..Outcome::default()
@@ -609,6 +617,7 @@ fn a_set_that_is_deleted_or_unreadable_is_told_about() {
         o.plan = None;
         o.size = None;
         o.roll = None;
+        o.users = None;
         o.fail(Reason::Unreadable, text);
     });
     assert_eq!(
@@ -619,6 +628,7 @@ fn a_set_that_is_deleted_or_unreadable_is_told_about() {
             "Replicated=True AllInSync: 2 of 2 replicas verified in sync",
             "Progressing=False ReconcileFailed: the set cannot be read, so the operator watches its servers and changes nothing",
             &format!("Degraded=True Unreadable: {text}"),
+            &format!("CredentialsCurrent=Unknown Unreadable: {text}"),
             &format!("SpecValid=False Unreadable: {text}"),
         ]
     );
@@ -835,6 +845,46 @@ fn a_refused_directive_is_named_until_a_pass_knows_better() {
     assert!(
         saw(healthy()).status(Some(&told), at(1)).is_ready(),
         "and a pass in which all was taken ends it"
+    );
+}
+
+#[test]
+fn who_may_log_in_is_told() {
+    let told = |pass: Pass| lines(&pass.status(None, at(0)))[5].clone();
+    let with = |change: fn(&mut credentials::Report)| {
+        let mut report = took(Vec::new());
+        change(&mut report);
+        told(saw(healthy()).and(|o| o.users = Some(report)))
+    };
+    let no_answer = || Missing { pod: "redis-2".into(), why: None };
+    insta::assert_snapshot!(
+        [
+            told(saw(healthy())),
+            told(saw(healthy()).and(|o| o.users = Some(took(vec![no_answer()])))),
+            with(|report| report.application.open = true),
+            with(|report| report.unknown = true),
+            with(|report| report.application.former = vec!["b".into()]),
+            with(|report| {
+                report.application.former = vec!["b".into()];
+                report.application.until = Some(at(200));
+                report.missing = vec![Missing { pod: "redis-1".into(), why: Some("connection refused".into()) }];
+            }),
+            with(|report| report.own = Some((at(-100), Some(at(200))))),
+            told(saw(healthy()).deleted(Some(Vec::new())).and(|o| o.users = None)),
+            told(saw(healthy()).unseen().and(|o| o.users = None)),
+        ]
+        .join("\n"),
+        @r"
+        CredentialsCurrent=True AsInSecrets: every server took a login with the password in Secret redis-auth, and takes no other
+        CredentialsCurrent=Unknown NotTakenYet: redis-2: it gives no answer
+        CredentialsCurrent=True AuthDisabled: spec.auth.disabled is set: whoever reaches the port can read, write and delete everything
+        CredentialsCurrent=False SecretMissing: Secret redis-auth or its key password is gone, or empty; the servers take what they took before
+        CredentialsCurrent=False Rotating: the password in Secret redis-auth changed at 2027-01-15T07:58:20Z; the former ones are taken as well, until every server has taken the new ones
+        CredentialsCurrent=False Rotating: the password in Secret redis-auth changed at 2027-01-15T07:58:20Z; the former ones are taken until 2027-01-15T08:03:20Z; not yet taken by redis-1: connection refused
+        CredentialsCurrent=False Rotating: the operator's own passwords changed at 2027-01-15T07:58:20Z; the former ones are taken until 2027-01-15T08:03:20Z
+        CredentialsCurrent=Unknown NotProbed: the operator changes nothing about the set, so it does not try the passwords
+        CredentialsCurrent=Unknown NotProbed: the operator did not ask the servers in the last reconcile
+        "
     );
 }
 
@@ -1109,7 +1159,7 @@ proptest! {
         let before = before.map(|before| before.status(None, at(0)));
         let after = pass.status(before.as_ref(), at(10));
         let types: Vec<&str> = after.conditions.iter().map(|c| c.type_.as_str()).collect();
-        prop_assert_eq!(types, ["Ready", "Available", "Replicated", "Progressing", "Degraded", "SpecValid"]);
+        prop_assert_eq!(types, ["Ready", "Available", "Replicated", "Progressing", "Degraded", "CredentialsCurrent", "SpecValid"]);
         for condition in &after.conditions {
             prop_assert_eq!(condition.observed_generation, Some(7));
             prop_assert!(["True", "False", "Unknown"].contains(&condition.status.as_str()));

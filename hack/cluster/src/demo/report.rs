@@ -22,7 +22,7 @@ pub fn set(summary: &str, set: &Value) -> String {
 
 /// What to type next.
 pub fn next(files: &Files, kubectl: &str, lab: bool) -> String {
-    let info = "REDISCLI_AUTH=$(cat /etc/redis-operator/auth/password) redis-cli info replication";
+    let info = "REDISCLI_AUTH=$(cat /etc/redis-operator/internal/agent-password) redis-cli --user redis-operator-agent info replication";
     let mut lines = vec![
         format!("export KUBECONFIG={}", files.kubeconfig().display()),
         format!("{kubectl} get rrs,pods -o wide"),

@@ -21,7 +21,8 @@ use kube::{
 };
 use redis_node::{
     PARKED,
-    files::{PASSWORD_KEY, REDIS_PORT},
+    files::{PASSWORD_KEY, REDIS_PORT, REPLICA_PASSWORD_KEY, USERS_KEY},
+    login::REPLICA_USER,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -45,8 +46,10 @@ pub struct Kubelet {
 /// Where the processes run. `/etc/hosts` of their own stands in for the cluster's DNS.
 struct Machines {
     directory: TempDir,
-    /// `None` while the Secret is not there: a container without what it mounts is not started.
+    /// Of the application, where the tests say which; else it is in the Secret.
     password: Option<String>,
+    /// The Secrets of the namespace, by name.
+    secrets: BTreeMap<String, Secret>,
     front: Front,
     /// More lines of redis.conf.
     config: String,
@@ -97,10 +100,11 @@ impl Kubelet {
     fn run(client: Client, namespace: &str, password: Option<String>, front: Front, config: &str) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
-        let secrets = password.is_none().then(|| Api::<Secret>::namespaced(client.clone(), namespace));
+        let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
         let machines = Machines {
             directory,
             password,
+            secrets: BTreeMap::new(),
             front,
             config: config.to_owned(),
             ended: false,
@@ -204,6 +208,27 @@ impl Kubelet {
         Ok(connection)
     }
 
+    /// What a Redis of a pod answers to a login.
+    pub fn login(&self, pod: &str, user: &str, password: &str) -> Result<(), redis::RedisError> {
+        let address = self.shared.lock().unwrap().servers.values().find(|s| s.pod == pod).map(|s| s.address);
+        let Some(address) = address else {
+            return Err((redis::ErrorKind::Io, "the pod does not run").into());
+        };
+        let client = redis::Client::open(format!("redis://{address}:{REDIS_PORT}"))?;
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(2))?;
+        connection.set_read_timeout(Some(Duration::from_secs(2)))?;
+        redis::cmd("AUTH").arg(user).arg(password).exec(&mut connection)
+    }
+
+    /// Lets the tests log in with another password from now on.
+    pub fn use_password(&self, password: &str) {
+        let mut machines = self.shared.lock().unwrap();
+        machines.password = Some(password.to_owned());
+        for server in machines.servers.values_mut() {
+            password.clone_into(&mut server.password);
+        }
+    }
+
     /// One command to the Redis of a pod.
     pub fn command<T: redis::FromRedisValue>(
         &self,
@@ -229,10 +254,13 @@ impl Drop for Kubelet {
 async fn run(
     pods: Api<Pod>,
     claims: Api<PersistentVolumeClaim>,
-    secrets: Option<Api<Secret>>,
+    secrets: Api<Secret>,
     machines: Arc<Mutex<Machines>>,
 ) {
     let (seen, writer) = reflector::store();
+    let (mounted, mounted_writer) = reflector::store();
+    let watch_of_secrets = watcher(secrets, watcher::Config::default()).default_backoff();
+    let mut news_of_secrets = pin!(watch_of_secrets.reflect(mounted_writer).touched_objects());
     // The API server may be gone for a while: that is some tests' subject.
     let watch = watcher(pods.clone(), watcher::Config::default()).default_backoff();
     let mut events = pin!(watch.reflect(writer).touched_objects());
@@ -240,6 +268,7 @@ async fn run(
         // A pod's change is seen at once; the end of a process is looked for.
         tokio::select! {
             _ = events.next() => while events.next().now_or_never().is_some() {},
+            _ = news_of_secrets.next() => while news_of_secrets.next().now_or_never().is_some() {},
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
         let list = seen.state();
@@ -253,11 +282,8 @@ async fn run(
             let _: Result<Value, _> =
                 pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
         }
-        let new = machines.lock().unwrap().not_started(&list);
-        if let (Some(secrets), Some(pod)) = (&secrets, new) {
-            let password = password(secrets, &pod).await;
-            machines.lock().unwrap().password = password;
-        }
+        machines.lock().unwrap().secrets =
+            mounted.state().iter().map(|secret| (secret.name_any(), (**secret).clone())).collect();
         let unseen = machines.lock().unwrap().unseen(&list);
         for (uid, claim) in unseen {
             // Data lives as long as the claim that it is in, or as the pod where there is none.
@@ -283,13 +309,6 @@ async fn run(
     }
 }
 
-/// The password in the Secret that this pod mounts.
-async fn password(secrets: &Api<Secret>, pod: &str) -> Option<String> {
-    let name = format!("{}-auth", pod.rsplit_once('-')?.0);
-    let data = secrets.get_opt(&name).await.ok()??.data?;
-    String::from_utf8(data.get(PASSWORD_KEY)?.0.clone()).ok()
-}
-
 /// A pod whose process has ended.
 struct Ending {
     pod: String,
@@ -308,14 +327,6 @@ type Changed = (String, String, Value);
 type Gone = (String, String);
 
 impl Machines {
-    /// A pod that is to be started now.
-    fn not_started(&self, pods: &[Arc<Pod>]) -> Option<String> {
-        let is_new = |pod: &&Arc<Pod>| {
-            pod.metadata.deletion_timestamp.is_none() && !self.servers.contains_key(&pod.uid().unwrap())
-        };
-        pods.iter().find(is_new).map(|pod| pod.name_any())
-    }
-
     /// Pods that were not seen before, each with the name that its claim has if there is one.
     fn unseen(&self, pods: &[Arc<Pod>]) -> Vec<(String, String)> {
         pods.iter()
@@ -373,8 +384,14 @@ impl Machines {
             let (name, uid) = (pod.name_any(), pod.uid().unwrap());
             if let Some(mut server) = self.servers.remove(&uid) {
                 if server.child.try_wait().unwrap().is_some() {
-                    let (namespace, password) = (pod.namespace().unwrap(), server.password.clone());
-                    server.child = self.spawn(&name, &uid, &namespace, server.address, &password);
+                    // A container without what it mounts is not started.
+                    if let Some(login) = self.login(pod) {
+                        let namespace = pod.namespace().unwrap();
+                        server.child = self.spawn(&name, &uid, &namespace, server.address, &login);
+                    } else {
+                        self.servers.insert(uid, server);
+                        continue;
+                    }
                     server.since = now();
                     server.restarts += 1;
                     server.started = false;
@@ -393,9 +410,9 @@ impl Machines {
                 }
                 continue;
             }
-            let Some(password) = self.password.clone() else { continue };
+            let (Some(password), Some(login)) = (self.password_of(&name), self.login(pod)) else { continue };
             let address = free_address();
-            let child = self.spawn(&name, &uid, &pod.namespace().unwrap(), address, &password);
+            let child = self.spawn(&name, &uid, &pod.namespace().unwrap(), address, &login);
             let shown = (self.front)(&name, address);
             let server = Server {
                 pod: name.clone(),
@@ -413,7 +430,31 @@ impl Machines {
         (changed, ended)
     }
 
-    fn spawn(&self, pod: &str, uid: &str, namespace: &str, address: Ipv4Addr, password: &str) -> Child {
+    /// The application's password.
+    fn password_of(&self, pod: &str) -> Option<String> {
+        let of_secret = || self.in_secret(&format!("{}-auth", pod.rsplit_once('-')?.0), PASSWORD_KEY);
+        self.password.clone().or_else(of_secret)
+    }
+
+    fn in_secret(&self, name: &str, key: &str) -> Option<String> {
+        let data = self.secrets.get(name)?.data.as_ref()?;
+        String::from_utf8(data.get(key)?.0.clone()).ok()
+    }
+
+    /// The lines of redis.conf about users, from the Secret that the pod mounts; none while that is not there.
+    fn login(&self, pod: &Pod) -> Option<String> {
+        let mut mounted = pod.spec.as_ref()?.volumes.iter().flatten().filter_map(|v| v.secret.as_ref());
+        let name = mounted.next()?.secret_name.clone()?;
+        if name.ends_with("-auth") {
+            let password = self.password_of(&pod.name_any())?;
+            return Some(format!("requirepass \"{password}\"\nmasterauth \"{password}\"\n"));
+        }
+        let users = self.in_secret(&name, USERS_KEY)?;
+        let replica = self.in_secret(&name, REPLICA_PASSWORD_KEY)?;
+        Some(format!("masteruser {REPLICA_USER}\nmasterauth \"{replica}\"\n{users}"))
+    }
+
+    fn spawn(&self, pod: &str, uid: &str, namespace: &str, address: Ipv4Addr, login: &str) -> Child {
         let set = pod.rsplit_once('-').unwrap().0;
         let name = format!("{pod}.{set}-headless.{namespace}.svc.cluster.local");
         let hosts = self.directory.path().join("hosts");
@@ -431,7 +472,7 @@ impl Machines {
         let dir = volume.display();
         let config = format!(
             "bind {address}\nport {REDIS_PORT}\nprotected-mode no\nreplica-announce-ip {name}\n\
-             requirepass \"{password}\"\nmasterauth \"{password}\"\ndir {dir}\nlogfile {dir}/log\n\
+             {login}dir {dir}\nlogfile {dir}/log\n\
              save 3600 1\nrepl-diskless-sync-delay 0\nreplicaof {} {}\n{}",
             PARKED.0, PARKED.1, self.config
         );

@@ -16,7 +16,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+use operator_core::{
+    acl::User,
+    credentials::{Internal, Own},
+    hash::sha256,
+};
 use redis_agent::config::quote;
+use redis_node::{
+    files::{AGENT_PASSWORD_KEY, REPLICA_PASSWORD_KEY, USERS_KEY},
+    password::Password,
+};
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it.
@@ -67,7 +77,7 @@ impl Network {
     /// Makes a pod whose name does not resolve yet.
     pub fn unpublished_pod(&self, ordinal: u8) -> Pod {
         let dir = TempDir::new().unwrap();
-        for sub in ["run", "data", "bin"] {
+        for sub in ["run", "data", "bin", "internal"] {
             fs::create_dir(dir.path().join(sub)).unwrap();
         }
         let files = self.dir.path().display();
@@ -111,9 +121,27 @@ impl Pod {
         self.dir.path().join(file)
     }
 
-    /// Writes one of the mounted files: `password`, `redis.conf`, `members`.
+    /// Writes one of the mounted files: `redis.conf`, `members`; or `password`, and with it what the operator's Secret mounts.
     pub fn write(&self, file: &str, bytes: &[u8]) {
         fs::write(self.path(file), bytes).unwrap();
+        if file == "password" {
+            self.mount(bytes);
+        }
+    }
+
+    /// The operator's Secret with this password for everybody, so that one wrong password is wrong for all.
+    fn mount(&self, password: &[u8]) {
+        let mounted = |key: &str| self.path("internal").join(key);
+        if let Some(known) = Password::from_bytes(password) {
+            let own = Own { operator: known.clone(), replica: known.clone(), agent: known.clone() };
+            let mut internal = Internal::first(own, Timestamp::UNIX_EPOCH);
+            internal.application.current = Some(sha256(known.as_bytes()));
+            let users: String = internal.users().iter().map(User::line).collect();
+            fs::write(mounted(USERS_KEY), users).unwrap();
+        }
+        for key in [REPLICA_PASSWORD_KEY, AGENT_PASSWORD_KEY] {
+            fs::write(mounted(key), password).unwrap();
+        }
     }
 
     /// Writes the member list.
@@ -130,7 +158,7 @@ impl Pod {
             ("--domain", DOMAIN.to_owned()),
             ("--config", path("redis.conf")),
             ("--members", path("members")),
-            ("--password-file", path("password")),
+            ("--internal-dir", path("internal")),
             ("--run-dir", path("run")),
             ("--data-dir", path("data")),
         ] {
@@ -161,21 +189,21 @@ impl Pod {
 
     /// Runs a probe: whether it passed, and what it said.
     pub fn probe(&self, check: &str) -> (bool, String) {
-        let password = self.path("password").display().to_string();
-        let output = self.run(agent(), &["probe", check, "--password-file", &password]);
+        let internal = self.path("internal").display().to_string();
+        let output = self.run(agent(), &["probe", check, "--internal-dir", &internal]);
         (output.status.success(), said(&output))
     }
 
     /// Runs the preStop hook; its log is the file `log`.
     pub fn prestop(&self, more: &[&str]) -> Container {
-        self.prestop_with("password", more)
+        self.prestop_with("internal", more)
     }
 
-    /// The same, with another file in place of the mounted password.
-    pub fn prestop_with(&self, password_file: &str, more: &[&str]) -> Container {
+    /// The same, with another directory in place of the mounted Secret.
+    pub fn prestop_with(&self, internal_dir: &str, more: &[&str]) -> Container {
         self.write("log", b"");
         let mut command = self.command(agent());
-        command.arg("prestop").arg("--password-file").arg(self.path(password_file));
+        command.arg("prestop").arg("--internal-dir").arg(self.path(internal_dir));
         command.arg("--run-dir").arg(self.path("run"));
         command.arg("--log").arg(self.path("log")).args(more);
         Container::spawn(command)

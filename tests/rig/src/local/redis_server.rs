@@ -9,7 +9,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,7 @@ use redis_node::{
 };
 use redis_operator::redis::{
     connection::Connection,
-    server::{Server, Target},
+    server::{Logins, Server, Target},
 };
 use tempfile::TempDir;
 
@@ -100,7 +103,7 @@ impl RedisServer {
             host: self.address.to_string(),
             address: IpAddr::V4(self.address),
             port: REDIS_PORT,
-            password: Password::from_bytes(PASSWORD.as_bytes()).unwrap(),
+            logins: Arc::new(Logins::of_default(Password::from_bytes(PASSWORD.as_bytes()).unwrap())),
         }
     }
 

@@ -1,0 +1,213 @@
+//! What the Secret `<name>-internal` says.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    acl::{Entry, User},
+    hash::sha256,
+};
+use redis_node::{
+    files::{AGENT_PASSWORD_KEY, OPERATOR_PASSWORD_KEY, REPLICA_PASSWORD_KEY, USERS_KEY},
+    login::{AGENT_USER, Login, OPERATOR_USER, REPLICA_USER},
+    password::Password,
+};
+
+/// Key of what the operator notes of changes.
+const CHANGES_KEY: &str = "changes.json";
+
+/// Passwords of the operator's own users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Of the operator.
+    pub operator: Password,
+    /// Of replicas at their primary.
+    pub replica: Password,
+    /// Of the agent.
+    pub agent: Password,
+}
+
+impl Own {
+    /// As whom the operator asks and acts.
+    pub fn operator(&self) -> Login {
+        Login::new(OPERATOR_USER, self.operator.clone())
+    }
+
+    /// As whom replicas copy.
+    pub fn replica(&self) -> Login {
+        Login::new(REPLICA_USER, self.replica.clone())
+    }
+
+    /// As whom the agent asks.
+    pub fn agent(&self) -> Login {
+        Login::new(AGENT_USER, self.agent.clone())
+    }
+
+    fn all(&self) -> [(&'static str, &Password); 3] {
+        [
+            (OPERATOR_PASSWORD_KEY, &self.operator),
+            (REPLICA_PASSWORD_KEY, &self.replica),
+            (AGENT_PASSWORD_KEY, &self.agent),
+        ]
+    }
+
+    fn of(find: impl Fn(&'static str) -> Option<Password>) -> Option<Self> {
+        Some(Self {
+            operator: find(OPERATOR_PASSWORD_KEY)?,
+            replica: find(REPLICA_PASSWORD_KEY)?,
+            agent: find(AGENT_PASSWORD_KEY)?,
+        })
+    }
+}
+
+/// What applications log in with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// No password is asked for.
+    #[serde(default)]
+    pub open: bool,
+    /// SHA-256 of the password in the Secret; none while there never was one.
+    #[serde(default)]
+    pub current: Option<String>,
+    /// Since when it is the password.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// SHA-256 of those before, which are taken as well.
+    #[serde(default)]
+    pub former: Vec<String>,
+    /// Until when they are; none while not every server has taken the current one.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+/// Own passwords of before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerOwn {
+    /// They.
+    pub own: Own,
+    /// The servers take them as well.
+    pub taken: bool,
+    /// Until when; none while not every server has taken the current ones.
+    pub until: Option<Timestamp>,
+}
+
+/// What the Secret says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Internal {
+    /// The operator's own passwords.
+    pub own: Own,
+    /// Since when they are.
+    pub since: Timestamp,
+    /// Those before, kept to log in where a server has missed the change.
+    pub former: Option<FormerOwn>,
+    /// What applications log in with.
+    pub application: Taken,
+}
+
+/// Why the Secret cannot be used as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("it holds no password under one of the keys that the operator wrote")]
+pub struct Unusable;
+
+/// What the operator notes beside the passwords.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Changes {
+    #[serde(default)]
+    since: Option<Timestamp>,
+    #[serde(default)]
+    application: Taken,
+    /// Passwords of before, by key. The operator makes its own of letters and digits.
+    #[serde(default)]
+    former: BTreeMap<String, String>,
+    #[serde(default)]
+    former_taken: bool,
+    #[serde(default)]
+    former_until: Option<Timestamp>,
+}
+
+impl Internal {
+    /// With these passwords from now on.
+    pub fn first(own: Own, now: Timestamp) -> Self {
+        Self { own, since: now, former: None, application: Taken::default() }
+    }
+
+    /// Reads the Secret. What was noted of changes may be gone: then nothing is left of those before.
+    pub fn read(data: &BTreeMap<String, ByteString>, now: Timestamp) -> Result<Self, Unusable> {
+        let bytes = |key: &str| data.get(key).map(|value| value.0.as_slice());
+        let own = Own::of(|key| bytes(key).and_then(Password::from_bytes)).ok_or(Unusable)?;
+        let changes: Changes =
+            bytes(CHANGES_KEY).and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
+        let former =
+            Own::of(|key| changes.former.get(key).and_then(|text| Password::from_bytes(text.as_bytes())));
+        Ok(Self {
+            own,
+            since: changes.since.unwrap_or(now),
+            former: former.map(|own| FormerOwn {
+                own,
+                taken: changes.former_taken,
+                until: changes.former_until,
+            }),
+            application: changes.application,
+        })
+    }
+
+    /// What the Secret is to hold.
+    pub fn data(&self) -> BTreeMap<String, ByteString> {
+        let text = |password: &Password| String::from_utf8_lossy(password.as_bytes()).into_owned();
+        let former = self.former.iter().flat_map(|former| former.own.all());
+        let changes = Changes {
+            since: Some(self.since),
+            application: self.application.clone(),
+            former: former.map(|(key, password)| (key.to_owned(), text(password))).collect(),
+            former_taken: self.former.as_ref().is_some_and(|former| former.taken),
+            former_until: self.former.as_ref().and_then(|former| former.until),
+        };
+        // It has strings, a list and numbers only: it cannot fail.
+        let changes = serde_json::to_vec(&changes).unwrap_or_default();
+        let users: String = self.users().iter().map(User::line).collect();
+        let own = self.own.all().map(|(key, password)| (key, password.as_bytes().to_vec()));
+        let rest = [(USERS_KEY, users.into_bytes()), (CHANGES_KEY, changes)];
+        own.into_iter().chain(rest).map(|(key, value)| (key.to_owned(), ByteString(value))).collect()
+    }
+
+    /// The users of the operator, as each server is to have them.
+    pub fn own_users(&self) -> [User; 3] {
+        let hashes = |of: fn(&Own) -> &Password| {
+            let former = self.former.iter().filter(|former| former.taken).map(|former| &former.own);
+            std::iter::once(&self.own).chain(former).map(|own| sha256(of(own).as_bytes())).collect()
+        };
+        [
+            User::operator(hashes(|own| &own.operator)),
+            User::replica(hashes(|own| &own.replica)),
+            User::agent(hashes(|own| &own.agent)),
+        ]
+    }
+
+    /// The user of applications, as each server is to have it.
+    pub fn application_user(&self) -> User {
+        let taken = &self.application;
+        User::application(if taken.open {
+            Entry::Anybody
+        } else {
+            Entry::Passwords(taken.current.iter().chain(&taken.former).cloned().collect())
+        })
+    }
+
+    /// Whether passwords of before are taken as well.
+    pub fn is_changing(&self) -> bool {
+        !self.application.former.is_empty() || self.former.as_ref().is_some_and(|former| former.taken)
+    }
+
+    /// All users.
+    pub fn users(&self) -> Vec<User> {
+        let mut users = self.own_users().to_vec();
+        users.push(self.application_user());
+        users
+    }
+}

@@ -1,0 +1,174 @@
+//! Passwords that change: what the operator's own Secret says next, and that no server is ever to take too little.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a step that fails is the test's failure")]
+
+use std::convert::Infallible;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use operator_core::{
+    api::auth::Auth,
+    credentials::{Application, Due, Internal, Own, next},
+    hash::sha256,
+};
+use proptest::prelude::*;
+use redis_node::password::Password;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn password(text: &str) -> Password {
+    Password::from_bytes(text.as_bytes()).unwrap()
+}
+
+fn own(n: u32) -> Own {
+    let one = |of: &str| password(&format!("{of}{n}"));
+    Own { operator: one("operator"), replica: one("replica"), agent: one("agent") }
+}
+
+fn application(text: &str) -> Application {
+    Application::Password(password(text))
+}
+
+const TOOK: Due = Due { all_took: true };
+const WAITS: Due = Due { all_took: false };
+
+/// The next one, with passwords of the second generation if any are made.
+fn then(internal: &Internal, application: &Application, auth: &Auth, due: Due, second: i64) -> Internal {
+    let fresh = || Ok::<_, Infallible>(own(2));
+    next(internal, application, auth, due, at(second), fresh).unwrap().unwrap_or_else(|| internal.clone())
+}
+
+/// Passwords that applications can log in with.
+fn taken(internal: &Internal, of: &[&str]) -> Vec<String> {
+    let user = internal.application_user().line();
+    of.iter().filter(|text| user.contains(&sha256(text.as_bytes()))).map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn a_changed_password_is_added_first_and_the_former_one_goes_last() {
+    let auth = Auth { grace: 60, ..Auth::default() };
+    let first = then(&Internal::first(own(1), at(0)), &application("a"), &auth, WAITS, 0);
+    assert_eq!(taken(&first, &["a"]), ["a"]);
+    let changed = then(&first, &application("b"), &auth, TOOK, 10);
+    assert_eq!(taken(&changed, &["a", "b"]), ["a", "b"]);
+    assert_eq!(changed.application.since, Some(at(10)));
+    // Nothing ends before every server has taken the new one, however long that takes.
+    assert_eq!(then(&changed, &application("b"), &auth, WAITS, 100_000), changed);
+    let ends = then(&changed, &application("b"), &auth, TOOK, 20);
+    assert_eq!((ends.application.until, taken(&ends, &["a", "b"]).len()), (Some(at(80)), 2));
+    assert_eq!(then(&ends, &application("b"), &auth, TOOK, 79), ends);
+    assert_eq!(then(&ends, &application("b"), &auth, WAITS, 81), ends, "a server came that does not take it");
+    let ended = then(&ends, &application("b"), &auth, TOOK, 81);
+    assert_eq!(taken(&ended, &["a", "b"]), ["b"]);
+    assert_eq!(then(&ended, &application("b"), &auth, TOOK, 200), ended);
+}
+
+#[test]
+fn a_password_that_comes_back_is_no_former_one() {
+    let auth = Auth::default();
+    let first = then(&Internal::first(own(1), at(0)), &application("a"), &auth, WAITS, 0);
+    let there = then(&first, &application("b"), &auth, TOOK, 10);
+    let back = then(&there, &application("a"), &auth, TOOK, 20);
+    assert_eq!(taken(&back, &["a", "b"]), ["a", "b"]);
+    assert_eq!(back.application.former, [sha256(b"b")]);
+}
+
+#[test]
+fn what_cannot_be_read_changes_nothing_and_nobody_is_let_in_without_a_password() {
+    let auth = Auth::default();
+    let none = Internal::first(own(1), at(0));
+    assert_eq!(none.application_user().line(), "user default reset\n");
+    assert_eq!(then(&none, &Application::Unknown, &auth, TOOK, 10), none);
+    let first = then(&none, &application("a"), &auth, WAITS, 0);
+    assert_eq!(then(&first, &Application::Unknown, &auth, TOOK, 1_000_000), first);
+    let open = then(&first, &Application::Open, &auth, TOOK, 10);
+    assert!(open.application_user().line().contains(" nopass "));
+    let closed = then(&open, &application("a"), &auth, TOOK, 20);
+    assert_eq!(closed.application, first.application);
+}
+
+#[test]
+fn own_passwords_change_after_their_days_and_are_taken_side_by_side() {
+    let auth = Auth { internal_rotation_days: Some(30), ..Auth::default() };
+    let day = 24 * 3600;
+    let lines = |internal: &Internal| internal.own_users().map(|user| user.line()).concat();
+    let takes = |internal: &Internal, n: u32| {
+        let own = own(n);
+        [own.operator, own.replica, own.agent]
+            .iter()
+            .all(|password| lines(internal).contains(&sha256(password.as_bytes())))
+    };
+    let first = then(&Internal::first(own(1), at(0)), &application("a"), &auth, WAITS, 0);
+    assert_eq!(then(&first, &application("a"), &Auth::default(), TOOK, 400 * day), first, "not asked for");
+    assert_eq!(then(&first, &application("a"), &auth, TOOK, 30 * day - 1), first);
+    let changed = then(&first, &application("a"), &auth, WAITS, 30 * day);
+    assert!(takes(&changed, 1) && takes(&changed, 2));
+    assert_eq!(changed.own, own(2));
+    assert_eq!(then(&changed, &application("a"), &auth, WAITS, 31 * day), changed);
+    let ends = then(&changed, &application("a"), &auth, TOOK, 30 * day + 10);
+    assert!(takes(&ends, 1) && takes(&ends, 2));
+    let ended = then(&ends, &application("a"), &auth, TOOK, 30 * day + 310);
+    assert!(!takes(&ended, 1) && takes(&ended, 2));
+    assert_eq!(
+        ended.former.as_ref().unwrap().own,
+        own(1),
+        "kept, to log in to a server that missed the change"
+    );
+}
+
+#[test]
+fn a_secret_that_a_person_emptied_is_told_from_one_that_lost_its_notes() {
+    let internal = then(&Internal::first(own(1), at(0)), &application("a"), &Auth::default(), WAITS, 0);
+    let data = internal.data();
+    assert_eq!(Internal::read(&data, at(9)).unwrap(), internal);
+    for key in ["operator-password", "replica-password", "agent-password"] {
+        let mut broken = data.clone();
+        broken.insert(key.to_owned(), ByteString(Vec::new()));
+        assert!(Internal::read(&broken, at(9)).is_err(), "{key}");
+        broken.remove(key);
+        assert!(Internal::read(&broken, at(9)).is_err(), "{key}");
+    }
+    for notes in [&b""[..], b"{", b"[]", b"\xff"] {
+        let mut broken = data.clone();
+        broken.insert("changes.json".to_owned(), ByteString(notes.to_vec()));
+        let read = Internal::read(&broken, at(9)).unwrap();
+        assert_eq!((&read.own, read.since), (&internal.own, at(9)));
+        assert_ne!(read.data(), broken, "it is written again");
+    }
+}
+
+proptest! {
+    /// Whatever becomes of the Secret and the servers, the password in it is taken, and one that any server may still know alone is too.
+    #[test]
+    fn what_a_server_takes_is_never_too_little(
+        steps in prop::collection::vec((0..5_usize, any::<bool>(), 0..400_i64), 1..40),
+    ) {
+        let auth = Auth { grace: 60, internal_rotation_days: Some(1), ..Auth::default() };
+        let mut internal = Internal::first(own(1), at(0));
+        let (mut second, mut asked) = (0, None);
+        for (which, all_took, wait) in steps {
+            second += wait;
+            let wanted = match which {
+                0 => Application::Unknown,
+                n => application(&format!("p{n}")),
+            };
+            let before = internal.clone();
+            internal = then(&internal, &wanted, &auth, Due { all_took }, second);
+            if let Application::Password(_) = &wanted {
+                asked = Some(wanted.clone());
+            }
+            if let Some(Application::Password(password)) = &asked {
+                let hash = sha256(password.as_bytes());
+                prop_assert!(internal.application_user().line().contains(&hash));
+            }
+            // What was current before the last step is current, or taken beside it.
+            if let Some(former) = &before.application.current {
+                prop_assert!(internal.application_user().line().contains(former));
+            }
+            prop_assert!(internal.own_users()[1].line().contains(&sha256(before.own.replica.as_bytes())));
+            prop_assert_eq!(Internal::read(&internal.data(), at(second)).unwrap(), internal.clone());
+        }
+    }
+}
