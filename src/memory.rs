@@ -8,9 +8,9 @@ use std::{
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use operator_core::{
-    acl::User,
+    acl::{Rules, User},
     api::{RedisReplicaSet, RedisReplicaSetStatus},
-    credentials::{Application, Internal},
+    credentials::{Application, Internal, Took},
     election::{mending::unmended, process_end::Former, votes::PrimarySample},
     live_config::AppliedConfig,
     names::SetName,
@@ -52,11 +52,13 @@ pub struct Secrets {
     pub internal: Option<secrets::Stored>,
     /// What applications log in with.
     pub application: Application,
+    /// The same of the users of the spec, by name.
+    pub users: BTreeMap<String, Application>,
 }
 
 /// What this operator has told the processes of a set of their users, by `run_id` and user: what it told, and what the server said of
 /// the user after it.
-pub type ToldUsers = HashMap<String, HashMap<&'static str, (User, String)>>;
+pub type ToldUsers = HashMap<String, HashMap<String, (User, String)>>;
 
 /// A status that this process wrote.
 #[derive(Debug)]
@@ -121,6 +123,8 @@ struct Remembered {
     users_told: ToldUsers,
     /// What the operator's own Secret said when every server took that.
     took: Option<Internal>,
+    /// Rules of users that every server took.
+    took_rules: BTreeMap<String, Rules>,
     /// UID of the set, and its record as it was read or written last.
     record: Option<(String, Stored)>,
     /// Version of the record that this process wrote, or read from the API server, last.
@@ -348,14 +352,17 @@ impl Memory {
         self.with(set, |remembered| remembered.users_told = told);
     }
 
-    /// Whether every server took what the operator's own Secret says.
-    pub fn all_took(&self, set: &SetName, internal: &Internal) -> bool {
-        self.with(set, |remembered| remembered.took.as_ref() == Some(internal))
+    /// What every server took, beside what the operator's own Secret says now.
+    pub fn took(&self, set: &SetName, internal: &Internal) -> Took {
+        self.with(set, |remembered| Took {
+            all: remembered.took.as_ref() == Some(internal),
+            rules: remembered.took_rules.clone(),
+        })
     }
 
-    /// Remembers what every server took; `None` where one did not.
-    pub fn remember_took(&self, set: &SetName, internal: Option<Internal>) {
-        self.with(set, |remembered| remembered.took = internal);
+    /// Remembers that every server took what the operator's own Secret says (`None` where one did not), and which rules they took.
+    pub fn remember_took(&self, set: &SetName, internal: Option<Internal>, rules: BTreeMap<String, Rules>) {
+        self.with(set, |remembered| (remembered.took, remembered.took_rules) = (internal, rules));
     }
 
     /// The pods that are missing, after this look at them.

@@ -368,7 +368,7 @@ fn settle(plan: &Plan, desired: StatefulSet, live: Option<&StatefulSet>) -> Resu
         object: object.clone(),
         source: Box::new(kube::Error::SerdeError(error)),
     };
-    let chosen = Chosen { start: plan.subject.failover.chooses_start(), auth: plan.subject.auth.is_chosen() };
+    let chosen = Chosen { start: plan.subject.failover.chooses_start(), auth: plan.subject.chooses_users() };
     let desired = stateful_set::keep_agent(desired, live, &plan.subject.set, chosen).map_err(encoding)?;
     let desired = stateful_set::keep_policy(stateful_set::keep_size(desired, live), live);
     match stateful_set::classify(&desired, live).map_err(encoding)? {

@@ -37,11 +37,14 @@ pub enum Found {
     Broken(String),
 }
 
-/// Reads the application's password; `None` where the Secret or its key is missing, or empty.
-pub async fn read_application(client: &Client, subject: &Subject) -> Result<Option<Password>, StoreError> {
-    let name = subject.password_secret();
+/// Reads a password of the application; `None` where the Secret or its key is missing, or empty.
+pub async fn read_application(
+    client: &Client,
+    subject: &Subject,
+    name: &str,
+) -> Result<Option<Password>, StoreError> {
     let secret =
-        secret_api(client, subject).get_opt(&name).await.map_err(api_error("read", "Secret", &name))?;
+        secret_api(client, subject).get_opt(name).await.map_err(api_error("read", "Secret", name))?;
     let data = secret.and_then(|secret| secret.data).unwrap_or_default();
     Ok(data.get(PASSWORD_KEY).and_then(|bytes| Password::from_bytes(&bytes.0)))
 }
@@ -179,7 +182,7 @@ mod tests {
             (404, FakeApi::status(404, "NotFound"), None),
         ] {
             let api = FakeApi::answering([(code, body)]);
-            let found = read_application(&api.client(), &a_subject()).await.unwrap();
+            let found = read_application(&api.client(), &a_subject(), "redis-auth").await.unwrap();
             assert_eq!(found, expected.and_then(|text| Password::from_bytes(text.as_bytes())));
         }
     }

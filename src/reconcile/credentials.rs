@@ -1,6 +1,6 @@
 //! The two Secrets of a set: what they say, what becomes of them when a password changes, and as whom the operator logs in.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tracing::info;
 
@@ -20,10 +20,12 @@ use crate::{
     redis::server::Logins,
 };
 use operator_core::{
-    credentials::{Application, Due, Internal, next},
+    acl::Rules,
+    api::users::AclUser,
+    credentials::{Application, Internal, Took, Wanted, next},
     status::outcome::Outcome,
 };
-use redis_node::login::Login;
+use redis_node::login::{DEFAULT_USER, Login};
 
 /// Reads both Secrets, makes those that are missing, and notes changed passwords in the operator's own. Returns as whom to log in, as
 /// far as that is known.
@@ -75,7 +77,8 @@ async fn read(
         Ok(Beginning::Wait) => return Ok(Beginning::Wait),
         Err(error) => Err(error),
     };
-    let internal = match internal(job, last.as_ref()).await {
+    let known = application.as_ref().unwrap_or(&Application::Unknown);
+    let internal = match internal(job, last.as_ref(), known).await {
         Ok(Beginning::On(internal)) => Ok(internal),
         Ok(Beginning::Gone) => return Ok(Beginning::Gone),
         Ok(Beginning::Wait) => return Ok(Beginning::Wait),
@@ -84,6 +87,7 @@ async fn read(
     // What the API server refuses to show stops nobody who knows it.
     let accepted = ctx.memory.accepted(&subject.set, &subject.uid).is_some();
     let is_lost = last.is_none() && !accepted;
+    let last_users = last.as_ref().map(|last| last.users.clone()).unwrap_or_default();
     let application = match application {
         Ok(application) => application,
         Err(error) if is_lost && !matches!(internal, Ok(Some(_))) => return Err(error),
@@ -100,7 +104,8 @@ async fn read(
             last.and_then(|last| last.internal)
         }
     };
-    let secrets = Secrets { internal, application };
+    let users = users(job, last_users, outcome).await;
+    let secrets = Secrets { internal, application, users };
     ctx.memory.remember_secrets(&subject.set, secrets.clone(), occasion(job));
     Ok(Beginning::On(secrets))
 }
@@ -116,7 +121,9 @@ async fn application(
     if subject.auth.disabled {
         return Ok(Beginning::On(Application::Open));
     }
-    if let Some(password) = secrets::read_application(&ctx.client, subject).await? {
+    if let Some(password) =
+        secrets::read_application(&ctx.client, subject, &subject.password_secret()).await?
+    {
         return Ok(Beginning::On(Application::Password(password)));
     }
     let has_no_servers = live.is_some_and(|live| live.stateful_set.is_none())
@@ -137,9 +144,48 @@ async fn application(
     Ok(Beginning::On(made.map_or(Application::Unknown, Application::Password)))
 }
 
+/// The passwords of the users of the spec. One that cannot be read stays what it was.
+async fn users(
+    job: &Job<'_>,
+    last: BTreeMap<String, Application>,
+    outcome: &mut Outcome,
+) -> BTreeMap<String, Application> {
+    let mut users = BTreeMap::new();
+    for user in &job.subject.users {
+        let Some(secret) = &user.secret_name else { continue };
+        let read = secrets::read_application(&job.ctx.client, job.subject, secret).await;
+        let password = match read {
+            Ok(password) => password.map_or(Application::Unknown, Application::Password),
+            Err(error) => {
+                fail(job.ctx, outcome, &error.into());
+                last.get(&user.name).cloned().unwrap_or(Application::Unknown)
+            }
+        };
+        users.insert(user.name.clone(), password);
+    }
+    users
+}
+
+/// What the Secrets and the spec ask for.
+pub(super) fn wanted(job: &Job<'_>, secrets: &Secrets) -> Wanted {
+    let rules = |user: &AclUser| Rules { rules: user.rules.clone(), off: user.off };
+    let of_default = job.subject.users.iter().find(|user| user.name == DEFAULT_USER);
+    let others = job.subject.users.iter().filter(|user| user.name != DEFAULT_USER);
+    let password = |name: &str| secrets.users.get(name).cloned().unwrap_or(Application::Unknown);
+    Wanted {
+        application: secrets.application.clone(),
+        application_rules: of_default.map(rules),
+        users: others.map(|user| (user.name.clone(), (password(&user.name), rules(user)))).collect(),
+    }
+}
+
 /// The operator's own Secret, made where it is missing. One that a person deleted or emptied is put back with the passwords that the
 /// servers take.
-async fn internal(job: &Job<'_>, last: Option<&Secrets>) -> Result<Beginning<Option<Stored>>, StageError> {
+async fn internal(
+    job: &Job<'_>,
+    last: Option<&Secrets>,
+    application: &Application,
+) -> Result<Beginning<Option<Stored>>, StageError> {
     let (ctx, subject) = (job.ctx, job.subject);
     let version = match secrets::read_internal(&ctx.client, subject, job.now).await? {
         Some(Found::Usable(stored)) => return Ok(Beginning::On(Some(*stored))),
@@ -155,7 +201,12 @@ async fn internal(job: &Job<'_>, last: Option<&Secrets>) -> Result<Beginning<Opt
     }
     let internal = match known {
         Some(known) => known.internal,
-        None => Internal::first(secrets::random_own()?, job.now),
+        None => {
+            let first = Internal::first(secrets::random_own()?, job.now);
+            let wanted = Wanted { application: application.clone(), ..Wanted::default() };
+            let auth = &job.subject.auth;
+            next(&first, &wanted, auth, &Took::default(), job.now, secrets::random_own)?.unwrap_or(first)
+        }
     };
     info!("making the Secret with the operator's own passwords");
     let written = secrets::write_internal(&ctx.client, subject, version.as_deref(), internal).await?;
@@ -169,9 +220,9 @@ async fn noted(job: &Job<'_>, secrets: &Secrets) -> Result<Option<Stored>, Stage
     let Some(stored) = secrets.internal.as_ref().filter(|_| !subject.is_left_alone()) else {
         return Ok(None);
     };
-    let due = Due { all_took: ctx.memory.all_took(&subject.set, &stored.internal) };
-    let changed =
-        next(&stored.internal, &secrets.application, &subject.auth, due, job.now, secrets::random_own)?;
+    let took = ctx.memory.took(&subject.set, &stored.internal);
+    let wanted = wanted(job, secrets);
+    let changed = next(&stored.internal, &wanted, &subject.auth, &took, job.now, secrets::random_own)?;
     let internal = match changed {
         Some(changed) => changed,
         // A person changed it, or it belongs to a deleted set of this name.

@@ -1,12 +1,18 @@
-//! Every server takes what the Secrets say, and nothing else.
+//! Every server takes what the Secrets and the spec say, and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::stages::{Job, Seen};
-use crate::{memory::ToldUsers, redis::connection::Connection};
+use super::{
+    credentials::wanted,
+    stages::{Job, Seen},
+};
+use crate::{
+    memory::{Secrets, ToldUsers},
+    redis::connection::Connection,
+};
 use operator_core::{
-    acl::User,
-    credentials::{Application, Internal, Missing, Report},
+    acl::{Rules, User},
+    credentials::{Application, Internal, Missing, Report, Wanted},
     events,
     status::outcome::Outcome,
 };
@@ -15,21 +21,46 @@ use redis_node::{
     login::{DEFAULT_USER, Login},
 };
 
+/// What every server is to have.
+struct Orders {
+    internal: Internal,
+    users: Vec<User>,
+    /// With which it is tried whether it has.
+    logins: Vec<Login>,
+}
+
+impl Orders {
+    fn of(internal: Internal, wanted: &Wanted, secrets: &Secrets) -> Self {
+        let mut users = internal.own_users().to_vec();
+        let rules = wanted.application_rules.clone().unwrap_or_else(Rules::everything);
+        users.push(User::of_application(DEFAULT_USER, internal.application.entry(), rules));
+        users.extend(wanted.users.iter().map(|(name, (_, rules))| {
+            let taken = internal.users.get(name).map(|user| user.taken.clone()).unwrap_or_default();
+            User::of_application(name, taken.entry(), rules.clone())
+        }));
+        let is_off = |name: &str| users.iter().any(|user| user.name == name && user.is_off());
+        let of_users = secrets.users.iter().map(|(name, password)| (name.as_str(), password));
+        let passwords = std::iter::once((DEFAULT_USER, &secrets.application)).chain(of_users);
+        let of_applications = passwords.filter_map(|(name, password)| match password {
+            Application::Password(password) if !is_off(name) => Some(Login::new(name, password.clone())),
+            _ => None,
+        });
+        let own = [internal.own.agent(), internal.own.replica()];
+        let logins = own.into_iter().chain(of_applications).collect();
+        Self { internal, users, logins }
+    }
+}
+
 /// Tells each server its users, and finds out by logging in whether it takes the current passwords.
 pub(super) async fn keep_users(job: &Job<'_>, seen: &mut Seen, outcome: &mut Outcome) {
     let (memory, subject) = (&job.ctx.memory, job.subject);
     let Some(secrets) = memory.last_secrets(&subject.set, &subject.uid) else { return };
-    let Some(stored) = secrets.internal.filter(|_| !subject.is_left_alone()) else { return };
-    let internal = stored.internal;
-    let application = match &secrets.application {
-        Application::Password(password) => Some(Login::of_default(password.clone())),
-        Application::Open | Application::Unknown => None,
-    };
-    let logins: Vec<Login> =
-        [internal.own.agent(), internal.own.replica()].into_iter().chain(application).collect();
+    let Some(stored) = secrets.internal.clone().filter(|_| !subject.is_left_alone()) else { return };
+    let wanted = wanted(job, &secrets);
+    let orders = Orders::of(stored.internal, &wanted, &secrets);
     let before = memory.users_told(&subject.set);
     let mut after = ToldUsers::new();
-    let mut missing = Vec::new();
+    let (mut missing, mut refused) = (Vec::new(), BTreeMap::new());
     for pod in &seen.look.observed.pods {
         let run_id = pod.answer.as_ref().ok().map(|answer| answer.info.server.run_id.clone());
         let (Some(connection), Some(run_id)) = (seen.connections.get_mut(&pod.name), run_id) else {
@@ -41,72 +72,95 @@ pub(super) async fn keep_users(job: &Job<'_>, seen: &mut Seen, outcome: &mut Out
         let is_unlinked = pod.answer.as_ref().is_ok_and(|answer| {
             answer.info.replication.upstream.as_ref().is_some_and(|upstream| !upstream.link_up)
         });
-        match tell(connection, (&internal, &logins), is_unlinked, &mut told).await {
-            Ok(Told { repaired, refused }) => {
-                let notices = repaired.iter().map(|user| events::user_repaired(&pod.name, user));
+        match tell(connection, &orders, is_unlinked, &mut told).await {
+            Ok(said) => {
+                let notices = said.repaired.iter().map(|user| events::user_repaired(&pod.name, user));
                 outcome.notices.extend(notices);
-                missing.extend(refused.map(|why| Missing { pod: pod.name.clone(), why: Some(why) }));
+                missing.extend(said.refuses.map(|why| Missing { pod: pod.name.clone(), why: Some(why) }));
+                for (user, words) in said.refused {
+                    refused.entry(user).or_insert_with(|| format!("{} refuses {words}", pod.name));
+                }
             }
             Err(failure) => missing.push(Missing { pod: pod.name.clone(), why: Some(failure.to_string()) }),
         }
         after.insert(run_id, told);
     }
-    // A member whose pod is away starts with what the Secret says.
     memory.remember_users_told(&subject.set, after);
-    let all_took = missing.is_empty() && !seen.look.observed.pods.is_empty();
-    memory.remember_took(&subject.set, all_took.then(|| internal.clone()));
-    let report = Report::of(&internal, secrets.application == Application::Unknown, missing);
+    // A member whose pod is away starts with what the Secret says.
+    let are_there = missing.is_empty() && !seen.look.observed.pods.is_empty();
+    let all_took = are_there && refused.is_empty();
+    let rules = if are_there { taken_rules(&wanted, &refused) } else { BTreeMap::new() };
+    if rules != memory.took(&subject.set, &orders.internal).rules {
+        outcome.again_in(std::time::Duration::ZERO);
+    }
+    memory.remember_took(&subject.set, all_took.then(|| orders.internal.clone()), rules);
+    let words = refused.into_iter().map(|(user, words)| format!("user {user}: {words}")).collect();
+    let report = Report::of(&orders.internal, &wanted, words, missing);
     if let Some(wait) = report.changes_in(all_took, job.now) {
         outcome.again_in(wait);
     }
     outcome.users = Some(report);
 }
 
+/// The rules that no server refused.
+fn taken_rules(wanted: &Wanted, refused: &BTreeMap<String, String>) -> BTreeMap<String, Rules> {
+    let of_default = wanted.application_rules.iter().map(|rules| (DEFAULT_USER.to_owned(), rules.clone()));
+    let of_users = wanted.users.iter().map(|(name, (_, rules))| (name.clone(), rules.clone()));
+    of_default.chain(of_users).filter(|(name, _)| !refused.contains_key(name)).collect()
+}
+
 /// What came of telling one server.
-struct Told {
+#[derive(Default)]
+struct Said {
     /// Users that somebody else had changed.
-    repaired: Vec<&'static str>,
+    repaired: Vec<String>,
+    /// Users whose rules it refuses, with its words.
+    refused: Vec<(String, String)>,
     /// Why it does not take what the Secrets say.
-    refused: Option<String>,
+    refuses: Option<String>,
 }
 
 /// At rest: one question a user.
 async fn tell(
     connection: &mut Connection,
-    (internal, logins): (&Internal, &[Login]),
+    orders: &Orders,
     is_unlinked: bool,
-    told: &mut HashMap<&'static str, (User, String)>,
-) -> Result<Told, ProbeFailure> {
-    let mut repaired = Vec::new();
+    told: &mut HashMap<String, (User, String)>,
+) -> Result<Said, ProbeFailure> {
+    let mut said = Said::default();
     let mut is_new = false;
-    for user in internal.users() {
-        let reading = connection.user(user.name).await?;
-        let known = told.get(user.name).filter(|(known, _)| *known == user);
+    for user in &orders.users {
+        let reading = connection.user(&user.name).await?;
+        let known = told.get(&user.name).filter(|(known, _)| known == user);
         if known.is_some_and(|(_, known)| *known == reading) {
             continue;
         }
         is_new = true;
-        if known.is_some() {
-            repaired.push(user.name);
+        let was_known = known.is_some();
+        if let Err(words) = connection.set_user(user).await? {
+            said.refused.push((user.name.clone(), words));
+            continue;
         }
-        if let Err(words) = connection.set_user(&user).await? {
-            return Ok(Told {
-                repaired,
-                refused: Some(format!("it refuses the user {}: {words}", user.name)),
-            });
+        if was_known {
+            said.repaired.push(user.name.clone());
         }
-        let reading = connection.user(user.name).await?;
-        told.insert(user.name, (user, reading));
+        let reading = connection.user(&user.name).await?;
+        told.insert(user.name.clone(), (user.clone(), reading));
     }
-    let mut refused = None;
-    if is_new || is_unlinked || internal.is_changing() {
-        connection.set_masterauth(&internal.own.replica()).await?;
-        for login in logins {
+    let removed = orders.internal.removed.iter();
+    for name in removed.filter(|name| orders.users.iter().all(|user| user.name != **name)) {
+        connection.remove_user(name).await?;
+        told.remove(name);
+    }
+    if is_new || is_unlinked || orders.internal.is_changing() {
+        connection.set_masterauth(&orders.internal.own.replica()).await?;
+        // A user whose rules are refused may not be there at all, and is named already.
+        let is_refused = |login: &&Login| said.refused.iter().any(|(user, _)| *user == login.user);
+        for login in orders.logins.iter().filter(|login| !is_refused(login)) {
             if !connection.takes(login).await? {
-                let whose = if login.user == DEFAULT_USER { "applications" } else { &login.user };
-                refused = Some(format!("it does not take the password of {whose}"));
+                said.refuses = Some(format!("it does not take the password of user {}", login.user));
             }
         }
     }
-    Ok(Told { repaired, refused })
+    Ok(said)
 }

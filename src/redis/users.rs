@@ -38,7 +38,7 @@ impl Connection {
     /// Gives the server these users, each from nothing. The inner error is the server's refusal in its own words.
     pub async fn set_user(&mut self, user: &User) -> Result<Result<(), String>, ProbeFailure> {
         let mut command = cmd("ACL");
-        command.arg("SETUSER").arg(user.name).arg(user.rules());
+        command.arg("SETUSER").arg(&user.name).arg(user.rules());
         match self.raw(self.deadline, &command).await? {
             Ok(()) => Ok(Ok(())),
             Err(error) => match classify(&error, "ACL SETUSER") {
@@ -57,6 +57,11 @@ impl Connection {
             }
         }
         Ok(true)
+    }
+
+    /// Takes a user away, and cuts those who have logged in as that.
+    pub async fn remove_user(&mut self, name: &str) -> Result<(), ProbeFailure> {
+        self.query::<i64>("ACL", cmd("ACL").arg("DELUSER").arg(name)).await.map(|_| ())
     }
 
     /// What the server says of a user, to be compared with what it said before. Passwords are hashes there.

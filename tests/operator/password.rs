@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use operator_core::names::CHILDREN_MANAGER;
 use redis_node::login::{AGENT_USER, OPERATOR_USER, REPLICA_USER};
 
 use super::*;
@@ -193,7 +194,12 @@ async fn a_set_of_an_earlier_version_is_taken_over_without_a_restart() {
         json!({"name": "auth", "mountPath": "/etc/redis-operator/auth", "readOnly": true}),
     )
     .unwrap();
-    sets.replace("redis", &PostParams::default(), &former).await.unwrap();
+    // As the earlier version applied it.
+    let ObjectMeta { name, labels, annotations, .. } = former.metadata;
+    former.metadata = ObjectMeta { name, labels, annotations, ..ObjectMeta::default() };
+    former.status = None;
+    let as_operator = PatchParams::apply(CHILDREN_MANAGER).force();
+    sets.patch("redis", &as_operator, &Patch::Apply(&former)).await.unwrap();
     lab.api::<Secret>().delete("redis-internal", &DeleteParams::default()).await.unwrap();
     for pod in PODS {
         lab.api::<Pod>().delete(pod, &DeleteParams::default()).await.unwrap();
@@ -339,4 +345,88 @@ async fn a_secret_that_vanishes_is_told() {
     let back = json!({"metadata": {"name": "redis-auth"}, "stringData": {"password": PASSWORD}});
     secrets.create(&PostParams::default(), &serde_json::from_value(back).unwrap()).await.unwrap();
     wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_of_the_spec_come_change_and_go_while_redis_runs() {
+    let lab = Lab::new("acl-users").await;
+    let secret = |name: &str, password: &str| {
+        serde_json::from_value(json!({"metadata": {"name": name}, "stringData": {"password": password}}))
+            .unwrap()
+    };
+    let secrets = lab.api::<Secret>();
+    secrets.create(&PostParams::default(), &secret("reports", "r")).await.unwrap();
+    lab.up("redis", json!({"auth": {"grace": 0}})).await;
+    lab.write(0..3, "a", 2).await;
+    let before = processes(&lab);
+    let patch = async |users: Value| {
+        let spec = Patch::Merge(json!({"spec": {"users": users}}));
+        lab.sets.patch("redis", &PatchParams::default(), &spec).await.unwrap();
+    };
+    let can = |pod: &str, password: &str, command: &[&str]| -> Result<String, String> {
+        let mut connection = lab.kubelet.connection(pod, "reports", password).map_err(|e| e.to_string())?;
+        let told = redis::cmd(command[0]).arg(&command[1..]).query(&mut connection);
+        told.map_err(|error: redis::RedisError| error.code().unwrap_or_default().to_owned())
+    };
+    let reads = json!({"name": "reports", "secretName": "reports", "rules": ["+@read", "~key-*"]});
+    patch(json!([reads])).await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    until("the user is there", PATIENCE, async || {
+        PODS.iter().all(|pod| can(pod, "r", &["GET", "key-1"]) == Ok("a".to_owned())).then_some(())
+    })
+    .await;
+    assert_eq!(can("redis-0", "r", &["SET", "key-1", "b"]), Err("NOPERM".to_owned()));
+    assert_eq!(can("redis-0", "r", &["GET", "last"]), Err("NOPERM".to_owned()));
+    // What servers start with has it too.
+    let line = async || {
+        let data = secrets.get("redis-internal").await.unwrap().data.unwrap();
+        String::from_utf8(data["users.acl"].0.clone()).unwrap()
+    };
+    until("the Secret has it", PATIENCE, async || line().await.contains("user reports").then_some(())).await;
+
+    // A rule that Redis refuses names itself, and nothing else changes; nor can a password be among them.
+    patch(json!([{"name": "reports", "secretName": "reports", "rules": ["+@read", "~key-*", "+nosuchcommand"]}])).await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=False UserRefused").await;
+    assert!(lab.message("CredentialsCurrent").await.contains("nosuchcommand"));
+    wait_for(&lab.sets, "redis", "Ready=True Verified").await;
+    assert_eq!(can("redis-1", "r", &["GET", "key-1"]), Ok("a".to_owned()));
+    assert!(!line().await.contains("nosuchcommand"));
+    let refused =
+        Patch::Merge(json!({"spec": {"users": [{"name": "x", "secretName": "reports", "rules": [">p"]}]}}));
+    assert!(lab.sets.patch("redis", &PatchParams::default(), &refused).await.is_err());
+    let refused =
+        Patch::Merge(json!({"spec": {"users": [{"name": "redis-operator", "secretName": "reports"}]}}));
+    assert!(lab.sets.patch("redis", &PatchParams::default(), &refused).await.is_err());
+
+    // Limited, with default limited as well; a changed password; then off; then gone.
+    patch(json!([reads, {"name": "default", "rules": ["+@all", "-randomkey", "~*", "&*"]}])).await;
+    until("default is limited", PATIENCE, async || {
+        let told = lab.kubelet.command::<()>("redis-0", &["RANDOMKEY"]);
+        told.is_err_and(|error: redis::RedisError| error.code() == Some("NOPERM")).then_some(())
+    })
+    .await;
+    change(&lab, "reports", json!({"password": "s"})).await;
+    look_again(&lab, "changed").await;
+    until("the new password alone is taken", PATIENCE, async || {
+        PODS.iter()
+            .all(|pod| takes(&lab, pod, "reports", "s") && !takes(&lab, pod, "reports", "r"))
+            .then_some(())
+    })
+    .await;
+    patch(json!([{"name": "reports", "secretName": "reports", "rules": ["+@read", "~key-*"], "off": true}]))
+        .await;
+    until("nobody is let in", PATIENCE, async || {
+        PODS.iter().all(|pod| !takes(&lab, pod, "reports", "s")).then_some(())
+    })
+    .await;
+    patch(json!([])).await;
+    until("the user is gone", PATIENCE, async || {
+        let users =
+            |pod: &&str| lab.kubelet.command::<Vec<String>>(pod, &["ACL", "USERS"]).unwrap_or_default();
+        PODS.iter().all(|pod| users(&pod).len() == 4).then_some(())
+    })
+    .await;
+    wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
+    lab.assert_keys(3, 3, "a").await;
+    assert_eq!(processes(&lab), before, "no restart and no full copy");
 }

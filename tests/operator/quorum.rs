@@ -2,6 +2,8 @@
 
 use redis_node::record::Record;
 
+use redis_node::login::OPERATOR_USER;
+
 use super::*;
 
 /// Bound of `docs/design/protocol.md`, rule 12: silence, the time in which a primary without replicas takes its last write, looks.
@@ -180,7 +182,10 @@ async fn a_primary_that_refuses_the_demand_keeps_its_replicas() {
     lab.up("redis", json!({"replicas": 3, "storage": {"ephemeral": {}}})).await;
     armed(&lab).await;
     lab.write(0..20, "before", 2).await;
-    let () = lab.kubelet.command("redis-0", &["ACL", "SETUSER", "default", "-config|set"]).unwrap();
+    let () = lab
+        .kubelet
+        .command("redis-0", &["ACL", "SETUSER", OPERATOR_USER, "-config|set", "-acl|setuser"])
+        .unwrap();
     lab.kubelet.kill_redis("redis-1");
     until("the status says what is refused", PATIENCE, async || {
         let message = lab.message("Degraded").await;
@@ -190,7 +195,10 @@ async fn a_primary_that_refuses_the_demand_keeps_its_replicas() {
     // It starts parked, and follows once it is told to.
     lab.write(0..20, "after", 2).await;
     assert!(record(&lab).await.armed.is_none());
-    let () = lab.kubelet.command("redis-0", &["ACL", "SETUSER", "default", "+config|set"]).unwrap();
+    let () = lab
+        .kubelet
+        .command("redis-0", &["ACL", "SETUSER", OPERATOR_USER, "+config|set", "+acl|setuser"])
+        .unwrap();
     armed(&lab).await;
     assert_eq!(lab.primary().await, (1, "redis-0".to_owned()));
 }

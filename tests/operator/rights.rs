@@ -56,6 +56,13 @@ async fn every_right_is_used_every_metric_documented_and_no_password_told() {
         wait_for(sets, "redis", "Ready=True Verified").await;
     }
 
+    // Writes the operator's own Secret: another password, which is a former one from then on.
+    let other = Patch::Merge(json!({"stringData": {"password": "another"}}));
+    secrets.patch("redis-auth", &PatchParams::default(), &other).await.unwrap();
+    let patch = json!({"metadata": {"labels": {"look": "changed"}}});
+    sets.patch("redis", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    wait_for(sets, "redis", "CredentialsCurrent=False Rotating").await;
+
     // The figures of a pass come after its status.
     let (mut seen, mut expected) = (BTreeSet::new(), BTreeSet::new());
     let begun = Instant::now();

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use thiserror::Error;
 
 use redis_node::{
+    conf::quote,
     files::REDIS_PORT,
     login::{DEFAULT_USER, REPLICA_USER},
     password::Password,
@@ -156,22 +157,6 @@ fn directive(line: usize, text: &str) -> Result<Option<&str>, UnsafeDirective> {
     Ok(Some(text))
 }
 
-/// A value in redis.conf's double quotes, so that any byte survives (`sdssplitargs` in Redis' sds.c).
-pub fn quote(value: &[u8]) -> String {
-    let mut quoted = String::from("\"");
-    for &byte in value {
-        match byte {
-            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => quoted.push(char::from(byte)),
-            _ => {
-                let _ = write!(quoted, "\\x{byte:02x}");
-            }
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 /// Whether this can be a DNS name: only such names are put into redis.conf and asked for.
 pub fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
@@ -270,13 +255,6 @@ mod tests {
         assert!(!format!("{refused} {refused:?}").contains("secret"));
     }
 
-    #[test]
-    fn quoting() {
-        assert_eq!(quote(b"a b"), r#""a b""#);
-        assert_eq!(quote(b"\"\\\n\0\x7f\xc3"), r#""\"\\\x0a\x00\x7f\xc3""#);
-    }
-
-    /// A Redis without a line for `default` lets everybody in.
     #[test]
     fn users_are_nothing_but_users_and_have_a_default() {
         for (text, expected) in [

@@ -7,6 +7,7 @@ pub mod directives;
 pub mod failover;
 pub mod spec;
 pub mod status;
+pub mod users;
 
 pub use condition::{ConditionStatus, ConditionType, Reason};
 pub use spec::{RedisReplicaSet, RedisReplicaSetSpec};

@@ -8,6 +8,6 @@ mod internal;
 mod next;
 mod report;
 
-pub use internal::{FormerOwn, Internal, Own, Taken, Unusable};
-pub use next::{Application, Due, next};
+pub use internal::{FormerOwn, Granted, Internal, Own, Taken, Unusable};
+pub use next::{Application, Took, Wanted, next};
 pub use report::{Missing, Report};

@@ -126,6 +126,7 @@ pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, Inv
     check::host_names(set, spec.replicas, &settings.cluster_domain)?;
     check::image(&spec.image)?;
     check::directives(&spec.config)?;
+    check::users(&spec.users)?;
     check::resources(&spec.resources)?;
     check::pod_metadata("spec.podLabels", &spec.pod_labels)?;
     check::label_values("spec.podLabels", &spec.pod_labels)?;

@@ -31,7 +31,9 @@ use crate::{
 /// and it is not there yet.
 pub fn is_progress_only(before: Option<&RedisReplicaSetStatus>, after: &RedisReplicaSetStatus) -> bool {
     let turned = |status: &RedisReplicaSetStatus| -> Vec<(String, String, Option<String>)> {
-        let matters = |c: &&Condition| !["Replicated", "Progressing"].contains(&c.type_.as_str());
+        // Servers that come up one by one take what the Secrets say one by one.
+        const STEPS: [&str; 3] = ["Replicated", "Progressing", "CredentialsCurrent"];
+        let matters = |c: &&Condition| !STEPS.contains(&c.type_.as_str());
         let reason = |c: &Condition| (c.type_ == ConditionType::Degraded.as_str()).then(|| c.reason.clone());
         let told = |c: &Condition| (c.type_.clone(), c.status.clone(), reason(c));
         status.conditions.iter().filter(matters).map(told).collect()

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_core::Resource;
 
 use crate::{
-    api::{RedisReplicaSet, annotations::Consent, auth::Auth, failover::Policy},
+    api::{RedisReplicaSet, annotations::Consent, auth::Auth, failover::Policy, users::AclUser},
     names::{ACCEPT_DATA_LOSS, SetName},
     redis_conf::File,
     settings::Settings,
@@ -41,6 +41,8 @@ pub struct Subject {
     pub appends: bool,
     /// How applications log in.
     pub auth: Auth,
+    /// ACL users of the spec, but for those that cannot be meant.
+    pub users: Vec<AclUser>,
     /// Domain of the cluster's DNS.
     pub cluster_domain: String,
 }
@@ -66,6 +68,7 @@ impl Subject {
             has_volumes: spec.storage.ephemeral.is_none(),
             appends: File::first(&spec.config).appendonly(),
             auth: spec.auth.clone(),
+            users: spec.users.iter().filter(|user| user.problem().is_none()).cloned().collect(),
             cluster_domain: settings.cluster_domain.clone(),
         })
     }
@@ -78,6 +81,11 @@ impl Subject {
     /// The DNS name of a pod of this set, by the pod's name; empty for any other name.
     pub fn host_of(&self, pod: &str) -> String {
         self.set.ordinal(pod).map(|ordinal| self.fqdn(ordinal)).unwrap_or_default()
+    }
+
+    /// Whether the spec says of users more than that the operator makes a password.
+    pub fn chooses_users(&self) -> bool {
+        self.auth.is_chosen() || !self.users.is_empty()
     }
 
     /// Name of the Secret with the application's password.

@@ -7,8 +7,12 @@ use std::convert::Infallible;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use operator_core::{
-    api::auth::Auth,
-    credentials::{Application, Due, Internal, Own, next},
+    acl::Rules,
+    api::{
+        auth::Auth,
+        users::{RULE_PATTERN, is_rule},
+    },
+    credentials::{Application, Internal, Own, Took, Wanted, next},
     hash::sha256,
 };
 use proptest::prelude::*;
@@ -31,13 +35,19 @@ fn application(text: &str) -> Application {
     Application::Password(password(text))
 }
 
-const TOOK: Due = Due { all_took: true };
-const WAITS: Due = Due { all_took: false };
+const TOOK: bool = true;
+const WAITS: bool = false;
 
 /// The next one, with passwords of the second generation if any are made.
-fn then(internal: &Internal, application: &Application, auth: &Auth, due: Due, second: i64) -> Internal {
+fn then(internal: &Internal, application: &Application, auth: &Auth, all: bool, second: i64) -> Internal {
+    let wanted = Wanted { application: application.clone(), ..Wanted::default() };
+    let took = Took { all, ..Took::default() };
+    follows(internal, &wanted, auth, &took, second)
+}
+
+fn follows(internal: &Internal, wanted: &Wanted, auth: &Auth, took: &Took, second: i64) -> Internal {
     let fresh = || Ok::<_, Infallible>(own(2));
-    next(internal, application, auth, due, at(second), fresh).unwrap().unwrap_or_else(|| internal.clone())
+    next(internal, wanted, auth, took, at(second), fresh).unwrap().unwrap_or_else(|| internal.clone())
 }
 
 /// Passwords that applications can log in with.
@@ -79,7 +89,7 @@ fn a_password_that_comes_back_is_no_former_one() {
 fn what_cannot_be_read_changes_nothing_and_nobody_is_let_in_without_a_password() {
     let auth = Auth::default();
     let none = Internal::first(own(1), at(0));
-    assert_eq!(none.application_user().line(), "user default reset\n");
+    assert_eq!(none.application_user().line(), "user default reset resetchannels ~* &* +@all\n");
     assert_eq!(then(&none, &Application::Unknown, &auth, TOOK, 10), none);
     let first = then(&none, &application("a"), &auth, WAITS, 0);
     assert_eq!(then(&first, &Application::Unknown, &auth, TOOK, 1_000_000), first);
@@ -139,7 +149,111 @@ fn a_secret_that_a_person_emptied_is_told_from_one_that_lost_its_notes() {
     }
 }
 
+/// A server does not start with a line that it refuses, so rules reach the Secret once every server has taken them. Passwords at once.
+#[test]
+fn users_of_the_spec_are_in_the_secret_once_every_server_has_taken_their_rules() {
+    let rules = |rules: &[&str]| Rules { rules: rules.iter().map(|r| (*r).to_owned()).collect(), off: false };
+    let (reads, writes) = (rules(&["+@read", "~a:*"]), rules(&["+@all", "~a:*"]));
+    let wanted = |of_users: &[(&str, &str, &Rules)]| Wanted {
+        application: application("a"),
+        application_rules: Some(writes.clone()),
+        users: of_users
+            .iter()
+            .map(|(name, p, r)| ((*name).to_owned(), (application(p), (*r).clone())))
+            .collect(),
+    };
+    let took = |of: &[(&str, &Rules)]| Took {
+        all: true,
+        rules: of.iter().map(|(name, rules)| ((*name).to_owned(), (*rules).clone())).collect(),
+    };
+    let auth = Auth { grace: 60, ..Auth::default() };
+    let lines =
+        |internal: &Internal| internal.users()[3..].iter().map(|user| user.line()).collect::<Vec<_>>();
+    let first = Internal::first(own(1), at(0));
+    let (a, p, q) = (sha256(b"a"), sha256(b"p"), sha256(b"q"));
+    let asked = follows(&first, &wanted(&[("app", "p", &reads)]), &auth, &Took::default(), 0);
+    assert_eq!(
+        lines(&asked),
+        [
+            format!("user default reset #{a} on resetchannels ~* &* +@all\n"),
+            format!("user app reset #{p} on resetchannels\n")
+        ]
+    );
+    let taken = follows(
+        &asked,
+        &wanted(&[("app", "p", &reads)]),
+        &auth,
+        &took(&[("app", &reads), ("default", &writes)]),
+        1,
+    );
+    assert_eq!(
+        lines(&taken),
+        [
+            format!("user default reset #{a} on resetchannels +@all ~a:*\n"),
+            format!("user app reset #{p} on resetchannels +@read ~a:*\n")
+        ]
+    );
+    // Another password at once, other rules not yet.
+    let changed = follows(&taken, &wanted(&[("app", "q", &writes)]), &auth, &took(&[("app", &reads)]), 2);
+    assert_eq!(lines(&changed)[1], format!("user app reset #{q} #{p} on resetchannels +@read ~a:*\n"));
+    // A user that is taken from the spec is remembered until no server has it.
+    let gone = follows(&changed, &wanted(&[]), &auth, &Took::default(), 3);
+    assert_eq!((gone.users.len(), gone.removed.len()), (0, 1));
+    assert_eq!(follows(&gone, &wanted(&[]), &auth, &Took::default(), 4), gone);
+    assert!(follows(&gone, &wanted(&[]), &auth, &took(&[]), 5).removed.is_empty());
+    let back = follows(&gone, &wanted(&[("app", "p", &reads)]), &auth, &Took::default(), 5);
+    assert!(back.removed.is_empty() && back.users.len() == 1);
+    assert_eq!(Internal::read(&changed.data(), at(9)).unwrap(), changed);
+}
+
+/// The pattern of the CRD and the check of the plan are one.
+#[test]
+fn rules_are_rules_and_never_passwords() {
+    let pattern = regex::Regex::new(RULE_PATTERN).unwrap();
+    for (rule, expected) in [
+        ("+@read", true),
+        ("-@dangerous", true),
+        ("+config|get", true),
+        ("~*", true),
+        ("~a b", false),
+        ("~\"'\\*", true),
+        ("%R~a", true),
+        ("%RW~a", true),
+        ("%X~a", false),
+        ("&news", true),
+        ("allkeys", true),
+        ("resetchannels", true),
+        ("(+@read ~a)", true),
+        ("(+@read\n~a)", false),
+        (">password", false),
+        ("<password", false),
+        ("#0123", false),
+        ("!0123", false),
+        ("nopass", false),
+        ("resetpass", false),
+        ("reset", false),
+        ("on", false),
+        ("off", false),
+        ("", false),
+        ("+", false),
+        ("~", false),
+        ("+get nopass", false),
+        ("+get\nuser", false),
+        ("~a\u{0}", false),
+        ("~ä", false),
+    ] {
+        assert_eq!(is_rule(rule), expected, "{rule:?}");
+        assert_eq!(pattern.is_match(rule), expected, "{rule:?}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn a_rule_is_one_to_both(rule in "[ -~]{0,20}") {
+        let pattern = regex::Regex::new(RULE_PATTERN).unwrap();
+        prop_assert_eq!(is_rule(&rule), pattern.is_match(&rule));
+    }
+
     /// Whatever becomes of the Secret and the servers, the password in it is taken, and one that any server may still know alone is too.
     #[test]
     fn what_a_server_takes_is_never_too_little(
@@ -155,7 +269,7 @@ proptest! {
                 n => application(&format!("p{n}")),
             };
             let before = internal.clone();
-            internal = then(&internal, &wanted, &auth, Due { all_took }, second);
+            internal = then(&internal, &wanted, &auth, all_took, second);
             if let Application::Password(_) = &wanted {
                 asked = Some(wanted.clone());
             }

@@ -2,6 +2,7 @@
 //! files that the operator and the agent share. No Kubernetes, and no client.
 
 pub mod answer;
+pub mod conf;
 pub mod files;
 pub mod info;
 pub mod login;

@@ -258,6 +258,11 @@ pub enum Reason {
     /// What to do: give applications the new password before the former one ends (`spec.auth.grace`).
     #[strum(props(on = "CredentialsCurrent=False"))]
     Rotating,
+    /// A server refuses a rule of `spec.users`; the message has its words. The user stays as it was, or is not made.
+    ///
+    /// What to do: correct the rule: a server of another version may know other commands and categories.
+    #[strum(props(on = "CredentialsCurrent=False"))]
+    UserRefused,
     /// A server does not take what the Secrets say, and the message has its words; or it gives no answer, and whether it does is
     /// unknown.
     ///

@@ -13,7 +13,12 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{auth::Auth, directives, failover::Failover};
+use super::{
+    auth::Auth,
+    directives,
+    failover::Failover,
+    users::{AclUser, MAX_USERS},
+};
 use redis_node::files::DEFAULT_GRACE_SECONDS;
 
 /// Pods of a set at most: as many replicas as one primary feeds without a thought.
@@ -254,6 +259,11 @@ pub struct RedisReplicaSetSpec {
     #[serde(default)]
     pub auth: Auth,
 
+    /// ACL users for applications, and what the user `default` may do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_USERS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub users: Vec<AclUser>,
+
     /// Where the primary is.
     #[serde(default)]
     pub primary: PrimaryPlace,
@@ -288,6 +298,7 @@ impl Default for RedisReplicaSetSpec {
             termination_grace_period_seconds: default_grace(),
             startup_timeout_seconds: default_startup(),
             auth: Auth::default(),
+            users: Vec::new(),
             primary: PrimaryPlace::default(),
             failover: None,
             paused: false,

@@ -1,6 +1,6 @@
 //! What the Secret `<name>-internal` says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    acl::{Entry, User},
+    acl::{Entry, Rules, User},
     hash::sha256,
 };
 use redis_node::{
     files::{AGENT_PASSWORD_KEY, OPERATOR_PASSWORD_KEY, REPLICA_PASSWORD_KEY, USERS_KEY},
-    login::{AGENT_USER, Login, OPERATOR_USER, REPLICA_USER},
+    login::{AGENT_USER, DEFAULT_USER, Login, OPERATOR_USER, REPLICA_USER},
     password::Password,
 };
 
@@ -85,6 +85,25 @@ pub struct Taken {
     pub until: Option<Timestamp>,
 }
 
+impl Taken {
+    /// Who is let in.
+    pub fn entry(&self) -> Entry {
+        if self.open {
+            return Entry::Anybody;
+        }
+        Entry::Passwords(self.current.iter().chain(&self.former).cloned().collect())
+    }
+}
+
+/// A user of the spec, as each server starts with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// What it logs in with.
+    pub taken: Taken,
+    /// What it may do: rules that every server has taken.
+    pub rules: Rules,
+}
+
 /// Own passwords of before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormerOwn {
@@ -107,6 +126,12 @@ pub struct Internal {
     pub former: Option<FormerOwn>,
     /// What applications log in with.
     pub application: Taken,
+    /// What they may do: rules that every server has taken. Everything, where the spec says nothing.
+    pub application_rules: Option<Rules>,
+    /// The users of the spec, by name.
+    pub users: BTreeMap<String, Granted>,
+    /// Users that the spec had, and that some server may have still.
+    pub removed: BTreeSet<String>,
 }
 
 /// Why the Secret cannot be used as it is.
@@ -122,6 +147,12 @@ struct Changes {
     since: Option<Timestamp>,
     #[serde(default)]
     application: Taken,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    application_rules: Option<Rules>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    users: BTreeMap<String, Granted>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    removed: BTreeSet<String>,
     /// Passwords of before, by key. The operator makes its own of letters and digits.
     #[serde(default)]
     former: BTreeMap<String, String>,
@@ -134,7 +165,15 @@ struct Changes {
 impl Internal {
     /// With these passwords from now on.
     pub fn first(own: Own, now: Timestamp) -> Self {
-        Self { own, since: now, former: None, application: Taken::default() }
+        Self {
+            own,
+            since: now,
+            former: None,
+            application: Taken::default(),
+            application_rules: None,
+            users: BTreeMap::new(),
+            removed: BTreeSet::new(),
+        }
     }
 
     /// Reads the Secret. What was noted of changes may be gone: then nothing is left of those before.
@@ -154,6 +193,9 @@ impl Internal {
                 until: changes.former_until,
             }),
             application: changes.application,
+            application_rules: changes.application_rules,
+            users: changes.users,
+            removed: changes.removed,
         })
     }
 
@@ -164,6 +206,9 @@ impl Internal {
         let changes = Changes {
             since: Some(self.since),
             application: self.application.clone(),
+            application_rules: self.application_rules.clone(),
+            users: self.users.clone(),
+            removed: self.removed.clone(),
             former: former.map(|(key, password)| (key.to_owned(), text(password))).collect(),
             former_taken: self.former.as_ref().is_some_and(|former| former.taken),
             former_until: self.former.as_ref().and_then(|former| former.until),
@@ -189,25 +234,27 @@ impl Internal {
         ]
     }
 
-    /// The user of applications, as each server is to have it.
+    /// The user of applications that name none, as each server is to have it.
     pub fn application_user(&self) -> User {
-        let taken = &self.application;
-        User::application(if taken.open {
-            Entry::Anybody
-        } else {
-            Entry::Passwords(taken.current.iter().chain(&taken.former).cloned().collect())
-        })
+        let rules = self.application_rules.clone().unwrap_or_else(Rules::everything);
+        User::of_application(DEFAULT_USER, self.application.entry(), rules)
     }
 
     /// Whether passwords of before are taken as well.
     pub fn is_changing(&self) -> bool {
-        !self.application.former.is_empty() || self.former.as_ref().is_some_and(|former| former.taken)
+        let mut taken = self.users.values().map(|user| &user.taken).chain([&self.application]);
+        taken.any(|taken| !taken.former.is_empty()) || self.former.as_ref().is_some_and(|former| former.taken)
     }
 
     /// All users.
     pub fn users(&self) -> Vec<User> {
         let mut users = self.own_users().to_vec();
         users.push(self.application_user());
+        users.extend(
+            self.users
+                .iter()
+                .map(|(name, user)| User::of_application(name, user.taken.entry(), user.rules.clone())),
+        );
         users
     }
 }

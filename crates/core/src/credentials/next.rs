@@ -1,15 +1,15 @@
 //! What the Secret `<name>-internal` is to say next.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Internal, Own,
-    internal::{FormerOwn, Taken},
+    internal::{FormerOwn, Granted, Taken},
 };
-use crate::{api::auth::Auth, hash::sha256};
-use redis_node::password::Password;
+use crate::{acl::Rules, api::auth::Auth, hash::sha256};
+use redis_node::{login::DEFAULT_USER, password::Password};
 
 /// For how long the former passwords of the operator's own users are taken: kubelets bring a changed Secret into running pods
 /// within two minutes, and the agent there logs in with what is mounted.
@@ -19,38 +19,77 @@ const OWN_GRACE: Duration = Duration::from_secs(300);
 const MOST_FORMER: usize = 8;
 
 /// What applications are to log in with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Application {
     /// The password in the Secret.
     Password(Password),
     /// None: `spec.auth.disabled`.
     Open,
     /// The Secret or its key is not there, or empty, or could not be read: what is taken stays.
+    #[default]
     Unknown,
 }
 
+/// What the Secrets and the spec ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// What applications that name no user log in with.
+    pub application: Application,
+    /// What they may do; everything, where the spec says nothing.
+    pub application_rules: Option<Rules>,
+    /// The users of the spec, by name, each with its password and what it may do.
+    pub users: BTreeMap<String, (Application, Rules)>,
+}
+
 /// What the servers have taken, as far as it matters here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Due {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Took {
     /// Every member was told what the Secret says, and took a login with each current password.
-    pub all_took: bool,
+    pub all: bool,
+    /// Rules that every member has taken, by user: a server does not start with a line that it refuses.
+    pub rules: BTreeMap<String, Rules>,
 }
 
 /// What the Secret is to say now; `None` where it says so already. `fresh` makes passwords.
 pub fn next<E>(
     internal: &Internal,
-    application: &Application,
+    wanted: &Wanted,
     auth: &Auth,
-    due: Due,
+    took: &Took,
     now: Timestamp,
     fresh: impl FnOnce() -> Result<Own, E>,
 ) -> Result<Option<Internal>, E> {
+    let taken =
+        |taken: &Taken, application: &Application| taken_next(taken, application, auth, took.all, now);
     let mut next = internal.clone();
-    next.application = application_next(&internal.application, application, auth, due, now);
+    next.application = taken(&internal.application, &wanted.application);
+    match &wanted.application_rules {
+        None => next.application_rules = None,
+        Some(rules) if took.rules.get(DEFAULT_USER) == Some(rules) => {
+            next.application_rules = Some(rules.clone());
+        }
+        // The rules of before stand until every server has taken these.
+        Some(_) => {}
+    }
+    if took.all {
+        next.removed.clear();
+    }
+    next.removed.extend(internal.users.keys().filter(|name| !wanted.users.contains_key(*name)).cloned());
+    next.removed.retain(|name| !wanted.users.contains_key(name));
+    next.users = wanted
+        .users
+        .iter()
+        .map(|(name, (password, rules))| {
+            let known = internal.users.get(name).cloned().unwrap_or_default();
+            let are_taken = took.rules.get(name) == Some(rules);
+            let rules = if are_taken { rules.clone() } else { known.rules };
+            (name.clone(), Granted { taken: taken(&known.taken, password), rules })
+        })
+        .collect();
     match &mut next.former {
         Some(former) if former.taken => match former.until {
-            Some(until) if until <= now && due.all_took => (former.taken, former.until) = (false, None),
-            None if due.all_took => former.until = Some(after(now, OWN_GRACE)),
+            Some(until) if until <= now && took.all => (former.taken, former.until) = (false, None),
+            None if took.all => former.until = Some(after(now, OWN_GRACE)),
             _ => {}
         },
         _ if is_old(internal, auth, now) => {
@@ -69,11 +108,11 @@ fn is_old(internal: &Internal, auth: &Auth, now: Timestamp) -> bool {
     days.is_some_and(|days| now.duration_since(internal.since) >= SignedDuration::from_hours(24 * days))
 }
 
-fn application_next(
+fn taken_next(
     taken: &Taken,
     application: &Application,
     auth: &Auth,
-    due: Due,
+    all_took: bool,
     now: Timestamp,
 ) -> Taken {
     let hash = match application {
@@ -93,7 +132,7 @@ fn application_next(
         };
     }
     let mut next = Taken { open: false, ..taken.clone() };
-    if next.former.is_empty() || !due.all_took {
+    if next.former.is_empty() || !all_took {
         return next;
     }
     match next.until {

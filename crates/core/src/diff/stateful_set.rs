@@ -182,8 +182,9 @@ fn with_resolver_of(mut set: StatefulSet, live: &StatefulSet) -> StatefulSet {
 fn with_auth_of(mut desired: StatefulSet, live: &StatefulSet, set: &SetName) -> StatefulSet {
     let (volume, mount) = former_auth(set);
     let pod = |set: &StatefulSet| set.spec.as_ref().and_then(|spec| spec.template.spec.clone());
-    let is_former =
-        pod(live).and_then(|pod| pod.volumes).is_some_and(|all| all.iter().any(|v| v.name == volume.name));
+    let mounted = pod(live).and_then(|pod| pod.volumes).unwrap_or_default();
+    let has = |name: &str| mounted.iter().any(|volume| volume.name == name);
+    let is_former = has(&volume.name) && !has(INTERNAL_VOLUME);
     let pod = desired.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()).filter(|_| is_former);
     let Some(pod) = pod else { return desired };
     for kept in pod.volumes.iter_mut().flatten().filter(|volume| volume.name == INTERNAL_VOLUME) {

@@ -9,6 +9,7 @@ use crate::{
     api::{
         directives as table,
         spec::{self, MAX_NAME_LENGTH, MAX_REPLICAS, Resources},
+        users::AclUser,
     },
     names::{GROUP, SetName},
     quantity,
@@ -69,6 +70,13 @@ pub(super) fn image(image: &str) -> Result<(), InvalidSpec> {
 
 pub(super) fn directives(directives: &BTreeMap<String, String>) -> Result<(), InvalidSpec> {
     table::check(directives).map_err(|problem| InvalidSpec::new("spec.config", problem))
+}
+
+pub(super) fn users(users: &[AclUser]) -> Result<(), InvalidSpec> {
+    match users.iter().find_map(AclUser::problem) {
+        Some(problem) => Err(InvalidSpec::new("spec.users", problem)),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn storage(storage: &spec::Storage) -> Result<Storage, InvalidSpec> {

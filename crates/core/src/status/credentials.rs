@@ -6,6 +6,8 @@ use super::{
     finding::{Finding, not_probed},
     outcome::Outcome,
 };
+use redis_node::login::DEFAULT_USER;
+
 use crate::{
     api::Reason,
     credentials::{Missing, Report},
@@ -35,6 +37,22 @@ pub(super) fn credentials_current(subject: &Subject, outcome: &Outcome) -> Findi
             ),
         );
     }
+    if !report.without_password.is_empty() {
+        let users = report.without_password.join(", ");
+        return Finding::no(
+            Reason::SecretMissing,
+            format!(
+                "the Secret of spec.users, or its key password, is missing or empty for {users}; nobody else is concerned"
+            ),
+        );
+    }
+    if !report.refused.is_empty() {
+        let refused = report.refused.join("; ");
+        return Finding::no(
+            Reason::UserRefused,
+            format!("{refused}. Correct spec.users; the user stays as it was"),
+        );
+    }
     let changes = changes(report, &secret);
     match (changes.is_empty(), missing.is_empty()) {
         (false, true) => Finding::no(Reason::Rotating, changes),
@@ -54,15 +72,15 @@ pub(super) fn credentials_current(subject: &Subject, outcome: &Outcome) -> Findi
 
 /// What is being changed, with both ends.
 fn changes(report: &Report, secret: &str) -> String {
-    let application = (!report.application.former.is_empty()).then(|| {
-        change(
-            &format!("the password in Secret {secret}"),
-            report.application.since,
-            report.application.until,
-        )
-    });
+    let of_user = |(user, since, until): &(String, Option<Timestamp>, Option<Timestamp>)| {
+        let what = match user.as_str() {
+            DEFAULT_USER => format!("the password in Secret {secret}"),
+            user => format!("the password of user {user}"),
+        };
+        change(&what, *since, *until)
+    };
     let own = report.own.map(|(since, until)| change("the operator's own passwords", Some(since), until));
-    let all: Vec<String> = application.into_iter().chain(own).collect();
+    let all: Vec<String> = report.changing.iter().map(of_user).chain(own).collect();
     all.join("; ")
 }
 

@@ -150,7 +150,15 @@ struct Pass {
 /// Every server took what the Secrets say, but for these.
 fn took(missing: Vec<Missing>) -> credentials::Report {
     let application = Taken { current: Some("a".into()), since: Some(at(-100)), ..Taken::default() };
-    credentials::Report { application, unknown: false, own: None, missing }
+    credentials::Report {
+        application,
+        changing: Vec::new(),
+        unknown: false,
+        without_password: Vec::new(),
+        refused: Vec::new(),
+        own: None,
+        missing,
+    }
 }
 
 /// A pass over a set of three that went well and saw these pods.
@@ -863,13 +871,15 @@ fn who_may_log_in_is_told() {
             told(saw(healthy()).and(|o| o.users = Some(took(vec![no_answer()])))),
             with(|report| report.application.open = true),
             with(|report| report.unknown = true),
-            with(|report| report.application.former = vec!["b".into()]),
+            with(|report| report.changing = vec![("default".into(), Some(at(-100)), None)]),
             with(|report| {
-                report.application.former = vec!["b".into()];
-                report.application.until = Some(at(200));
+                report.changing = vec![("default".into(), Some(at(-100)), Some(at(200)))];
                 report.missing = vec![Missing { pod: "redis-1".into(), why: Some("connection refused".into()) }];
             }),
             with(|report| report.own = Some((at(-100), Some(at(200))))),
+            with(|report| report.changing = vec![("app".into(), Some(at(-100)), Some(at(200)))]),
+            with(|report| report.without_password = vec!["app".into()]),
+            with(|report| report.refused = vec!["user app: redis-2 refuses ERR Error in ACL SETUSER modifier '+nope'".into()]),
             told(saw(healthy()).deleted(Some(Vec::new())).and(|o| o.users = None)),
             told(saw(healthy()).unseen().and(|o| o.users = None)),
         ]
@@ -882,6 +892,9 @@ fn who_may_log_in_is_told() {
         CredentialsCurrent=False Rotating: the password in Secret redis-auth changed at 2027-01-15T07:58:20Z; the former ones are taken as well, until every server has taken the new ones
         CredentialsCurrent=False Rotating: the password in Secret redis-auth changed at 2027-01-15T07:58:20Z; the former ones are taken until 2027-01-15T08:03:20Z; not yet taken by redis-1: connection refused
         CredentialsCurrent=False Rotating: the operator's own passwords changed at 2027-01-15T07:58:20Z; the former ones are taken until 2027-01-15T08:03:20Z
+        CredentialsCurrent=False Rotating: the password of user app changed at 2027-01-15T07:58:20Z; the former ones are taken until 2027-01-15T08:03:20Z
+        CredentialsCurrent=False SecretMissing: the Secret of spec.users, or its key password, is missing or empty for app; nobody else is concerned
+        CredentialsCurrent=False UserRefused: user app: redis-2 refuses ERR Error in ACL SETUSER modifier '+nope'. Correct spec.users; the user stays as it was
         CredentialsCurrent=Unknown NotProbed: the operator changes nothing about the set, so it does not try the passwords
         CredentialsCurrent=Unknown NotProbed: the operator did not ask the servers in the last reconcile
         "

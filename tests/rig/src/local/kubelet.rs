@@ -210,6 +210,16 @@ impl Kubelet {
 
     /// What a Redis of a pod answers to a login.
     pub fn login(&self, pod: &str, user: &str, password: &str) -> Result<(), redis::RedisError> {
+        self.connection(pod, user, password).map(|_| ())
+    }
+
+    /// A connection to the Redis of a pod, as this user.
+    pub fn connection(
+        &self,
+        pod: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<redis::Connection, redis::RedisError> {
         let address = self.shared.lock().unwrap().servers.values().find(|s| s.pod == pod).map(|s| s.address);
         let Some(address) = address else {
             return Err((redis::ErrorKind::Io, "the pod does not run").into());
@@ -217,7 +227,8 @@ impl Kubelet {
         let client = redis::Client::open(format!("redis://{address}:{REDIS_PORT}"))?;
         let mut connection = client.get_connection_with_timeout(Duration::from_secs(2))?;
         connection.set_read_timeout(Some(Duration::from_secs(2)))?;
-        redis::cmd("AUTH").arg(user).arg(password).exec(&mut connection)
+        redis::cmd("AUTH").arg(user).arg(password).exec(&mut connection)?;
+        Ok(connection)
     }
 
     /// Lets the tests log in with another password from now on.

@@ -22,8 +22,8 @@ use operator_core::{
     credentials::{Internal, Own},
     hash::sha256,
 };
-use redis_agent::config::quote;
 use redis_node::{
+    conf::quote,
     files::{AGENT_PASSWORD_KEY, REPLICA_PASSWORD_KEY, USERS_KEY},
     password::Password,
 };
