@@ -199,14 +199,13 @@ async fn internal(
     if !is_there(job).await? {
         return Ok(Beginning::Gone);
     }
-    let internal = match known {
-        Some(known) => known.internal,
-        None => {
-            let first = Internal::first(secrets::random_own()?, job.now);
-            let wanted = Wanted { application: application.clone(), ..Wanted::default() };
-            let auth = &job.subject.auth;
-            next(&first, &wanted, auth, &Took::default(), job.now, secrets::random_own)?.unwrap_or(first)
-        }
+    let internal = if let Some(known) = known {
+        known.internal
+    } else {
+        let first = Internal::first(secrets::random_own()?, job.now);
+        let wanted = Wanted { application: application.clone(), ..Wanted::default() };
+        let auth = &job.subject.auth;
+        next(&first, &wanted, auth, &Took::default(), job.now, secrets::random_own)?.unwrap_or(first)
     };
     info!("making the Secret with the operator's own passwords");
     let written = secrets::write_internal(&ctx.client, subject, version.as_deref(), internal).await?;

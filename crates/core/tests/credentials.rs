@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use operator_core::{
-    acl::Rules,
+    acl::{Rules, User},
     api::{
         auth::Auth,
         users::{RULE_PATTERN, is_rule},
@@ -167,8 +167,7 @@ fn users_of_the_spec_are_in_the_secret_once_every_server_has_taken_their_rules()
         rules: of.iter().map(|(name, rules)| ((*name).to_owned(), (*rules).clone())).collect(),
     };
     let auth = Auth { grace: 60, ..Auth::default() };
-    let lines =
-        |internal: &Internal| internal.users()[3..].iter().map(|user| user.line()).collect::<Vec<_>>();
+    let lines = |internal: &Internal| internal.users()[3..].iter().map(User::line).collect::<Vec<_>>();
     let first = Internal::first(own(1), at(0));
     let (a, p, q) = (sha256(b"a"), sha256(b"p"), sha256(b"q"));
     let asked = follows(&first, &wanted(&[("app", "p", &reads)]), &auth, &Took::default(), 0);
