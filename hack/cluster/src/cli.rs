@@ -92,6 +92,17 @@ enum ImageVerb {
         #[arg(long, short)]
         output: PathBuf,
     },
+    /// Write the operator's image, for all given architectures, as an OCI layout, and print its digest.
+    Operator {
+        /// An architecture and the directory with its static binaries, for example amd64=DIR.
+        #[arg(required = true, value_parser = architecture)]
+        binaries: Vec<(String, PathBuf)>,
+        #[arg(long, short)]
+        output: PathBuf,
+        /// The Dockerfile whose final stage the image is.
+        #[arg(long, default_value = "Dockerfile")]
+        dockerfile: PathBuf,
+    },
     /// Make the operator's image from its static binaries and import it into all nodes.
     LoadOperator {
         /// Directory with the static binaries redis-operator and agent.
@@ -158,7 +169,22 @@ fn run_image(verb: &ImageVerb) -> Result<()> {
             println!("{} in {}", archive.reference, output.display());
             Ok(())
         }
+        ImageVerb::Operator { binaries, output, dockerfile } => {
+            let layout = catalogue::operator_layout(dockerfile, binaries)?;
+            std::fs::write(output, &layout.bytes)
+                .with_context(|| format!("cannot write {}", output.display()))?;
+            println!("{}", layout.digest);
+            Ok(())
+        }
         ImageVerb::LoadOperator { binaries, dockerfile } => load_operator(dockerfile, binaries),
+    }
+}
+
+/// `amd64=DIR`.
+fn architecture(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name @ ("amd64" | "arm64"), dir)) => Ok((name.to_owned(), dir.into())),
+        _ => Err("give amd64=DIR or arm64=DIR".to_owned()),
     }
 }
 

@@ -51,12 +51,13 @@ impl Archive {
 }
 
 fn pack(reference: &str, settings: &Settings, tree: &Tree) -> Result<Vec<u8>> {
-    let mut layer = Builder::new(Vec::new());
-    for (path, entry) in tree.entries() {
-        append(&mut layer, path, entry)?;
-    }
-    let layer = layer.into_inner()?;
-    let config = config(settings, &digest(&layer)).to_string();
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let layer = tar(tree)?;
+    let config = config(settings, &digest(&layer), architecture).to_string();
     let config_name = format!("{}.json", digest(config.as_bytes()));
     let manifest = json!([{ "Config": config_name, "RepoTags": [reference], "Layers": ["layer.tar"] }]);
 
@@ -71,12 +72,17 @@ fn pack(reference: &str, settings: &Settings, tree: &Tree) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-fn config(settings: &Settings, layer: &str) -> Value {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+/// A tree as a tar file: no time, no owner's name, sorted.
+pub(super) fn tar(tree: &Tree) -> Result<Vec<u8>> {
+    let mut layer = Builder::new(Vec::new());
+    for (path, entry) in tree.entries() {
+        append(&mut layer, path, entry)?;
+    }
+    Ok(layer.into_inner()?)
+}
+
+/// The configuration of an image of one layer; the architecture as Go names it.
+pub(super) fn config(settings: &Settings, layer: &str, architecture: &str) -> Value {
     let labels: Map<String, Value> =
         settings.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     json!({
@@ -121,7 +127,8 @@ fn append(builder: &mut Builder<Vec<u8>>, path: &str, entry: &Entry) -> Result<(
     Ok(())
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// SHA-256 as hexadecimal digits.
+pub(super) fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -1,12 +1,13 @@
 //! The images that this program knows how to make.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use super::archive::{Archive, Settings};
-use super::dockerfile;
+use super::dockerfile::{self, Stage};
+use super::oci::Layout;
 use super::sysroot::Sysroot;
 use super::tree::Tree;
 use crate::command::run;
@@ -76,18 +77,40 @@ impl Image {
     }
 }
 
-/// The operator's image: the Dockerfile's final stage with the binaries of `binaries` in place of the build stage's.
+/// The operator's image of this machine's architecture, for the nodes of the cluster.
 pub fn operator(dockerfile: &Path, binaries: &Path) -> Result<Archive> {
+    let stage = final_stage(dockerfile)?;
+    Archive::new(OPERATOR, &stage.settings, &operator_tree(&stage, binaries)?)
+}
+
+/// The operator's image for the architectures whose binaries are given, to be pushed to a registry.
+pub fn operator_layout(dockerfile: &Path, binaries: &[(String, PathBuf)]) -> Result<Layout> {
+    let stage = final_stage(dockerfile)?;
+    let mut trees = Vec::new();
+    for (architecture, binaries) in binaries {
+        trees.push((architecture.as_str(), operator_tree(&stage, binaries)?));
+    }
+    Layout::new(&stage.settings, &trees).context("cannot pack the operator's image")
+}
+
+fn final_stage(dockerfile: &Path) -> Result<Stage> {
     let text = std::fs::read_to_string(dockerfile)
         .with_context(|| format!("cannot read {}; name it with --dockerfile", dockerfile.display()))?;
-    let stage = dockerfile::final_stage(&text)?;
+    dockerfile::final_stage(&text)
+}
+
+/// The Dockerfile's final stage with the files of `binaries` in place of the build stage's.
+fn operator_tree(stage: &Stage, binaries: &Path) -> Result<Tree> {
     let mut tree = Tree::default();
     for (source, target) in &stage.copies {
         let name =
             Path::new(source).file_name().with_context(|| format!("COPY of {source} names no file"))?;
-        tree.copy(&binaries.join(name), target)?;
+        let path = binaries.join(name);
+        let content = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        // Not the file's own mode: that follows the umask of who built it, or is lost in a download.
+        tree.file(target, 0o755, content);
     }
-    Archive::new(OPERATOR, &stage.settings, &tree)
+    Ok(tree)
 }
 
 fn pause(tree: &mut Tree) -> Result<Settings> {
@@ -179,7 +202,6 @@ fn parse_version(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::tree::Kind;
 
     #[test]
     fn the_redis_tag_is_the_server_s_version() {
@@ -200,11 +222,13 @@ mod tests {
         let archive = operator(&dockerfile, dir.path()).unwrap();
         let mut tree = Tree::default();
         for name in ["redis-operator", "agent"] {
-            tree.copy(&dir.path().join(name), name).unwrap();
+            tree.file(name, 0o755, name);
         }
-        assert!(tree.entries().all(|(path, entry)| entry.kind == Kind::File(path.into())));
         let settings = Settings { user: "1:1".into(), ..Settings::default() };
         assert_eq!(archive, Archive::new(OPERATOR, &settings, &tree).unwrap());
+        let binaries = [("amd64".to_owned(), dir.path().to_owned())];
+        let layout = operator_layout(&dockerfile, &binaries).unwrap();
+        assert_eq!(layout, Layout::new(&settings, &[("amd64", tree)]).unwrap());
         copy("COPY --from=build /out/absent /");
         assert!(operator(&dockerfile, dir.path()).unwrap_err().to_string().contains("absent"));
     }
