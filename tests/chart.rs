@@ -297,8 +297,14 @@ fn unknown_and_mistyped_values_are_refused() {
         "metrics.service.foo=1",
         "test.foo=1",
     ];
-    let mistyped =
-        ["replicas=two", "scope=Namespace", "image.pullPolicy=never", "logging.format=xml", "crds.install=1"];
+    let mistyped = [
+        "replicas=two",
+        "scope=Namespace",
+        "image.digest=v1",
+        "image.pullPolicy=never",
+        "logging.format=xml",
+        "crds.install=1",
+    ];
     for value in unknown.iter().chain(&mistyped) {
         let output = helm_template(&[value]);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -313,6 +319,7 @@ fn every_value_does_something() {
     for value in [
         "image.repository=other",
         "image.tag=other",
+        "image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         "image.pullPolicy=Always",
         "image.pullSecrets[0]=other",
         "replicas=1",
