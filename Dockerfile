@@ -1,10 +1,10 @@
 # The operator's image: two static binaries and nothing else.
-FROM rust:1.95 AS build
+FROM rust:1.95.0 AS build
 WORKDIR /src
 COPY . .
 # The machine's own architecture is built, so the same file makes an amd64 and an arm64 image.
 RUN target="$(uname -m)-unknown-linux-gnu" \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$target" \
+    && hack/release/static.sh \
     && mkdir /out \
     && cp "target/$target/release/redis-operator" "target/$target/release/agent" /out/
 

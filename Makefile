@@ -83,7 +83,19 @@ tools: packages ## Build Kubernetes and the other tools that are not in the cach
 
 .PHONY: static
 static: ## The operator's and the agent's static binaries.
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(TARGET)
+	hack/release/static.sh
+
+.PHONY: image
+image: static ## The operator's image as a registry has it, in target/image.tar; prints its digest.
+	@hack/release/image.sh target target/image.tar
+
+.PHONY: sbom
+sbom: ## What the image is made of, as CycloneDX, in target/sbom.json.
+	hack/release/sbom.sh target/sbom.json
+
+.PHONY: reproducible
+reproducible: ## Build the image twice, in two directories, and compare the digests.
+	hack/release/reproducible.sh
 
 .PHONY: crds
 crds: ## Write crds/ and the chart's copy from the Rust types.
