@@ -37,7 +37,7 @@ lint: packages ## Formatting, clippy, rustdoc, shellcheck, and what the dependen
 	@echo 'workflow asks for it, and so does: cargo deny --workspace check advisories'
 
 .PHONY: test-local
-test-local: tools ## Tests that need no cluster: units, properties, the model of the protocol, real redis-servers, a real kube-apiserver.
+test-local: tools sbom ## Tests that need no cluster: units, properties, the model of the protocol, real redis-servers, a real kube-apiserver.
 	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
 	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) HELM=$(HELM) \
 	cargo test --workspace --no-fail-fast -- --test-threads=6

@@ -13,5 +13,5 @@ flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=/src"
 for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
     flags+=" --remap-path-prefix=${registry%/}=/registry"
 done
-# auditable: the list of all crates goes into each binary, where scanners of images find it.
-RUSTFLAGS=$flags cargo auditable build --release --locked --target "$target"
+# The list of all crates goes into each binary, where scanners of images find it.
+RUSTFLAGS=$flags CARGO=hack/release/cargo.sh cargo-auditable auditable build --release --locked --target "$target"
