@@ -195,8 +195,8 @@ impl Server {
             if login == logins.first() || !is_told || logins.own_users.is_empty() {
                 return Ok(connection);
             }
-            drop(connection);
-            return Connection::open(target, logins.first(), ANSWER_WITHIN).await;
+            // One that takes no further client keeps this one.
+            return Ok(Connection::open(target, logins.first(), ANSWER_WITHIN).await.unwrap_or(connection));
         }
         Err(refused.unwrap_or_else(|| ProbeFailure::Auth("no login is known".to_owned())))
     }

@@ -423,7 +423,7 @@ async fn users_of_the_spec_come_change_and_go_while_redis_runs() {
     until("the user is gone", PATIENCE, async || {
         let users =
             |pod: &&str| lab.kubelet.command::<Vec<String>>(pod, &["ACL", "USERS"]).unwrap_or_default();
-        PODS.iter().all(|pod| users(&pod).len() == 4).then_some(())
+        PODS.iter().all(|pod| users(pod).len() == 4).then_some(())
     })
     .await;
     wait_for(&lab.sets, "redis", "CredentialsCurrent=True AsInSecrets").await;
