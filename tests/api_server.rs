@@ -119,6 +119,7 @@ async fn an_empty_spec_shows_what_it_means() {
             "terminationGracePeriodSeconds": 120,
             "startupTimeoutSeconds": 600,
             "primary": {"failback": true},
+            "networkPolicy": {"enabled": true},
             "paused": false,
         })
     );
@@ -509,7 +510,11 @@ async fn kubectl_lives_with_it() {
 }
 
 fn settings() -> Settings {
-    Settings { cluster_domain: "cluster.local".into(), agent_image: "localhost/redis-operator:1".into() }
+    Settings {
+        cluster_domain: "cluster.local".into(),
+        agent_image: "localhost/redis-operator:1".into(),
+        operator_namespace: "ops".into(),
+    }
 }
 
 /// Counts every request that is not a read.
@@ -574,6 +579,7 @@ fn versions(live: &Live) -> Vec<Option<String>> {
         live.config_map.as_ref().and_then(ResourceExt::resource_version),
         live.stateful_set.as_ref().and_then(ResourceExt::resource_version),
         live.disruption_budget.as_ref().and_then(ResourceExt::resource_version),
+        live.network_policy.as_ref().and_then(ResourceExt::resource_version),
     ]
 }
 
@@ -594,7 +600,7 @@ async fn what_is_applied_is_applied_once() {
         let mutations = Mutations::default();
         let counted = mutations.client(plane).await;
         let first = pass(&counted, &plan, 1).await.unwrap();
-        assert_eq!(mutations.count(), 6, "{sample:?}: {:?}", why(&first));
+        assert_eq!(mutations.count(), 7, "{sample:?}: {:?}", why(&first));
         assert!(first.writes.iter().all(|write| write.why == Why::Missing), "{:?}", why(&first));
         assert_eq!(first.writes.last().unwrap().object.kind, "StatefulSet");
         let before = versions(&fetch(&client, &plan.subject.set).await.unwrap());
@@ -603,14 +609,14 @@ async fn what_is_applied_is_applied_once() {
         // A restarted operator has no memory; it must not need any.
         let second = pass(&counted, &plan, 1).await.unwrap();
         assert_eq!(why(&second), Vec::<String>::new(), "{sample:?}");
-        assert_eq!(mutations.count(), 6, "{sample:?}");
+        assert_eq!(mutations.count(), 7, "{sample:?}");
         assert_eq!(versions(&fetch(&client, &plan.subject.set).await.unwrap()), before);
 
         // One pod more is one write.
         let third = pass(&counted, &plan, 2).await.unwrap();
         assert_eq!(why(&third), [format!("StatefulSet {} Differs(\"spec.replicas\")", plan.subject.set)]);
         assert_eq!(third.stateful_set.spec.unwrap().replicas, Some(2));
-        assert_eq!(mutations.count(), 7);
+        assert_eq!(mutations.count(), 8);
     }
 }
 

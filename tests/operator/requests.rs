@@ -3,13 +3,14 @@
 use super::*;
 
 /// Watches list their kind once, or when they were away for too long.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 7] = [
     "list redisreplicasets ",
     "list pods ",
     "list statefulsets ",
     "list services ",
     "list configmaps ",
     "list poddisruptionbudgets ",
+    "list networkpolicies ",
 ];
 
 /// Requests of the operator about objects of this namespace, but for its Lease and its watches: `verb resource`.

@@ -4,6 +4,7 @@ pub mod annotations;
 pub mod condition;
 pub mod directives;
 pub mod failover;
+pub mod network;
 pub mod spec;
 pub mod status;
 

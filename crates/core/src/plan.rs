@@ -3,13 +3,17 @@
 //! Pure. What comes out has no reason to be refused by the API server. The CRD refuses most of what is refused
 //! here already at `kubectl apply`; this holds for what a schema cannot say, and where an older CRD is installed.
 
+mod access;
 mod check;
 pub mod memory;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Affinity, Toleration, TopologySpreadConstraint},
+    api::{
+        core::v1::{Affinity, Toleration, TopologySpreadConstraint},
+        networking::v1::NetworkPolicyPeer,
+    },
     apimachinery::pkg::api::resource::Quantity,
 };
 use thiserror::Error;
@@ -61,6 +65,19 @@ pub struct Plan {
     pub home: Option<Home>,
     /// Image with the agent.
     pub agent_image: String,
+    /// Who may connect to the pods; none where no `NetworkPolicy` is to say so.
+    pub access: Option<Access>,
+    /// Namespace of the operator's pods.
+    pub operator_namespace: String,
+}
+
+/// Who may connect to Redis.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Access {
+    /// Whoever reaches the pod.
+    Everybody,
+    /// The set's own pods, the operator, and these.
+    Only(Vec<NetworkPolicyPeer>),
 }
 
 /// Where a pod keeps its data.
@@ -153,6 +170,8 @@ pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, Inv
         pod_annotations: spec.pod_annotations.clone(),
         home: home(set, resource.metadata.annotations.as_ref(), spec.primary.failback),
         agent_image: settings.agent_image.clone(),
+        access: access::access(&spec.network_policy)?,
+        operator_namespace: settings.operator_namespace.clone(),
         subject,
     })
 }
@@ -175,6 +194,7 @@ mod tests {
         Settings {
             cluster_domain: "cluster.local".into(),
             agent_image: "localhost/redis-operator:test".into(),
+            operator_namespace: "redis-operator-system".into(),
         }
     }
 

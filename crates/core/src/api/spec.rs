@@ -13,7 +13,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{directives, failover::Failover};
+use super::{directives, failover::Failover, network::Network};
 use redis_node::files::DEFAULT_GRACE_SECONDS;
 
 /// Pods of a set at most: as many replicas as one primary feeds without a thought.
@@ -258,6 +258,10 @@ pub struct RedisReplicaSetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Failover>,
 
+    /// Who may connect to the pods.
+    #[serde(default)]
+    pub network_policy: Network,
+
     /// While true the operator changes nothing and goes on to report.
     #[serde(default)]
     pub paused: bool,
@@ -285,6 +289,7 @@ impl Default for RedisReplicaSetSpec {
             startup_timeout_seconds: default_startup(),
             primary: PrimaryPlace::default(),
             failover: None,
+            network_policy: Network::default(),
             paused: false,
         }
     }

@@ -36,6 +36,7 @@ fn audit_policy(users: &[String]) -> serde_json::Value {
                 resources("", &["pods", "services", "configmaps", "secrets", "persistentvolumeclaims"]),
                 resources("apps", &["statefulsets"]),
                 resources("policy", &["poddisruptionbudgets"]),
+                resources("networking.k8s.io", &["networkpolicies"]),
             ]},
             {"level": "None"},
         ],
