@@ -19,6 +19,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{ConfigMap, Namespace, Pod, Service},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -151,6 +152,15 @@ async fn what_can_be_meant_is_taken() {
         json!({"failover": {}}),
         json!({"failover": {"mode": "Fenced", "after": 3600, "alone": "RefuseWrites"}, "replicas": 1}),
         json!({"failover": {"mode": "Quorum", "after": 5}, "replicas": 3}),
+        json!({"networkPolicy": {"enabled": false}}),
+        json!({"networkPolicy": {"clients": [
+            {"podSelector": {}},
+            {"namespaceSelector": {"matchLabels": {"team": "a"}}, "podSelector": {"matchExpressions": [
+                {"key": "app", "operator": "In", "values": ["b"]}, {"key": "old", "operator": "DoesNotExist"},
+            ]}},
+            {"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.128/25"]}},
+            {"ipBlock": {"cidr": "2001:db8::/32"}},
+        ]}}),
         json!({"podLabels": {"team": "a", "example.com/x": ""}, "podAnnotations": {"example.com/y": "any text"}}),
     ]
     .into_iter()
@@ -167,6 +177,7 @@ async fn what_can_be_meant_is_taken() {
 async fn what_cannot_be_meant_is_refused_with_the_reason() {
     let (_, client) = plane().await;
     let sets = namespace(&client, "refused").await;
+    let clients = |client: Value| json!({"networkPolicy": {"clients": [client]}});
     let eleven_letters_too_long = "x".repeat(directives::MAX_VALUE_LENGTH + 11);
     for (spec, said) in [
         (json!({"replicas": 0}), vec!["spec.replicas", "greater than or equal to 1"]),
@@ -194,6 +205,24 @@ async fn what_cannot_be_meant_is_refused_with_the_reason() {
         ),
         (json!({"failover": {"after": 4}}), vec!["spec.failover.after", "greater than or equal to 5"]),
         (json!({"failover": {"mode": "Always"}}), vec!["spec.failover.mode", "Quorum"]),
+        (json!({"networkPolicy": {"clients": []}}), vec!["spec.networkPolicy.clients", "at least 1 item"]),
+        (
+            clients(json!({})),
+            vec!["spec.networkPolicy.clients[0]", "podSelector, namespaceSelector, both, or ipBlock"],
+        ),
+        (
+            clients(json!({"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}})),
+            vec!["spec.networkPolicy.clients[0]", "write two clients"],
+        ),
+        (clients(json!({"ipBlock": {"cidr": "192.0.2.0"}})), vec!["ipBlock.cidr", "192.0.2.0/24"]),
+        (
+            clients(json!({"ipBlock": {"cidr": "192.0.2.0/24", "except": ["198.51.100.0/24"]}})),
+            vec!["ipBlock.except", "within cidr"],
+        ),
+        (
+            clients(json!({"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.0/24"]}})),
+            vec!["ipBlock.except", "smaller"],
+        ),
         (json!({"podLabels": {"app.kubernetes.io/name": "x"}}), vec!["spec.podLabels", "prefix of your own"]),
         (json!({"podLabels": {"replication.redis/role": "x"}}), vec!["spec.podLabels", "prefix of your own"]),
         (json!({"podLabels": {"a b": "x"}}), vec!["spec.podLabels", "[prefix/]name"]),
@@ -754,6 +783,7 @@ async fn what_was_left_without_an_owner_is_adopted_as_it_is() {
     let services = Api::<Service>::namespaced(client.clone(), "adopted");
     let config_maps = Api::<ConfigMap>::namespaced(client.clone(), "adopted");
     let budgets = Api::<PodDisruptionBudget>::namespaced(client.clone(), "adopted");
+    let policies = Api::<NetworkPolicy>::namespaced(client.clone(), "adopted");
     let (none, params) =
         (Patch::Merge(json!({"metadata": {"ownerReferences": null}})), PatchParams::default());
     stateful_sets.patch("redis", &params, &none).await.unwrap();
@@ -762,6 +792,7 @@ async fn what_was_left_without_an_owner_is_adopted_as_it_is() {
     }
     config_maps.patch("redis-config", &params, &none).await.unwrap();
     budgets.patch("redis", &params, &none).await.unwrap();
+    policies.patch("redis", &params, &none).await.unwrap();
     let gone = json!({"metadata": {"finalizers": null}});
     let _ = sets.patch("redis", &params, &Patch::Merge(gone)).await;
 

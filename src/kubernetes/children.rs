@@ -492,10 +492,7 @@ async fn remove<K: Child>(
 fn refuse_foreign<K: Child>(plan: &Plan, live: Option<&K>) -> Result<(), ApplyError> {
     match live {
         Some(live) if !is_ours(plan, live.meta()) => {
-            let mut remedy = remedy(plan, live.meta());
-            if K::kind(&()) == NetworkPolicy::kind(&()) {
-                remedy += ". If it is to stay, set spec.networkPolicy.enabled: false";
-            }
+            let remedy = remedy::<K>(plan, live.meta());
             Err(ApplyError::Foreign { object: ObjectName::of(live), remedy })
         }
         _ => Ok(()),
@@ -518,8 +515,13 @@ fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 /// Whose it is, and what a person can do.
-fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
+fn remedy<K: Child>(plan: &Plan, metadata: &ObjectMeta) -> String {
     const REMEDY: &str = "Delete it if it is not needed, or create this RedisReplicaSet under another name";
+    let keep = if K::kind(&()) == NetworkPolicy::kind(&()) {
+        ", or keep it, and set spec.networkPolicy.enabled: false"
+    } else {
+        ""
+    };
     match controller_of(metadata) {
         Some(owner) if owner.kind == plan.subject.owner.kind && owner.name == plan.subject.set.name => {
             format!(
@@ -528,9 +530,9 @@ fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
                 owner.uid
             )
         }
-        Some(owner) => format!("It belongs to {} {}. {REMEDY}", owner.kind, owner.name),
+        Some(owner) => format!("It belongs to {} {}. {REMEDY}{keep}", owner.kind, owner.name),
         None => format!(
-            "It has no owner and not the labels of this set, so the operator did not make it. {REMEDY}"
+            "It has no owner and not the labels of this set, so the operator did not make it. {REMEDY}{keep}"
         ),
     }
 }

@@ -1,5 +1,7 @@
 //! What the operator may do, what it says of itself, and that no password is in it.
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
 use super::*;
 
 /// What the life of a set in this test does not need, and why it is granted all the same.
@@ -23,6 +25,15 @@ async fn every_right_is_used_every_metric_documented_and_no_password_told() {
     apply(sets, "other", json!({"replicas": 1, "storage": {"ephemeral": {}}})).await;
     until("one pod needs no budget", PATIENCE, async || {
         budgets.get_opt("other").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    // Deletes a policy.
+    let policies = lab.api::<NetworkPolicy>();
+    until("a policy", PATIENCE, async || policies.get_opt("other").await.unwrap()).await;
+    let open = json!({"replicas": 1, "storage": {"ephemeral": {}}, "networkPolicy": {"enabled": false}});
+    apply(sets, "other", open).await;
+    until("no policy is wanted", PATIENCE, async || {
+        policies.get_opt("other").await.unwrap().is_none().then_some(())
     })
     .await;
     sets.delete("other", &DeleteParams::default()).await.unwrap();
@@ -74,8 +85,22 @@ async fn every_right_is_used_every_metric_documented_and_no_password_told() {
             assert!(!event.note.as_deref().unwrap_or_default().contains(password));
         }
     }
+    assert_secrets_were_read_by_name(&lab);
     assert_nothing_was_forbidden(lab.plane, &lab.user);
     assert_granted_is_used(lab.plane, &lab.user);
+}
+
+/// Each Secret that the operator asked for is that of a set, by its name.
+fn assert_secrets_were_read_by_name(lab: &Lab) {
+    let audit = lab.plane.audit();
+    let asked: BTreeSet<String> = audit
+        .iter()
+        .filter(|entry| entry["user"]["username"] == lab.user.as_str())
+        .filter(|entry| entry["objectRef"]["resource"] == "secrets" && entry["verb"] != "create")
+        .map(|entry| format!("{} {}", entry["verb"], entry["objectRef"]["name"]).replace('"', ""))
+        .collect();
+    let expected = ["get other-auth", "get redis-auth"].map(str::to_owned);
+    assert_eq!(asked, BTreeSet::from(expected));
 }
 
 /// The families of samples that are there, each of which `docs/use/metrics.md` names, and those that it says are there.
