@@ -177,7 +177,6 @@ async fn what_can_be_meant_is_taken() {
 async fn what_cannot_be_meant_is_refused_with_the_reason() {
     let (_, client) = plane().await;
     let sets = namespace(&client, "refused").await;
-    let clients = |client: Value| json!({"networkPolicy": {"clients": [client]}});
     let eleven_letters_too_long = "x".repeat(directives::MAX_VALUE_LENGTH + 11);
     for (spec, said) in [
         (json!({"replicas": 0}), vec!["spec.replicas", "greater than or equal to 1"]),
@@ -205,24 +204,6 @@ async fn what_cannot_be_meant_is_refused_with_the_reason() {
         ),
         (json!({"failover": {"after": 4}}), vec!["spec.failover.after", "greater than or equal to 5"]),
         (json!({"failover": {"mode": "Always"}}), vec!["spec.failover.mode", "Quorum"]),
-        (json!({"networkPolicy": {"clients": []}}), vec!["spec.networkPolicy.clients", "at least 1 item"]),
-        (
-            clients(json!({})),
-            vec!["spec.networkPolicy.clients[0]", "podSelector, namespaceSelector, both, or ipBlock"],
-        ),
-        (
-            clients(json!({"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}})),
-            vec!["spec.networkPolicy.clients[0]", "write two clients"],
-        ),
-        (clients(json!({"ipBlock": {"cidr": "192.0.2.0"}})), vec!["ipBlock.cidr", "192.0.2.0/24"]),
-        (
-            clients(json!({"ipBlock": {"cidr": "192.0.2.0/24", "except": ["198.51.100.0/24"]}})),
-            vec!["ipBlock.except", "within cidr"],
-        ),
-        (
-            clients(json!({"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.0/24"]}})),
-            vec!["ipBlock.except", "smaller"],
-        ),
         (json!({"podLabels": {"app.kubernetes.io/name": "x"}}), vec!["spec.podLabels", "prefix of your own"]),
         (json!({"podLabels": {"replication.redis/role": "x"}}), vec!["spec.podLabels", "prefix of your own"]),
         (json!({"podLabels": {"a b": "x"}}), vec!["spec.podLabels", "[prefix/]name"]),
@@ -243,10 +224,43 @@ async fn what_cannot_be_meant_is_refused_with_the_reason() {
         (json!({"config": {"repl-ping-replica-period": "60"}}), vec!["spec.config", "1 to 10 seconds"]),
         (json!({"config": {"repl-ping-slave-period": "60"}}), vec!["spec.config", "1 to 10 seconds"]),
     ] {
-        let refusal = create(&sets, "redis", spec.clone()).await.expect_err(&spec.to_string());
-        for words in said {
-            assert!(refusal.contains(words), "{spec}: {words:?} is not in: {refusal}");
-        }
+        assert_refused(&sets, &spec, &said).await;
+    }
+}
+
+async fn assert_refused(sets: &Api<RedisReplicaSet>, spec: &Value, said: &[&str]) {
+    let refusal = create(sets, "redis", spec.clone()).await.expect_err(&spec.to_string());
+    for words in said {
+        assert!(refusal.contains(words), "{spec}: {words:?} is not in: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_cannot_be_meant_are_refused_with_the_reason() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "clients").await;
+    let clients = |client: Value| json!({"networkPolicy": {"clients": [client]}});
+    for (spec, said) in [
+        (json!({"networkPolicy": {"clients": []}}), vec!["spec.networkPolicy.clients", "at least 1 item"]),
+        (
+            clients(json!({})),
+            vec!["spec.networkPolicy.clients[0]", "podSelector, namespaceSelector, both, or ipBlock"],
+        ),
+        (
+            clients(json!({"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}})),
+            vec!["spec.networkPolicy.clients[0]", "write two clients"],
+        ),
+        (clients(json!({"ipBlock": {"cidr": "192.0.2.0"}})), vec!["ipBlock.cidr", "192.0.2.0/24"]),
+        (
+            clients(json!({"ipBlock": {"cidr": "192.0.2.0/24", "except": ["198.51.100.0/24"]}})),
+            vec!["ipBlock.except", "within cidr"],
+        ),
+        (
+            clients(json!({"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.0/24"]}})),
+            vec!["ipBlock.except", "smaller"],
+        ),
+    ] {
+        assert_refused(&sets, &spec, &said).await;
     }
 }
 
@@ -867,6 +881,43 @@ async fn pods_pass_the_restricted_standard() {
     let refused = pods.create(&PostParams::default(), &pod(&lax)).await.unwrap_err();
     assert!(matches!(&refused, kube::Error::Api(status) if status.is_forbidden()), "{refused}");
     pods.create(&PostParams::default(), &pod(&template["spec"])).await.unwrap();
+}
+
+/// No field of the spec makes a pod that the standard would refuse; nor do the pods of the lab fall short of it.
+#[tokio::test]
+async fn pods_with_every_field_and_those_of_the_lab_pass_the_restricted_standard() {
+    let (plane, client) = plane().await;
+    namespace(&client, "every-field").await;
+    let enforce = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let namespaces = Api::<Namespace>::all(client.clone());
+    namespaces.patch("every-field", &PatchParams::default(), &Patch::Merge(&enforce)).await.unwrap();
+    let sample =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples/redis-full.yaml"));
+    let output = plane.kubectl(&["apply", "-n", "every-field", "-f", "-", "-o", "json"], &sample.unwrap());
+    let set: RedisReplicaSet = serde_json::from_slice(&output.stdout).unwrap();
+    let stateful_set =
+        desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1, disruptions: 1 }).stateful_set;
+    let mut templates = vec![serde_json::to_value(stateful_set).unwrap()];
+    // As the controller of StatefulSets does for each pod.
+    let claim = json!({"name": "data", "persistentVolumeClaim": {"claimName": "data-orders-0"}});
+    templates[0]["spec"]["template"]["spec"]["volumes"].as_array_mut().unwrap().push(claim);
+    for file in ["multitool.yaml", "nginx-clusterip.yaml"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/lab").join(file));
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text.unwrap()).unwrap();
+        templates.extend(objects.into_iter().filter(|object| object["spec"]["template"].is_object()));
+    }
+    assert_eq!(templates.len(), 3);
+    let pods = Api::<Pod>::namespaced(client.clone(), "every-field");
+    for (index, object) in templates.iter().enumerate() {
+        let mut spec = object["spec"]["template"]["spec"].clone();
+        // There is no such class here; which one it is does not matter to the standard.
+        spec.as_object_mut().unwrap().remove("priorityClassName");
+        let pod = json!({"metadata": {"name": format!("pod-{index}")}, "spec": spec});
+        let made = pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await;
+        let made = made.unwrap_or_else(|refusal| panic!("{}: {refusal}", object["metadata"]["name"]));
+        let spec = made.spec.unwrap();
+        assert_eq!((spec.host_network, spec.host_pid, spec.host_ipc), (None, None, None));
+    }
 }
 
 /// The role label moves on the pod that was seen, and on no namesake.

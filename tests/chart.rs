@@ -272,7 +272,7 @@ fn chooses(selector: &Value, labels: &Value) -> bool {
     !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value)
 }
 
-/// The NetworkPolicy of each set lets the operator in by its labels: by those that its pods really have.
+/// The `NetworkPolicy` of each set lets the operator in by its labels: by those that its pods really have.
 #[test]
 fn the_policies_of_sets_let_the_operator_in() {
     let ours = json!({"matchLabels": operator_core::labels::of_operator()});

@@ -1,4 +1,4 @@
-//! The NetworkPolicy: it follows the spec, is set back, and never is somebody else's. Who gets through it is in `tests/network_policy.rs`.
+//! The `NetworkPolicy`: it follows the spec, is set back, and never is somebody else's. Who gets through it is in `tests/network_policy.rs`.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 

@@ -1,4 +1,4 @@
-//! What a person with rights on RedisReplicaSets alone, in one namespace, can and cannot cause (`docs/use/tenancy.md`).
+//! What a person with rights on `RedisReplicaSets` alone, in one namespace, can and cannot cause (`docs/use/tenancy.md`).
 
 use k8s_openapi::api::{
     coordination::v1::Lease, core::v1::Node, networking::v1::NetworkPolicy, rbac::v1::RoleBinding,
@@ -6,7 +6,7 @@ use k8s_openapi::api::{
 
 use super::*;
 
-/// Grants a user all that there is on RedisReplicaSets in a namespace, and no more.
+/// Grants a user all that there is on `RedisReplicaSets` in a namespace, and no more.
 async fn grant_sets(client: &Client, user: &str, namespace: &str) {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "sets"},
@@ -24,8 +24,8 @@ async fn grant_sets(client: &Client, user: &str, namespace: &str) {
     bindings.create(&params, &serde_json::from_value(binding).unwrap()).await.unwrap();
 }
 
-fn is_forbidden<T: std::fmt::Debug>(answer: Result<T, kube::Error>) -> bool {
-    matches!(&answer, Err(kube::Error::Api(status)) if status.is_forbidden())
+fn is_forbidden<T>(answer: &Result<T, kube::Error>) -> bool {
+    matches!(answer, Err(kube::Error::Api(status)) if status.is_forbidden())
 }
 
 /// The operator makes for a tenant what the tenant may not make, read or change.
@@ -48,22 +48,22 @@ async fn a_tenant_gets_a_redis_and_no_other_right() {
     wait_for(&sets, "redis", "Ready=True Verified").await;
 
     let (list, delete) = (ListParams::default(), DeleteParams::default());
-    assert!(is_forbidden(Api::<Secret>::namespaced(client.clone(), "tenant").get("redis-auth").await));
-    assert!(is_forbidden(Api::<Secret>::namespaced(client.clone(), "tenant").list(&list).await));
-    assert!(is_forbidden(Api::<Pod>::namespaced(client.clone(), "tenant").list(&list).await));
-    assert!(is_forbidden(Api::<Pod>::namespaced(client.clone(), "tenant").delete("redis-0", &delete).await));
-    assert!(is_forbidden(Api::<ConfigMap>::namespaced(client.clone(), "tenant").get("redis-record").await));
+    assert!(is_forbidden(&Api::<Secret>::namespaced(client.clone(), "tenant").get("redis-auth").await));
+    assert!(is_forbidden(&Api::<Secret>::namespaced(client.clone(), "tenant").list(&list).await));
+    assert!(is_forbidden(&Api::<Pod>::namespaced(client.clone(), "tenant").list(&list).await));
+    assert!(is_forbidden(&Api::<Pod>::namespaced(client.clone(), "tenant").delete("redis-0", &delete).await));
+    assert!(is_forbidden(&Api::<ConfigMap>::namespaced(client.clone(), "tenant").get("redis-record").await));
     assert!(is_forbidden(
-        Api::<NetworkPolicy>::namespaced(client.clone(), "tenant").delete("redis", &delete).await
+        &Api::<NetworkPolicy>::namespaced(client.clone(), "tenant").delete("redis", &delete).await
     ));
     // Nor can he say of his set what is not so.
     let lie = Patch::Merge(json!({"status": {"readyReplicas": 9}}));
-    assert!(is_forbidden(sets.patch_status("redis", &PatchParams::default(), &lie).await));
+    assert!(is_forbidden(&sets.patch_status("redis", &PatchParams::default(), &lie).await));
     for elsewhere in ["default", "kube-system"] {
         let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), elsewhere);
-        assert!(is_forbidden(sets.list(&list).await), "{elsewhere}");
+        assert!(is_forbidden(&sets.list(&list).await), "{elsewhere}");
     }
-    assert!(is_forbidden(Api::<RedisReplicaSet>::all(client.clone()).list(&list).await));
+    assert!(is_forbidden(&Api::<RedisReplicaSet>::all(client.clone()).list(&list).await));
     assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 
@@ -157,8 +157,8 @@ async fn grant_one_namespace(client: &Client, user: &str, namespace: &str) {
     let all = rules.len();
     rules.retain(|rule| rule["resources"] != json!(["nodes"]));
     assert_eq!(rules.len(), all - 1);
-    let roles = Api::<k8s_openapi::api::rbac::v1::Role>::namespaced(client.clone(), namespace);
-    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    let api = Api::<k8s_openapi::api::rbac::v1::Role>::namespaced(client.clone(), namespace);
+    api.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
     let binding = json!({
         "metadata": {"name": "redis-operator"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "redis-operator"},
@@ -183,12 +183,12 @@ async fn one_namespace_needs_no_right_outside_of_it() {
     grant_one_namespace(&client, &user, "one-namespace").await;
     let own = Client::try_from(plane.config_of(&user).await).unwrap();
     until("nothing outside is left to it", PATIENCE, async || {
-        is_forbidden(Api::<Node>::all(own.clone()).get_opt("node-0").await).then_some(())
+        is_forbidden(&Api::<Node>::all(own.clone()).get_opt("node-0").await).then_some(())
     })
     .await;
-    assert!(is_forbidden(Api::<Secret>::namespaced(own.clone(), "default").get_opt("x").await));
+    assert!(is_forbidden(&Api::<Secret>::namespaced(own.clone(), "default").get_opt("x").await));
     assert!(is_forbidden(
-        Api::<Lease>::namespaced(own.clone(), "default").list(&ListParams::default()).await
+        &Api::<Lease>::namespaced(own.clone(), "default").list(&ListParams::default()).await
     ));
     let probes = requests(plane, &user).iter().filter(|(.., code)| *code == 403).count();
 

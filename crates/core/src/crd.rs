@@ -29,18 +29,20 @@ pub fn definition() -> CustomResourceDefinition {
 /// would be half of the definition otherwise.
 const OF_KUBERNETES: [&str; 2] = ["affinity", "topologySpreadConstraints"];
 
-/// Leaves the first sentence of each description.
+/// Leaves the first sentence of the description of each part.
 fn shorten(schema: &mut JSONSchemaProps) {
-    if let Some(text) = schema.description.as_mut() {
-        // "Required." is no sentence, nor does one end after "e.g.".
-        let ends = |(at, _): &(usize, &str)| {
-            let (sentence, rest) = text.split_at(*at);
-            sentence.contains(' ') && rest.chars().nth(2).is_some_and(char::is_uppercase)
-        };
-        let end = text.match_indices('.').find(ends).map(|(at, _)| at);
-        text.truncate(end.map_or(text.len(), |end| end + 1));
+    for part in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        if let Some(text) = part.description.as_mut() {
+            // "Required." is no sentence, nor does one end after "e.g.".
+            let ends = |(at, _): &(usize, &str)| {
+                let (sentence, rest) = text.split_at(*at);
+                sentence.contains(' ') && rest.chars().nth(2).is_some_and(char::is_uppercase)
+            };
+            let end = text.match_indices('.').find(ends).map(|(at, _)| at);
+            text.truncate(end.map_or(text.len(), |end| end + 1));
+        }
+        shorten(part);
     }
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(shorten);
     if let Some(JSONSchemaPropsOrArray::Schema(item)) = schema.items.as_mut() {
         shorten(item);
     }
