@@ -229,7 +229,7 @@ async fn what_cannot_be_meant_is_refused_with_the_reason() {
 }
 
 async fn assert_refused(sets: &Api<RedisReplicaSet>, spec: &Value, said: &[&str]) {
-    let refusal = create(sets, "redis", spec.clone()).await.expect_err(&spec.to_string());
+    let Err(refusal) = create(sets, "redis", spec.clone()).await else { panic!("{spec} was taken") };
     for words in said {
         assert!(refusal.contains(words), "{spec}: {words:?} is not in: {refusal}");
     }
@@ -917,6 +917,11 @@ async fn pods_with_every_field_and_those_of_the_lab_pass_the_restricted_standard
         let made = made.unwrap_or_else(|refusal| panic!("{}: {refusal}", object["metadata"]["name"]));
         let spec = made.spec.unwrap();
         assert_eq!((spec.host_network, spec.host_pid, spec.host_ipc), (None, None, None));
+        if index == 0 {
+            assert_eq!(spec.automount_service_account_token, Some(false), "no token of the API server");
+            let account = spec.service_account_name.unwrap_or_default();
+            assert!(["", "default"].contains(&account.as_str()), "an account of somebody's: {account}");
+        }
     }
 }
 

@@ -320,7 +320,17 @@ async fn inside_a_network_of_its_own() {
     lab.apply(&json!({"clients": [{"podSelector": {"matchLabels": {"app": "nobody"}}}]})).await;
     lab.reach("a client that is not there", "redis-0", redis, &["redis-1", "the operator"]);
 
+    // Policies add up: what one opens, another does not close.
+    let own = json!({
+        "metadata": {"name": "closed"}, "spec": {"podSelector": {"matchLabels": {"app.kubernetes.io/instance": "redis"}}},
+    });
+    let policies = Api::<NetworkPolicy>::namespaced(lab.client.clone(), "lab");
+    policies.create(&PostParams::default(), &serde_json::from_value(own).unwrap()).await.unwrap();
+    lab.apply(&json!({})).await;
+    lab.reach("the default beside a person's own", "redis-0", redis, &everybody);
     lab.apply(&json!({"enabled": false})).await;
+    lab.reach("disabled beside a person's own", "redis-0", redis, &[]);
+    policies.delete("closed", &DeleteParams::default()).await.unwrap();
     lab.reach("disabled", "redis-0", redis, &everybody);
     lab.reach("disabled", "redis-0", other, &everybody);
 

@@ -12,6 +12,15 @@ async fn patch_spec(lab: &Lab, network_policy: Value) {
     lab.sets.patch("redis", &PatchParams::default(), &patch).await.unwrap();
 }
 
+/// Waits until the operator has looked at the spec as it is now.
+async fn look_again(lab: &Lab) {
+    until("the spec is seen", PATIENCE, async || {
+        let set = lab.sets.get("redis").await.unwrap();
+        (set.status?.observed_generation == set.metadata.generation).then_some(())
+    })
+    .await;
+}
+
 /// The rules of the set's policy, as JSON.
 async fn rules(policies: &Api<NetworkPolicy>) -> Option<Value> {
     let policy = policies.get_opt("redis").await.unwrap()?;
@@ -70,6 +79,18 @@ async fn the_policy_follows_the_spec_and_no_pod_restarts() {
     // A merge leaves what it does not name.
     patch_spec(&lab, json!({"enabled": false})).await;
     until("it is deleted", PATIENCE, async || rules(&policies).await.is_none().then_some(())).await;
+    // As for an upgrade beside a policy of a person's own.
+    let pause = |paused: bool| Patch::Merge(json!({"spec": {"paused": paused}}));
+    lab.sets.patch("redis", &PatchParams::default(), &pause(true)).await.unwrap();
+    patch_spec(&lab, json!({"enabled": true})).await;
+    wait_for(&lab.sets, "redis", "Progressing=False Paused").await;
+    look_again(&lab).await;
+    assert_eq!(rules(&policies).await, None, "made while the set is paused");
+    lab.sets.patch("redis", &PatchParams::default(), &pause(false)).await.unwrap();
+    until("it is made with its clients", PATIENCE, async || {
+        (rules(&policies).await.as_ref() == Some(&narrow)).then_some(())
+    })
+    .await;
     wait_for(&lab.sets, "redis", "Ready=True Verified").await;
     assert_eq!(uids(&pods).await, running, "no pod was replaced");
     assert_nothing_was_forbidden(lab.plane, &lab.user);

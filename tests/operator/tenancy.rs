@@ -67,6 +67,34 @@ async fn a_tenant_gets_a_redis_and_no_other_right() {
     assert_nothing_was_forbidden(lab.plane, &lab.user);
 }
 
+/// What a cluster's administrator can bound: the number of sets, as of any kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_bounds_the_number_of_sets() {
+    rustls_provider();
+    let plane = ControlPlane::shared();
+    let client = plane.client().await;
+    install_crd(&client).await;
+    create_namespace(&client, "quota").await;
+    let (kind, one) = ("count/redisreplicasets.replication.redis", json!("1"));
+    let quotas = Api::<ResourceQuota>::namespaced(client.clone(), "quota");
+    let quota = json!({"metadata": {"name": "sets"}, "spec": {"hard": {kind: one}}});
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    // What the quota controller does, which does not run here.
+    let counted = json!({"status": {"hard": {kind: one}, "used": {kind: "0"}}});
+    quotas.patch_status("sets", &PatchParams::default(), &Patch::Merge(&counted)).await.unwrap();
+    let sets = Api::<RedisReplicaSet>::namespaced(client.clone(), "quota");
+    let create = async |name: &str| {
+        let set = json!({
+            "apiVersion": "replication.redis/v1alpha1", "kind": "RedisReplicaSet",
+            "metadata": {"name": name}, "spec": {},
+        });
+        sets.create(&PostParams::default(), &serde_json::from_value(set).unwrap()).await
+    };
+    create("first").await.unwrap();
+    let refused = create("second").await;
+    assert!(is_forbidden(&refused), "{refused:?}");
+}
+
 /// An operator for all namespaces, on a control plane of its own: it would serve the sets of the other tests.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_reaches_nothing_outside_of_its_namespace() {
