@@ -175,7 +175,8 @@ impl Lab {
             let object = json!({"metadata": {"name": name, "labels": labels}});
             spaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
         }
-        let node = json!({"metadata": {"name": "node"}, "spec": {"podCIDR": "10.77.0.0/24", "podCIDRs": ["10.77.0.0/24"]}});
+        // Without a range of addresses for its pods, as on the project's own cluster.
+        let node = json!({"metadata": {"name": "node"}});
         let nodes: Api<Node> = Api::all(client.clone());
         nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
         let address = json!({"status": {"addresses": [{"type": "InternalIP", "address": "10.77.0.1"}]}});

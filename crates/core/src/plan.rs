@@ -243,6 +243,14 @@ mod tests {
                 "spec.resources.requests.cpu",
                 "limit",
             ),
+            // An empty list would mean everybody.
+            (json!({"networkPolicy": {"clients": []}}), "spec.networkPolicy.clients", "at least one client"),
+            (json!({"networkPolicy": {"clients": [{}]}}), "spec.networkPolicy.clients", "or ipBlock"),
+            (
+                json!({"networkPolicy": {"clients": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}}),
+                "spec.networkPolicy.clients",
+                "or ipBlock",
+            ),
             (json!({"podLabels": {"app.kubernetes.io/name": "x"}}), "spec.podLabels", "prefix of your own"),
             (json!({"podLabels": {"a": "b c"}}), "spec.podLabels", "podAnnotations"),
             (json!({"podLabels": {"a b": "c"}}), "spec.podLabels", "[prefix/]name"),
