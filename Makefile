@@ -40,6 +40,7 @@ lint: packages ## Formatting, clippy, rustdoc, shellcheck, and what the dependen
 test-local: tools sbom ## Tests that need no cluster: units, properties, the model of the protocol, real redis-servers, a real kube-apiserver.
 	KUBE_APISERVER=$$($(CLUSTER_TOOL) tools --path kube-apiserver) ETCD=$$($(CLUSTER_TOOL) tools --path etcd) \
 	KUBE_CONTROLLER_MANAGER=$$($(CLUSTER_TOOL) tools --path kube-controller-manager) KUBECTL=$(KUBECTL) HELM=$(HELM) \
+	KUBE_ROUTER=$$($(CLUSTER_TOOL) tools --path kube-router) \
 	cargo test --workspace --no-fail-fast -- --test-threads=6
 
 .PHONY: proof

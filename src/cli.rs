@@ -50,7 +50,7 @@ pub struct Run {
     /// Address that serves /livez, /readyz and /metrics.
     #[arg(long, env = "LISTEN_ADDRESS", default_value = "[::]:8080")]
     pub listen: SocketAddr,
-    /// Namespace of the Lease by which one of several operators leads.
+    /// Namespace of the operator's own pods, and of the Lease by which one of several operators leads.
     #[arg(long, env = "POD_NAMESPACE")]
     pub lease_namespace: String,
     /// Name of this process among the operators that share the Lease.
@@ -74,6 +74,7 @@ impl Run {
         Settings {
             cluster_domain: domain.unwrap_or_else(|| "cluster.local".to_owned()),
             agent_image: self.agent_image.clone(),
+            operator_namespace: self.lease_namespace.clone(),
         }
     }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, Service},
+    networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
@@ -88,6 +89,7 @@ pub async fn run(
         .owns_stream(stores::watch(scoped::<Service>(&client, ns), writers.services))
         .owns_stream(stores::watch(scoped::<ConfigMap>(&client, ns), writers.config_maps))
         .owns_stream(stores::watch(scoped::<PodDisruptionBudget>(&client, ns), writers.disruption_budgets))
+        .owns_stream(stores::watch(scoped::<NetworkPolicy>(&client, ns), writers.network_policies))
         .reconcile_on(
             triggers
                 .map(|set| ObjectRef::new(&set.name).within(set.namespace.as_deref().unwrap_or_default())),
@@ -226,7 +228,11 @@ mod tests {
     fn context_with(api: &FakeApi, stores: Stores) -> Arc<Context> {
         Arc::new(Context {
             client: api.client(),
-            settings: Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() },
+            settings: Settings {
+                cluster_domain: "cluster.local".into(),
+                agent_image: "operator:1".into(),
+                operator_namespace: "ops".into(),
+            },
             pods: reflector::store().0,
             stores,
             mandate: crate::leadership::Leadership::default(),
@@ -309,28 +315,28 @@ mod tests {
     /// What is missing went with it, and must not be made for it again.
     #[tokio::test]
     async fn nothing_is_made_for_a_set_that_is_gone() {
-        // Six children, the record, and the set itself.
-        let api = FakeApi::answering((0..8).map(|_| (404, FakeApi::status(404, "NotFound"))));
+        // Seven children, the record, and the set itself.
+        let api = FakeApi::answering((0..9).map(|_| (404, FakeApi::status(404, "NotFound"))));
         let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
         reconcile_one(Arc::new(guarded), context(&api)).await.unwrap();
         let sent = api.requests();
-        assert!(sent.len() == 8 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
-        assert!(sent[7].path.ends_with("/redisreplicasets/redis"), "{}", sent[7].path);
+        assert!(sent.len() == 9 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
+        assert!(sent[8].path.ends_with("/redisreplicasets/redis"), "{}", sent[8].path);
     }
 
     /// The garbage collector has left its record for the last.
     #[tokio::test]
     async fn no_password_is_made_for_a_set_that_is_gone_though_its_record_is_there() {
         let gone = || (404, FakeApi::status(404, "NotFound"));
-        // Six children, the record, the Secret, and the set itself.
-        let answers = (0..6).map(|_| gone()).chain([(200, record()), gone(), gone()]);
+        // Seven children, the record, the Secret, and the set itself.
+        let answers = (0..7).map(|_| gone()).chain([(200, record()), gone(), gone()]);
         let api = FakeApi::answering(answers);
         let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
         reconcile_one(Arc::new(guarded), context(&api)).await.unwrap();
         let sent = api.requests();
-        assert!(sent.len() == 9 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
-        assert!(sent[7].path.ends_with("/secrets/redis-auth"), "{}", sent[7].path);
-        assert!(sent[8].path.ends_with("/redisreplicasets/redis"), "{}", sent[8].path);
+        assert!(sent.len() == 10 && sent.iter().all(|request| request.method == "GET"), "{sent:?}");
+        assert!(sent[8].path.ends_with("/secrets/redis-auth"), "{}", sent[8].path);
+        assert!(sent[9].path.ends_with("/redisreplicasets/redis"), "{}", sent[9].path);
     }
 
     /// Regression: with its Secret deleted, a set whose `StatefulSet` the cache did not show yet got another password than its
@@ -357,6 +363,7 @@ mod tests {
         writers.services.apply_watcher_event(&Event::InitDone);
         writers.stateful_sets.apply_watcher_event(&Event::InitDone);
         writers.disruption_budgets.apply_watcher_event(&Event::InitDone);
+        writers.network_policies.apply_watcher_event(&Event::InitDone);
         let guarded: DeserializeGuard<RedisReplicaSet> = serde_json::from_value(set()).unwrap();
         reconcile_one(Arc::new(guarded), context_with(&api, stores)).await.unwrap();
         let sent: Vec<String> =

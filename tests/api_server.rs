@@ -19,6 +19,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{ConfigMap, Namespace, Pod, Service},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -119,6 +120,7 @@ async fn an_empty_spec_shows_what_it_means() {
             "terminationGracePeriodSeconds": 120,
             "startupTimeoutSeconds": 600,
             "primary": {"failback": true},
+            "networkPolicy": {"enabled": true},
             "paused": false,
         })
     );
@@ -150,6 +152,15 @@ async fn what_can_be_meant_is_taken() {
         json!({"failover": {}}),
         json!({"failover": {"mode": "Fenced", "after": 3600, "alone": "RefuseWrites"}, "replicas": 1}),
         json!({"failover": {"mode": "Quorum", "after": 5}, "replicas": 3}),
+        json!({"networkPolicy": {"enabled": false}}),
+        json!({"networkPolicy": {"clients": [
+            {"podSelector": {}},
+            {"namespaceSelector": {"matchLabels": {"team": "a"}}, "podSelector": {"matchExpressions": [
+                {"key": "app", "operator": "In", "values": ["b"]}, {"key": "old", "operator": "DoesNotExist"},
+            ]}},
+            {"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.128/25"]}},
+            {"ipBlock": {"cidr": "2001:db8::/32"}},
+        ]}}),
         json!({"podLabels": {"team": "a", "example.com/x": ""}, "podAnnotations": {"example.com/y": "any text"}}),
     ]
     .into_iter()
@@ -213,10 +224,43 @@ async fn what_cannot_be_meant_is_refused_with_the_reason() {
         (json!({"config": {"repl-ping-replica-period": "60"}}), vec!["spec.config", "1 to 10 seconds"]),
         (json!({"config": {"repl-ping-slave-period": "60"}}), vec!["spec.config", "1 to 10 seconds"]),
     ] {
-        let refusal = create(&sets, "redis", spec.clone()).await.expect_err(&spec.to_string());
-        for words in said {
-            assert!(refusal.contains(words), "{spec}: {words:?} is not in: {refusal}");
-        }
+        assert_refused(&sets, &spec, &said).await;
+    }
+}
+
+async fn assert_refused(sets: &Api<RedisReplicaSet>, spec: &Value, said: &[&str]) {
+    let Err(refusal) = create(sets, "redis", spec.clone()).await else { panic!("{spec} was taken") };
+    for words in said {
+        assert!(refusal.contains(words), "{spec}: {words:?} is not in: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_cannot_be_meant_are_refused_with_the_reason() {
+    let (_, client) = plane().await;
+    let sets = namespace(&client, "clients").await;
+    let clients = |client: Value| json!({"networkPolicy": {"clients": [client]}});
+    for (spec, said) in [
+        (json!({"networkPolicy": {"clients": []}}), vec!["spec.networkPolicy.clients", "at least 1 item"]),
+        (
+            clients(json!({})),
+            vec!["spec.networkPolicy.clients[0]", "podSelector, namespaceSelector, both, or ipBlock"],
+        ),
+        (
+            clients(json!({"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}})),
+            vec!["spec.networkPolicy.clients[0]", "write two clients"],
+        ),
+        (clients(json!({"ipBlock": {"cidr": "192.0.2.0"}})), vec!["ipBlock.cidr", "192.0.2.0/24"]),
+        (
+            clients(json!({"ipBlock": {"cidr": "192.0.2.0/24", "except": ["198.51.100.0/24"]}})),
+            vec!["ipBlock.except", "within cidr"],
+        ),
+        (
+            clients(json!({"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.0/24"]}})),
+            vec!["ipBlock.except", "smaller"],
+        ),
+    ] {
+        assert_refused(&sets, &spec, &said).await;
     }
 }
 
@@ -509,7 +553,11 @@ async fn kubectl_lives_with_it() {
 }
 
 fn settings() -> Settings {
-    Settings { cluster_domain: "cluster.local".into(), agent_image: "localhost/redis-operator:1".into() }
+    Settings {
+        cluster_domain: "cluster.local".into(),
+        agent_image: "localhost/redis-operator:1".into(),
+        operator_namespace: "ops".into(),
+    }
 }
 
 /// Counts every request that is not a read.
@@ -574,6 +622,7 @@ fn versions(live: &Live) -> Vec<Option<String>> {
         live.config_map.as_ref().and_then(ResourceExt::resource_version),
         live.stateful_set.as_ref().and_then(ResourceExt::resource_version),
         live.disruption_budget.as_ref().and_then(ResourceExt::resource_version),
+        live.network_policy.as_ref().and_then(ResourceExt::resource_version),
     ]
 }
 
@@ -594,7 +643,7 @@ async fn what_is_applied_is_applied_once() {
         let mutations = Mutations::default();
         let counted = mutations.client(plane).await;
         let first = pass(&counted, &plan, 1).await.unwrap();
-        assert_eq!(mutations.count(), 6, "{sample:?}: {:?}", why(&first));
+        assert_eq!(mutations.count(), 7, "{sample:?}: {:?}", why(&first));
         assert!(first.writes.iter().all(|write| write.why == Why::Missing), "{:?}", why(&first));
         assert_eq!(first.writes.last().unwrap().object.kind, "StatefulSet");
         let before = versions(&fetch(&client, &plan.subject.set).await.unwrap());
@@ -603,14 +652,14 @@ async fn what_is_applied_is_applied_once() {
         // A restarted operator has no memory; it must not need any.
         let second = pass(&counted, &plan, 1).await.unwrap();
         assert_eq!(why(&second), Vec::<String>::new(), "{sample:?}");
-        assert_eq!(mutations.count(), 6, "{sample:?}");
+        assert_eq!(mutations.count(), 7, "{sample:?}");
         assert_eq!(versions(&fetch(&client, &plan.subject.set).await.unwrap()), before);
 
         // One pod more is one write.
         let third = pass(&counted, &plan, 2).await.unwrap();
         assert_eq!(why(&third), [format!("StatefulSet {} Differs(\"spec.replicas\")", plan.subject.set)]);
         assert_eq!(third.stateful_set.spec.unwrap().replicas, Some(2));
-        assert_eq!(mutations.count(), 7);
+        assert_eq!(mutations.count(), 8);
     }
 }
 
@@ -748,6 +797,7 @@ async fn what_was_left_without_an_owner_is_adopted_as_it_is() {
     let services = Api::<Service>::namespaced(client.clone(), "adopted");
     let config_maps = Api::<ConfigMap>::namespaced(client.clone(), "adopted");
     let budgets = Api::<PodDisruptionBudget>::namespaced(client.clone(), "adopted");
+    let policies = Api::<NetworkPolicy>::namespaced(client.clone(), "adopted");
     let (none, params) =
         (Patch::Merge(json!({"metadata": {"ownerReferences": null}})), PatchParams::default());
     stateful_sets.patch("redis", &params, &none).await.unwrap();
@@ -756,6 +806,7 @@ async fn what_was_left_without_an_owner_is_adopted_as_it_is() {
     }
     config_maps.patch("redis-config", &params, &none).await.unwrap();
     budgets.patch("redis", &params, &none).await.unwrap();
+    policies.patch("redis", &params, &none).await.unwrap();
     let gone = json!({"metadata": {"finalizers": null}});
     let _ = sets.patch("redis", &params, &Patch::Merge(gone)).await;
 
@@ -830,6 +881,48 @@ async fn pods_pass_the_restricted_standard() {
     let refused = pods.create(&PostParams::default(), &pod(&lax)).await.unwrap_err();
     assert!(matches!(&refused, kube::Error::Api(status) if status.is_forbidden()), "{refused}");
     pods.create(&PostParams::default(), &pod(&template["spec"])).await.unwrap();
+}
+
+/// No field of the spec makes a pod that the standard would refuse; nor do the pods of the lab fall short of it.
+#[tokio::test]
+async fn pods_with_every_field_and_those_of_the_lab_pass_the_restricted_standard() {
+    let (plane, client) = plane().await;
+    namespace(&client, "every-field").await;
+    let enforce = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let namespaces = Api::<Namespace>::all(client.clone());
+    namespaces.patch("every-field", &PatchParams::default(), &Patch::Merge(&enforce)).await.unwrap();
+    let sample =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples/redis-full.yaml"));
+    let output = plane.kubectl(&["apply", "-n", "every-field", "-f", "-", "-o", "json"], &sample.unwrap());
+    let set: RedisReplicaSet = serde_json::from_slice(&output.stdout).unwrap();
+    let stateful_set =
+        desired(&plan(&set, &settings()).unwrap(), Stage { pods: 1, disruptions: 1 }).stateful_set;
+    let mut templates = vec![serde_json::to_value(stateful_set).unwrap()];
+    // As the controller of StatefulSets does for each pod.
+    let claim = json!({"name": "data", "persistentVolumeClaim": {"claimName": "data-orders-0"}});
+    templates[0]["spec"]["template"]["spec"]["volumes"].as_array_mut().unwrap().push(claim);
+    for file in ["multitool.yaml", "nginx-clusterip.yaml"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/lab").join(file));
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text.unwrap()).unwrap();
+        templates.extend(objects.into_iter().filter(|object| object["spec"]["template"].is_object()));
+    }
+    assert_eq!(templates.len(), 3);
+    let pods = Api::<Pod>::namespaced(client.clone(), "every-field");
+    for (index, object) in templates.iter().enumerate() {
+        let mut spec = object["spec"]["template"]["spec"].clone();
+        // There is no such class here; which one it is does not matter to the standard.
+        spec.as_object_mut().unwrap().remove("priorityClassName");
+        let pod = json!({"metadata": {"name": format!("pod-{index}")}, "spec": spec});
+        let made = pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await;
+        let made = made.unwrap_or_else(|refusal| panic!("{}: {refusal}", object["metadata"]["name"]));
+        let spec = made.spec.unwrap();
+        assert_eq!((spec.host_network, spec.host_pid, spec.host_ipc), (None, None, None));
+        if index == 0 {
+            assert_eq!(spec.automount_service_account_token, Some(false), "no token of the API server");
+            let account = spec.service_account_name.unwrap_or_default();
+            assert!(["", "default"].contains(&account.as_str()), "an account of somebody's: {account}");
+        }
+    }
 }
 
 /// The role label moves on the pod that was seen, and on no namesake.

@@ -58,7 +58,8 @@ fn helm_template(values: &[&str]) -> Output {
     let mut args =
         vec!["template", "redis-operator", CHART, "--namespace", "ops", "--kube-version", KUBE_VERSION];
     for value in values {
-        args.extend(["--set", value]);
+        // A list can be empty only as JSON.
+        args.extend([if value.ends_with("=[]") { "--set-json" } else { "--set" }, value]);
     }
     run("HELM", "helm", &args)
 }
@@ -171,6 +172,7 @@ fn cluster_scope_is_the_default() {
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",
+        "NetworkPolicy",
         "Pod",
         "PodDisruptionBudget",
         "Role",
@@ -264,6 +266,65 @@ fn the_agent_comes_from_the_operators_image() {
     }
 }
 
+/// Whether a pod with these labels is one that the selector chooses.
+fn chooses(selector: &Value, labels: &Value) -> bool {
+    let wanted = selector["matchLabels"].as_object().unwrap();
+    !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value)
+}
+
+/// The `NetworkPolicy` of each set lets the operator in by its labels: by those that its pods really have.
+#[test]
+fn the_policies_of_sets_let_the_operator_in() {
+    let ours = json!({"matchLabels": operator_core::labels::of_operator()});
+    for objects in [
+        chart(&[]),
+        // Labels of the user's own take none away.
+        chart(&["podLabels.app\\.kubernetes\\.io/component=other", "podLabels.a=b"]),
+        chart(&["scope=namespace"]),
+        kustomized(),
+    ] {
+        let deployment = operator(&objects);
+        let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+        assert!(chooses(&ours, labels), "{labels}");
+        let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+        let namespace = variables.iter().find(|variable| variable["name"] == "POD_NAMESPACE").unwrap();
+        assert_eq!(namespace["valueFrom"]["fieldRef"]["fieldPath"], "metadata.namespace");
+    }
+}
+
+#[test]
+fn the_operators_port_is_open_to_whom_is_named_alone() {
+    let peers = |policy: &Value| -> Vec<Value> {
+        let rules = policy["spec"]["ingress"].as_array().cloned().unwrap_or_default();
+        for rule in &rules {
+            assert_eq!(rule["ports"], json!([{"port": 8080, "protocol": "TCP"}]));
+            assert!(
+                rule["from"].as_array().is_some_and(|from| !from.is_empty()),
+                "open to everybody: {rule}"
+            );
+        }
+        rules.iter().flat_map(|rule| rule["from"].as_array().unwrap().clone()).collect()
+    };
+    let labelled = json!({"namespaceSelector": {"matchLabels": {"metrics": "enabled"}}});
+    for objects in [chart(&[]), kustomized()] {
+        let policy = one(&objects, "NetworkPolicy", "redis-operator");
+        let pods = &operator(&objects)["spec"]["template"]["metadata"]["labels"];
+        assert!(chooses(&policy["spec"]["podSelector"], pods), "{policy}");
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
+        let peers = peers(policy);
+        assert_eq!(peers[0], labelled);
+        // The pod of `helm test`, which the kustomization has not.
+        let test = objects.iter().find(|object| object["kind"] == "Pod");
+        assert_eq!(peers.len(), 1 + usize::from(test.is_some()));
+        if let Some(test) = test {
+            assert!(chooses(&peers[1]["podSelector"], &test["metadata"]["labels"]), "{:?}", peers[1]);
+        }
+    }
+    // An empty list of peers would mean everybody.
+    let nobody = chart(&["metrics.networkPolicy.from=[]", "metrics.service.enabled=false"]);
+    assert_eq!(peers(one(&nobody, "NetworkPolicy", "redis-operator")), Vec::<Value>::new());
+}
+
 #[test]
 fn pods_are_restricted() {
     let mut seen = 0;
@@ -295,6 +356,8 @@ fn unknown_and_mistyped_values_are_refused() {
         "serviceAccount.foo=1",
         "metrics.foo=1",
         "metrics.service.foo=1",
+        "metrics.networkPolicy.foo=1",
+        "metrics.networkPolicy.from[0].foo=1",
         "test.foo=1",
     ];
     let mistyped = [
@@ -341,6 +404,8 @@ fn every_value_does_something() {
         "serviceAccount.annotations.other=a",
         "metrics.service.enabled=false",
         "metrics.service.annotations.other=a",
+        "metrics.networkPolicy.enabled=false",
+        "metrics.networkPolicy.from[0].ipBlock.cidr=192.0.2.0/24",
         "test.image=other",
     ] {
         assert_ne!(chart(&[value]), plain, "{value} changes nothing");

@@ -42,9 +42,10 @@ fn render(resource: &RedisReplicaSet) -> String {
     let settings = Settings {
         cluster_domain: "cluster.local".into(),
         agent_image: "localhost/redis-operator:test".into(),
+        operator_namespace: "redis-operator-system".into(),
     };
     let plan = plan(resource, &settings).unwrap();
-    let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } =
+    let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget, network_policy } =
         desired(&plan, Stage { pods: plan.replicas, disruptions: 1 });
     [
         yaml(&headless),
@@ -53,6 +54,7 @@ fn render(resource: &RedisReplicaSet) -> String {
         yaml(&config_map),
         yaml(&stateful_set),
         disruption_budget.as_ref().map(yaml).unwrap_or_default(),
+        network_policy.as_ref().map(yaml).unwrap_or_default(),
     ]
     .join("---\n")
 }

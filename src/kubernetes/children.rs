@@ -10,6 +10,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{ConfigMap, Service},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -49,6 +50,8 @@ pub struct Live {
     pub stateful_set: Option<StatefulSet>,
     /// `<name>`.
     pub disruption_budget: Option<PodDisruptionBudget>,
+    /// `<name>`.
+    pub network_policy: Option<NetworkPolicy>,
 }
 
 impl Live {
@@ -60,6 +63,7 @@ impl Live {
             || self.config_map.is_none()
             || self.stateful_set.is_none()
             || self.disruption_budget.is_none() && desired.disruption_budget.is_some()
+            || self.network_policy.is_none() && desired.network_policy.is_some()
     }
 }
 
@@ -197,15 +201,16 @@ impl<K> Child for K where
 
 /// Reads the children from the API server.
 pub async fn fetch(client: &Client, set: &SetName) -> Result<Live, ApplyError> {
-    let (headless, primary, replicas, config_map, stateful_set, disruption_budget) = try_join!(
+    let (headless, primary, replicas, config_map, stateful_set, disruption_budget, network_policy) = try_join!(
         get(client, set, set.headless_service()),
         get(client, set, set.primary_service()),
         get(client, set, set.replicas_service()),
         get(client, set, set.config_map()),
         get(client, set, set.stateful_set()),
         get(client, set, set.disruption_budget()),
+        get(client, set, set.network_policy()),
     )?;
-    Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget })
+    Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget, network_policy })
 }
 
 /// Reads again what is to be written by what the caches show, and the `StatefulSet`: each step of a start writes that alone.
@@ -216,7 +221,7 @@ pub async fn fetch_again(
     live: Live,
 ) -> Result<Live, ApplyError> {
     let set = &plan.subject.set;
-    let (headless, primary, replicas, config_map, stateful_set, disruption_budget) = try_join!(
+    let (headless, primary, replicas, config_map, stateful_set, disruption_budget, network_policy) = try_join!(
         newest(client, plan, Some(&desired.headless), live.headless, set.headless_service()),
         newest(client, plan, Some(&desired.primary), live.primary, set.primary_service()),
         newest(client, plan, Some(&desired.replicas), live.replicas, set.replicas_service()),
@@ -229,8 +234,9 @@ pub async fn fetch_again(
             live.disruption_budget,
             set.disruption_budget()
         ),
+        newest(client, plan, desired.network_policy.as_ref(), live.network_policy, set.network_policy()),
     )?;
-    Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget })
+    Ok(Live { headless, primary, replicas, config_map, stateful_set, disruption_budget, network_policy })
 }
 
 async fn newest<K: Child>(
@@ -261,18 +267,24 @@ async fn get<K: Child>(client: &Client, set: &SetName, name: String) -> Result<O
 
 /// Whether the live objects say all that is desired, so that [`apply`] has nothing to write or to refuse.
 pub fn is_as_desired(plan: &Plan, desired: &Desired, live: &Live) -> bool {
-    let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } = desired;
-    let budget = match (disruption_budget, &live.disruption_budget) {
-        (Some(budget), live) => says_all(plan, budget, live.as_ref()),
-        (None, live) => live.as_ref().is_none_or(|live| !is_owned(plan, live.meta())),
-    };
+    let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget, network_policy } =
+        desired;
     let stateful_set = settle(plan, stateful_set.clone(), live.stateful_set.as_ref());
-    budget
+    is_as_wanted(plan, disruption_budget.as_ref(), live.disruption_budget.as_ref())
+        && is_as_wanted(plan, network_policy.as_ref(), live.network_policy.as_ref())
         && says_all(plan, headless, live.headless.as_ref())
         && says_all(plan, primary, live.primary.as_ref())
         && says_all(plan, replicas, live.replicas.as_ref())
         && says_all(plan, config_map, live.config_map.as_ref())
         && stateful_set.is_ok_and(|wanted| says_all(plan, &wanted, live.stateful_set.as_ref()))
+}
+
+/// The same of a child that not every set has.
+fn is_as_wanted<K: Child>(plan: &Plan, desired: Option<&K>, live: Option<&K>) -> bool {
+    match desired {
+        Some(desired) => says_all(plan, desired, live),
+        None => live.is_none_or(|live| !is_owned(plan, live.meta())),
+    }
 }
 
 fn says_all<K: Child>(plan: &Plan, desired: &K, live: Option<&K>) -> bool {
@@ -302,6 +314,7 @@ pub fn adopts(plan: &Plan, live: &Live) -> bool {
         || live.config_map.as_ref().is_some_and(|map| left(map.meta()))
         || live.stateful_set.as_ref().is_some_and(|set| left(set.meta()))
         || live.disruption_budget.as_ref().is_some_and(|budget| left(budget.meta()))
+        || live.network_policy.as_ref().is_some_and(|policy| left(policy.meta()))
 }
 
 /// Makes the children as desired: each by itself, so that one that is refused keeps none but those that need it.
@@ -318,7 +331,15 @@ pub fn apply<'a>(
     live: Live,
 ) -> BoxFuture<'a, Result<Applied, ApplyError>> {
     Box::pin(async move {
-        let Desired { headless, primary, replicas, config_map, stateful_set, disruption_budget } = desired;
+        let Desired {
+            headless,
+            primary,
+            replicas,
+            config_map,
+            stateful_set,
+            disruption_budget,
+            network_policy,
+        } = desired;
         let running = live.stateful_set.clone().filter(|live| is_ours(plan, live.meta()));
         if running.is_none() {
             for service in [&live.headless, &live.primary, &live.replicas] {
@@ -332,13 +353,10 @@ pub fn apply<'a>(
         {
             failures.extend(ensure(client, plan, service, live, &mut writes).await.err());
         }
-        let budget = match disruption_budget {
-            Some(budget) => {
-                ensure(client, plan, budget, live.disruption_budget, &mut writes).await.map(|_| ())
-            }
-            None => remove(client, plan, live.disruption_budget, &mut writes).await,
-        };
-        failures.extend(budget.err());
+        let budget =
+            ensure_or_remove(client, plan, disruption_budget, live.disruption_budget, &mut writes).await;
+        let policy = ensure_or_remove(client, plan, network_policy, live.network_policy, &mut writes).await;
+        failures.extend([budget.err(), policy.err()].into_iter().flatten());
         // It comes last, so that what its pods mount is there, and says what its template promises.
         let applied = match ensure(client, plan, config_map, live.config_map, &mut writes).await {
             Ok(_) => match settle(plan, stateful_set, live.stateful_set.as_ref()) {
@@ -374,6 +392,20 @@ fn settle(plan: &Plan, desired: StatefulSet, live: Option<&StatefulSet>) -> Resu
     match stateful_set::classify(&desired, live).map_err(encoding)? {
         Change::Blocked { fields } => Err(ApplyError::Immutable { object, fields }),
         Change::None | Change::Apply { .. } => Ok(desired),
+    }
+}
+
+/// Applies a child that not every set has, or deletes it.
+async fn ensure_or_remove<K: Child>(
+    client: &Client,
+    plan: &Plan,
+    desired: Option<K>,
+    live: Option<K>,
+    writes: &mut Vec<Write>,
+) -> Result<(), ApplyError> {
+    match desired {
+        Some(desired) => ensure(client, plan, desired, live, writes).await.map(|_| ()),
+        None => remove(client, plan, live, writes).await,
     }
 }
 
@@ -420,9 +452,9 @@ async fn ensure<K: Child>(
 }
 
 /// What the API server says of the fields that it does not take, where they come from the spec as they are: those of the pods and of
-/// their volumes. An admission policy that denies a request names no field.
+/// their volumes, and clients. An admission policy that denies a request names no field.
 fn invalid_fields(error: &kube::Error) -> Option<String> {
-    const FROM_SPEC: [&str; 2] = ["spec.template.", "spec.volumeClaimTemplates"];
+    const FROM_SPEC: [&str; 3] = ["spec.template.", "spec.volumeClaimTemplates", "spec.ingress[0].from"];
     let kube::Error::Api(status) = error else { return None };
     let causes = &status.details.as_ref().filter(|_| status.is_invalid())?.causes;
     let mut words: Vec<String> = causes
@@ -460,7 +492,8 @@ async fn remove<K: Child>(
 fn refuse_foreign<K: Child>(plan: &Plan, live: Option<&K>) -> Result<(), ApplyError> {
     match live {
         Some(live) if !is_ours(plan, live.meta()) => {
-            Err(ApplyError::Foreign { object: ObjectName::of(live), remedy: remedy(plan, live.meta()) })
+            let remedy = remedy::<K>(plan, live.meta());
+            Err(ApplyError::Foreign { object: ObjectName::of(live), remedy })
         }
         _ => Ok(()),
     }
@@ -482,8 +515,13 @@ fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 /// Whose it is, and what a person can do.
-fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
+fn remedy<K: Child>(plan: &Plan, metadata: &ObjectMeta) -> String {
     const REMEDY: &str = "Delete it if it is not needed, or create this RedisReplicaSet under another name";
+    let keep = if K::kind(&()) == NetworkPolicy::kind(&()) {
+        ", or keep it, and set spec.networkPolicy.enabled: false"
+    } else {
+        ""
+    };
     match controller_of(metadata) {
         Some(owner) if owner.kind == plan.subject.owner.kind && owner.name == plan.subject.set.name => {
             format!(
@@ -492,9 +530,9 @@ fn remedy(plan: &Plan, metadata: &ObjectMeta) -> String {
                 owner.uid
             )
         }
-        Some(owner) => format!("It belongs to {} {}. {REMEDY}", owner.kind, owner.name),
+        Some(owner) => format!("It belongs to {} {}. {REMEDY}{keep}", owner.kind, owner.name),
         None => format!(
-            "It has no owner and not the labels of this set, so the operator did not make it. {REMEDY}"
+            "It has no owner and not the labels of this set, so the operator did not make it. {REMEDY}{keep}"
         ),
     }
 }

@@ -365,7 +365,11 @@ mod tests {
             "metadata": {"name": "redis", "namespace": "lab", "uid": "u-1"}, "spec": {"storage": {"size": size}},
         }))
         .unwrap();
-        let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
+        let settings = Settings {
+            cluster_domain: "cluster.local".into(),
+            agent_image: "operator:1".into(),
+            operator_namespace: "ops".into(),
+        };
         plan(&resource, &settings).unwrap()
     }
 

@@ -95,6 +95,10 @@ pub fn a_subject() -> Subject {
         "metadata": {"name": "redis", "namespace": "lab", "uid": "u-1"}, "spec": {},
     }))
     .unwrap();
-    let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
+    let settings = Settings {
+        cluster_domain: "cluster.local".into(),
+        agent_image: "operator:1".into(),
+        operator_namespace: "ops".into(),
+    };
     Subject::of(&resource, &settings).unwrap()
 }

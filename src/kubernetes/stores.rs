@@ -11,6 +11,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{ConfigMap, Service},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
 };
@@ -38,6 +39,7 @@ pub struct Stores {
     config_maps: Store<Packed<ConfigMap>>,
     stateful_sets: Store<Packed<StatefulSet>>,
     disruption_budgets: Store<Packed<PodDisruptionBudget>>,
+    network_policies: Store<Packed<NetworkPolicy>>,
     /// Set once they were waited for.
     waited_for: Arc<OnceCell<()>>,
 }
@@ -52,6 +54,8 @@ pub struct Writers {
     pub stateful_sets: Writer<Packed<StatefulSet>>,
     /// `PodDisruptionBudget`s.
     pub disruption_budgets: Writer<Packed<PodDisruptionBudget>>,
+    /// `NetworkPolicy`s.
+    pub network_policies: Writer<Packed<NetworkPolicy>>,
 }
 
 impl Stores {
@@ -61,14 +65,18 @@ impl Stores {
         let (config_maps, of_config_maps) = reflector::store();
         let (stateful_sets, of_stateful_sets) = reflector::store();
         let (disruption_budgets, of_disruption_budgets) = reflector::store();
+        let (network_policies, of_network_policies) = reflector::store();
         let writers = Writers {
             services: of_services,
             config_maps: of_config_maps,
             stateful_sets: of_stateful_sets,
             disruption_budgets: of_disruption_budgets,
+            network_policies: of_network_policies,
         };
         let waited_for = Arc::default();
-        (Self { services, config_maps, stateful_sets, disruption_budgets, waited_for }, writers)
+        let stores =
+            Self { services, config_maps, stateful_sets, disruption_budgets, network_policies, waited_for };
+        (stores, writers)
     }
 
     /// Waits, once after the start, until every watch has listed all that there is. Each set would otherwise read its objects by
@@ -81,6 +89,7 @@ impl Stores {
                 self.config_maps.wait_until_ready(),
                 self.stateful_sets.wait_until_ready(),
                 self.disruption_budgets.wait_until_ready(),
+                self.network_policies.wait_until_ready(),
             );
         };
         let filled = || async { timeout(FILLED_WITHIN, filled).await.unwrap_or_default() };
@@ -95,6 +104,7 @@ impl Stores {
             self.config_maps.wait_until_ready().now_or_never().is_some(),
             self.stateful_sets.wait_until_ready().now_or_never().is_some(),
             self.disruption_budgets.wait_until_ready().now_or_never().is_some(),
+            self.network_policies.wait_until_ready().now_or_never().is_some(),
         ]
         .into_iter()
         .all(|is_filled| is_filled)
@@ -109,6 +119,7 @@ impl Stores {
             config_map: get(&self.config_maps, set, &set.config_map()),
             stateful_set: get(&self.stateful_sets, set, &set.stateful_set()),
             disruption_budget: get(&self.disruption_budgets, set, &set.disruption_budget()),
+            network_policy: get(&self.network_policies, set, &set.network_policy()),
         }
     }
 
@@ -166,6 +177,7 @@ mod tests {
         }
         writers.services.apply_watcher_event(&Event::InitDone);
         writers.disruption_budgets.apply_watcher_event(&Event::InitDone);
+        writers.network_policies.apply_watcher_event(&Event::InitDone);
         assert_eq!(stores.record(&set), None, "the StatefulSets are not known yet");
         writers.stateful_sets.apply_watcher_event(&Event::InitDone);
         assert_eq!(stores.record(&set), Some(record));
@@ -189,6 +201,7 @@ mod tests {
         others.config_maps.apply_watcher_event(&Event::InitDone);
         others.stateful_sets.apply_watcher_event(&Event::InitDone);
         others.disruption_budgets.apply_watcher_event(&Event::InitDone);
+        others.network_policies.apply_watcher_event(&Event::InitDone);
         assert!(waits(&filled).await < FILLED_WITHIN);
     }
 }

@@ -233,6 +233,28 @@ fn sources_that_pages_name_are_there() {
     assert!(named > 20, "{named}");
 }
 
+/// Each line of the tables of what tenants can and cannot cause names a test that is there.
+#[test]
+fn every_line_about_tenants_names_its_test() {
+    let page = file("docs/use/tenancy.md");
+    let lines = page.lines().filter(|line| line.starts_with("| ") && !line.contains("| tests |"));
+    let mut checked = 0;
+    for line in lines {
+        let (mut source, mut named) = (String::new(), 0);
+        for word in line.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2) {
+            if word.contains('/') {
+                source = file(word);
+            } else {
+                assert!(source.contains(&format!("fn {word}(")), "{word} is not where the page says: {line}");
+                named += 1;
+            }
+        }
+        assert!(named > 0, "no test: {line}");
+        checked += 1;
+    }
+    assert!(checked > 20, "{checked}");
+}
+
 /// Lines that are neither empty nor comments, tests left out.
 fn code_lines(source: &str) -> usize {
     code_only(without_tests(source)).lines().filter(|line| !line.trim().is_empty()).count()

@@ -25,6 +25,8 @@ fn lab() -> Set {
         kubectl_in(NAMESPACE, &["delete", "rrs", "redis", "--ignore-not-found"]);
         wait_until("the pods of a former lab are gone", || set.pods().is_empty().then_some(()));
         kubectl_in(NAMESPACE, &["delete", "pvc", "-l", "app.kubernetes.io/instance=redis"]);
+        let restricted = "pod-security.kubernetes.io/enforce=restricted";
+        kubectl(&["label", "--overwrite", "namespace", NAMESPACE, restricted]);
         let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/config/lab");
         kubectl_in(NAMESPACE, &["apply", "-k", manifests]);
         set.up(json!({"replicas": 3}));

@@ -16,7 +16,7 @@ use crate::audit::Audit;
 use rig::local::kubelet::Kubelet;
 
 /// Where the objects of a set are.
-pub const LISTS: [(&str, &str); 7] = [
+pub const LISTS: [(&str, &str); 8] = [
     ("/api/v1", "configmaps"),
     ("/api/v1", "persistentvolumeclaims"),
     ("/api/v1", "pods"),
@@ -24,6 +24,7 @@ pub const LISTS: [(&str, &str); 7] = [
     ("/api/v1", "services"),
     ("/apis/apps/v1", "statefulsets"),
     ("/apis/policy/v1", "poddisruptionbudgets"),
+    ("/apis/networking.k8s.io/v1", "networkpolicies"),
 ];
 
 /// The set itself.

@@ -95,9 +95,12 @@ impl Lab {
 
     /// Asked of admission alone: no pod is made.
     async fn may_make_pods(&self) -> bool {
-        let pod = json!({
-            "metadata": {"name": "tried"}, "spec": {"containers": [{"name": "c", "image": "none"}]},
+        let security = json!({
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true,
+            "seccompProfile": {"type": "RuntimeDefault"},
         });
+        let container = json!({"name": "c", "image": "none", "securityContext": security});
+        let pod = json!({"metadata": {"name": "tried"}, "spec": {"containers": [container]}});
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         self.api::<Pod>().create(&dry, &serde_json::from_value(pod).unwrap()).await.is_ok()
     }

@@ -23,6 +23,7 @@ mod lost_pod;
 mod many;
 mod mutations;
 mod names;
+mod network;
 mod never_stopped;
 mod password;
 mod quorum;
@@ -34,6 +35,7 @@ mod start;
 mod status;
 mod storage;
 mod switchover;
+mod tenancy;
 mod typed_failover;
 
 use std::{

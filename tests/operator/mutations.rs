@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use operator_core::{
     api::{
         failover::{Failover, Mode, Policy},
@@ -148,7 +149,14 @@ async fn children(lab: &Lab) -> Value {
     let stateful_set = lab.api::<StatefulSet>().get("redis").await.unwrap().spec;
     let config = lab.api::<ConfigMap>().get("redis-config").await.unwrap().data;
     let budget = lab.api::<PodDisruptionBudget>().get_opt("redis").await.unwrap();
-    json!({"statefulSet": stateful_set, "config": config, "budget": budget.map(|budget| budget.spec)})
+    let policy = lab.api::<NetworkPolicy>().get_opt("redis").await.unwrap().and_then(|policy| policy.spec);
+    json!({
+        "statefulSet": stateful_set, "config": config, "budget": budget.map(|budget| budget.spec), "policy": policy,
+    })
+}
+
+fn wanted_network(spec: &RedisReplicaSetSpec) -> Value {
+    serde_json::to_value(&spec.network_policy).unwrap()
 }
 
 /// The first part of this spec that the children do not show.
@@ -160,6 +168,19 @@ fn missing(spec: &RedisReplicaSetSpec, children: &Value) -> Option<String> {
         if !stands_in(&wanted, &there) {
             return Some(format!("spec{field} {wanted}, at {place} {there}"));
         }
+    }
+    let from = &children["policy"]["ingress"][0]["from"];
+    let wanted =
+        spec.network_policy.clients.iter().flatten().map(|client| serde_json::to_value(client).unwrap());
+    let mut clients = wanted.filter(|_| spec.network_policy.enabled);
+    let is_there =
+        |client: Value| from.as_array().is_some_and(|from| from.iter().any(|peer| stands_in(&client, peer)));
+    if spec.network_policy.enabled == children["policy"].is_null() || !clients.all(is_there) {
+        return Some(format!(
+            "spec.networkPolicy {}, in the policy {}",
+            wanted_network(spec),
+            children["policy"]
+        ));
     }
     // A mode that does not choose how Redis starts restarts no pod.
     let policy = Policy::of(spec);

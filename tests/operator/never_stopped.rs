@@ -1,8 +1,9 @@
 //! Nothing that a person writes, deletes or takes away stops looking, electing and telling: with each of these troubles in place a
 //! killed primary is replaced, the status goes on telling the truth, and the end of the trouble gives the state of before.
 
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    networking::v1::NetworkPolicy,
 };
 
 use k8s_openapi::ByteString;
@@ -86,6 +87,7 @@ fn troubles() -> Vec<(&'static str, Trouble, Option<&'static str>)> {
         ("the headless Service is", Trouble::Taken("services", "redis-headless"), Some("NameTaken")),
         ("the ConfigMap is", Trouble::Taken("configmaps", "redis-config"), Some("NameTaken")),
         ("the budget is", Trouble::Taken("poddisruptionbudgets", "redis"), Some("NameTaken")),
+        ("the policy is", Trouble::Taken("networkpolicies", "redis"), Some("NameTaken")),
         ("the StatefulSet is", Trouble::Taken("statefulsets", "redis"), Some("NameTaken")),
         ("a Service may not be changed", Trouble::Refused("services", "redis-headless"), Some("ApiError")),
         (
@@ -108,6 +110,7 @@ async fn patch(lab: &Lab, resource: &str, name: &str, patch: Value) {
         "services" => lab.api::<Service>().patch(name, &params, &patch).await.map(|_| ()),
         "configmaps" => lab.api::<ConfigMap>().patch(name, &params, &patch).await.map(|_| ()),
         "statefulsets" => lab.api::<StatefulSet>().patch(name, &params, &patch).await.map(|_| ()),
+        "networkpolicies" => lab.api::<NetworkPolicy>().patch(name, &params, &patch).await.map(|_| ()),
         _ => lab.api::<PodDisruptionBudget>().patch(name, &params, &patch).await.map(|_| ()),
     }
     .unwrap();

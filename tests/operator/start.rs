@@ -9,8 +9,8 @@ async fn a_set_becomes_ready_with_few_writes() {
     lab.up("redis", json!({"replicas": 3})).await;
     let until_ready = applied.elapsed();
     let spent = writes(lab.plane, &lab.user);
-    // Two of them raise the StatefulSet by one pod: its order is the operator's. One is the Secret with its own passwords.
-    assert!(spent.len() <= 15 + 2 + 1, "{} writes from apply to Ready: {spent:#?}", spent.len());
+    // Two of them raise the StatefulSet by one pod: its order is the operator's. One makes the NetworkPolicy, one the operator's own Secret.
+    assert!(spent.len() <= 15 + 2 + 2, "{} writes from apply to Ready: {spent:#?}", spent.len());
     let status = lab.sets.get("redis").await.unwrap().status.unwrap();
     assert_eq!((status.summary.replicas.as_str(), status.summary.synced.as_str()), ("3/3", "2/2"));
     assert_eq!(status.primary.as_ref().unwrap().pod, "redis-0");

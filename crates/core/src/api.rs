@@ -5,6 +5,7 @@ pub mod auth;
 pub mod condition;
 pub mod directives;
 pub mod failover;
+pub mod network;
 pub mod spec;
 pub mod status;
 pub mod users;

@@ -15,9 +15,37 @@ pub fn definition() -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             tidy(schema);
+            let fields = schema.properties.iter_mut().filter_map(|fields| fields.get_mut("spec"));
+            let fields = fields.filter_map(|spec| spec.properties.as_mut()).flatten();
+            fields
+                .filter(|(name, _)| OF_KUBERNETES.contains(&name.as_str()))
+                .for_each(|(_, field)| shorten(field));
         }
     }
     crd
+}
+
+/// Fields of a pod that Kubernetes explains at length under `kubectl explain pod.spec`; here each part gets a sentence. They
+/// would be half of the definition otherwise.
+const OF_KUBERNETES: [&str; 2] = ["affinity", "topologySpreadConstraints"];
+
+/// Leaves the first sentence of the description of each part.
+fn shorten(schema: &mut JSONSchemaProps) {
+    for part in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        if let Some(text) = part.description.as_mut() {
+            // "Required." is no sentence, nor does one end after "e.g.".
+            let ends = |(at, _): &(usize, &str)| {
+                let (sentence, rest) = text.split_at(*at);
+                sentence.contains(' ') && rest.chars().nth(2).is_some_and(char::is_uppercase)
+            };
+            let end = text.match_indices('.').find(ends).map(|(at, _)| at);
+            text.truncate(end.map_or(text.len(), |end| end + 1));
+        }
+        shorten(part);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(item)) = schema.items.as_mut() {
+        shorten(item);
+    }
 }
 
 /// The definition as YAML, as `kubectl apply --server-side -f` takes it.

@@ -5,6 +5,7 @@
 
 mod config_map;
 mod disruption_budget;
+mod network_policy;
 pub(crate) mod pod;
 mod probes;
 mod service;
@@ -14,6 +15,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{ConfigMap, Service},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -46,6 +48,8 @@ pub struct Desired {
     pub stateful_set: StatefulSet,
     /// Keeps drains to one pod at a time; none for a single pod, which no drain could ever evict.
     pub disruption_budget: Option<PodDisruptionBudget>,
+    /// Who may connect to the pods; none where the spec wants none.
+    pub network_policy: Option<NetworkPolicy>,
 }
 
 /// Makes the objects.
@@ -58,6 +62,7 @@ pub fn desired(plan: &Plan, stage: Stage) -> Desired {
         config_map: config_map::config_map(plan),
         disruption_budget: (plan.replicas > 1)
             .then(|| disruption_budget::disruption_budget(plan, stage.disruptions)),
+        network_policy: plan.access.as_ref().map(|access| network_policy::network_policy(plan, access)),
     }
 }
 
@@ -84,7 +89,11 @@ mod tests {
             "metadata": {"name": "cache", "namespace": "lab", "uid": "u-1"}, "spec": spec,
         }))
         .unwrap();
-        let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
+        let settings = Settings {
+            cluster_domain: "cluster.local".into(),
+            agent_image: "operator:1".into(),
+            operator_namespace: "ops".into(),
+        };
         desired(&plan(&resource, &settings).unwrap(), Stage { pods, disruptions: 1 })
     }
 

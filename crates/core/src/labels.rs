@@ -30,6 +30,13 @@ pub fn labels(set: &SetName) -> BTreeMap<String, String> {
         .into()
 }
 
+/// Labels by which the operator's own pods are known, however it was installed.
+pub fn of_operator() -> BTreeMap<String, String> {
+    [("name", MANAGED_BY), ("component", "operator")]
+        .map(|(key, value)| (format!("app.kubernetes.io/{key}"), value.to_owned()))
+        .into()
+}
+
 /// Whether these labels are those of a child of this set.
 pub fn are_of(set: &SetName, found: Option<&BTreeMap<String, String>>) -> bool {
     labels(set).iter().all(|(label, value)| found.and_then(|found| found.get(label)) == Some(value))

@@ -87,6 +87,11 @@ impl SetName {
         self.name.clone()
     }
 
+    /// The `NetworkPolicy`, named like the set.
+    pub fn network_policy(&self) -> String {
+        self.name.clone()
+    }
+
     /// The pod with this ordinal.
     pub fn pod(&self, ordinal: i32) -> String {
         format!("{}-{ordinal}", self.name)

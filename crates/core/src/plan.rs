@@ -3,13 +3,17 @@
 //! Pure. What comes out has no reason to be refused by the API server. The CRD refuses most of what is refused
 //! here already at `kubectl apply`; this holds for what a schema cannot say, and where an older CRD is installed.
 
+mod access;
 mod check;
 pub mod memory;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Affinity, Toleration, TopologySpreadConstraint},
+    api::{
+        core::v1::{Affinity, Toleration, TopologySpreadConstraint},
+        networking::v1::NetworkPolicyPeer,
+    },
     apimachinery::pkg::api::resource::Quantity,
 };
 use thiserror::Error;
@@ -61,6 +65,19 @@ pub struct Plan {
     pub home: Option<Home>,
     /// Image with the agent.
     pub agent_image: String,
+    /// Who may connect to the pods; none where no `NetworkPolicy` is to say so.
+    pub access: Option<Access>,
+    /// Namespace of the operator's pods.
+    pub operator_namespace: String,
+}
+
+/// Who may connect to Redis.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Access {
+    /// Whoever reaches the pod.
+    Everybody,
+    /// The set's own pods, the operator, and these.
+    Only(Vec<NetworkPolicyPeer>),
 }
 
 /// Where a pod keeps its data.
@@ -154,6 +171,8 @@ pub fn plan(resource: &RedisReplicaSet, settings: &Settings) -> Result<Plan, Inv
         pod_annotations: spec.pod_annotations.clone(),
         home: home(set, resource.metadata.annotations.as_ref(), spec.primary.failback),
         agent_image: settings.agent_image.clone(),
+        access: access::access(&spec.network_policy)?,
+        operator_namespace: settings.operator_namespace.clone(),
         subject,
     })
 }
@@ -176,6 +195,7 @@ mod tests {
         Settings {
             cluster_domain: "cluster.local".into(),
             agent_image: "localhost/redis-operator:test".into(),
+            operator_namespace: "redis-operator-system".into(),
         }
     }
 
@@ -223,6 +243,14 @@ mod tests {
                 json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}}),
                 "spec.resources.requests.cpu",
                 "limit",
+            ),
+            // An empty list would mean everybody.
+            (json!({"networkPolicy": {"clients": []}}), "spec.networkPolicy.clients", "at least one client"),
+            (json!({"networkPolicy": {"clients": [{}]}}), "spec.networkPolicy.clients", "or ipBlock"),
+            (
+                json!({"networkPolicy": {"clients": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}}),
+                "spec.networkPolicy.clients",
+                "or ipBlock",
             ),
             (json!({"podLabels": {"app.kubernetes.io/name": "x"}}), "spec.podLabels", "prefix of your own"),
             (json!({"podLabels": {"a": "b c"}}), "spec.podLabels", "podAnnotations"),

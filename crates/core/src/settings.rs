@@ -7,4 +7,6 @@ pub struct Settings {
     pub cluster_domain: String,
     /// The operator's own image: pods copy the agent from it.
     pub agent_image: String,
+    /// Namespace of the operator's own pods, which every `NetworkPolicy` lets in.
+    pub operator_namespace: String,
 }

@@ -12,7 +12,7 @@ use crate::image::catalogue::{self, Image};
 use crate::image::load;
 use crate::layout::Layout;
 use crate::topology::Node;
-use crate::{demo, down, lock, network, node, packages, relay, status, tools, up};
+use crate::{demo, down, lock, network, node, packages, policies, relay, status, tools, up};
 
 /// A real three-node Kubernetes cluster on one Linux machine.
 #[derive(Parser)]
@@ -42,6 +42,8 @@ enum Verb {
         #[arg(long, default_value_t = 16443)]
         api_port: u16,
     },
+    /// Enforce `NetworkPolicies` on all nodes, until each is stopped.
+    Enforce,
     /// Remove the cluster.
     Down,
     /// Say what runs.
@@ -132,6 +134,10 @@ pub fn run() -> Result<ExitCode> {
         Verb::Up { api_port } => {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;
             up::up(&layout()?, api_port)?;
+        }
+        Verb::Enforce => {
+            let _lock = lock::take(Path::new(lock::CLUSTER))?;
+            policies::enforce(&existing()?)?;
         }
         Verb::Down => {
             let _lock = lock::take(Path::new(lock::CLUSTER))?;

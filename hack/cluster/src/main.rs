@@ -15,6 +15,7 @@ mod node;
 mod node_config;
 mod packages;
 mod pki;
+mod policies;
 mod process;
 mod relay;
 mod status;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{command, output, run};
 
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 17] = [
     "bind9-dnsutils",
     "busybox-static",
     "containerd",
@@ -16,6 +16,7 @@ const PACKAGES: [&str; 16] = [
     "curl",
     "gcc",
     "iproute2",
+    "ipset",
     "iptables",
     "libc6-dev",
     "mount",

@@ -54,8 +54,16 @@ pub const LOCAL_PATH: Module = Module {
 pub const HELM: Module =
     Module { name: "helm", requires: "helm.sh/helm/v3", programs: &["helm"], minutes: 2 };
 
+/// What enforces `NetworkPolicies`: not needed by the cluster, but by the test of who gets through one.
+pub const KUBE_ROUTER: Module = Module {
+    name: "kube-router",
+    requires: "github.com/cloudnativelabs/kube-router/v2",
+    programs: &["kube-router"],
+    minutes: 4,
+};
+
 /// All modules.
-pub const ALL: [Module; 4] = [KUBERNETES, COREDNS, LOCAL_PATH, HELM];
+pub const ALL: [Module; 5] = [KUBERNETES, COREDNS, LOCAL_PATH, HELM, KUBE_ROUTER];
 
 /// Builds those of `modules` that are not in the cache.
 pub fn ensure(modules: &[Module]) -> Result<()> {

@@ -17,6 +17,7 @@ use super::{
     auth::Auth,
     directives,
     failover::Failover,
+    network::Network,
     users::{AclUser, MAX_USERS},
 };
 use redis_node::files::DEFAULT_GRACE_SECONDS;
@@ -272,6 +273,10 @@ pub struct RedisReplicaSetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Failover>,
 
+    /// Who may connect to the pods.
+    #[serde(default)]
+    pub network_policy: Network,
+
     /// While true the operator changes nothing and goes on to report.
     #[serde(default)]
     pub paused: bool,
@@ -301,6 +306,7 @@ impl Default for RedisReplicaSetSpec {
             users: Vec::new(),
             primary: PrimaryPlace::default(),
             failover: None,
+            network_policy: Network::default(),
             paused: false,
         }
     }

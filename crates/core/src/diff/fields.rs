@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::quantity;
 
+/// What the API server takes or leaves as one value: a part that somebody added changes what the whole of it means.
+const WHOLE: [&str; 3] = ["ingress", "podSelector", "selector"];
+
 /// Path of the first field in which `live` does not say what `desired` says; `None` where an apply of `desired`
 /// would change nothing. A field that was applied earlier and is no longer desired cannot be seen this way.
 pub fn difference(desired: &Value, live: &Value) -> Option<String> {
@@ -15,6 +18,9 @@ pub fn difference(desired: &Value, live: &Value) -> Option<String> {
 
 fn differ(desired: &Value, live: Option<&Value>, path: &mut Vec<String>) -> Option<String> {
     match (desired, live) {
+        (wanted, Some(found)) if path.last().is_some_and(|field| WHOLE.contains(&field.as_str())) => {
+            (wanted != found).then(|| path.join("."))
+        }
         (Value::Object(wanted), Some(Value::Object(found))) => differ_in_fields(wanted, found, path),
         (Value::Array(wanted), Some(Value::Array(found))) => differ_in_items(wanted, found, path),
         (wanted, None) if is_zero(wanted) => None,
@@ -138,6 +144,22 @@ mod tests {
                 json!({"tolerations": [{"key": "a"}]}),
                 json!({"tolerations": [{"key": "a"}, {"key": "b"}]}),
                 "tolerations",
+            ),
+            // Regression: a label more in a Service's selector, and it leads nowhere.
+            (
+                json!({"selector": {"role": "primary"}}),
+                json!({"selector": {"role": "primary", "other": "x"}}),
+                "selector",
+            ),
+            (
+                json!({"ingress": [{"ports": [{"port": 1}]}]}),
+                json!({"ingress": [{"ports": [{"port": 1}, {"port": 2}]}]}),
+                "ingress",
+            ),
+            (
+                json!({"ingress": [{"ports": [{"port": 1}]}]}),
+                json!({"ingress": [{"ports": [{"port": 1}], "from": []}]}),
+                "ingress",
             ),
             (
                 json!({"containers": [{"name": "redis", "image": "x"}]}),

@@ -246,7 +246,11 @@ mod tests {
             "metadata": {"name": "cache", "namespace": "lab", "uid": "u-1"}, "spec": spec,
         }))
         .unwrap();
-        let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: agent.into() };
+        let settings = Settings {
+            cluster_domain: "cluster.local".into(),
+            agent_image: agent.into(),
+            operator_namespace: "ops".into(),
+        };
         desired(&plan(&resource, &settings).unwrap(), Stage { pods: 3, disruptions: 1 }).stateful_set
     }
 

@@ -42,7 +42,11 @@ mod tests {
             "metadata": {"name": "cache", "namespace": "lab", "uid": "u-1"}, "spec": spec,
         }))
         .unwrap();
-        let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
+        let settings = Settings {
+            cluster_domain: "cluster.local".into(),
+            agent_image: "operator:1".into(),
+            operator_namespace: "ops".into(),
+        };
         tight(&plan(&resource, &settings).unwrap())
     }
 

@@ -71,7 +71,11 @@ fn resource(wanted: i32, paused: bool) -> RedisReplicaSet {
 }
 
 fn a_plan(wanted: i32, paused: bool) -> Plan {
-    let settings = Settings { cluster_domain: "cluster.local".into(), agent_image: "operator:1".into() };
+    let settings = Settings {
+        cluster_domain: "cluster.local".into(),
+        agent_image: "operator:1".into(),
+        operator_namespace: "ops".into(),
+    };
     plan(&resource(wanted, paused), &settings).unwrap()
 }
 

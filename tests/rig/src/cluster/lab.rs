@@ -167,12 +167,21 @@ async fn operator(client: &Client, kubeconfig: &Path) -> Result<(), Failure> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
     if deployments.get_opt(RELEASE).await?.is_none() {
         println!("installing the operator");
+        let manifest = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {
+                "name": OPERATOR_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+            },
+        });
+        let params = PatchParams::apply("rig").force();
+        Api::<Namespace>::all(client.clone())
+            .patch(OPERATOR_NAMESPACE, &params, &Patch::Apply(&manifest))
+            .await?;
         let helm = std::env::var("HELM").unwrap_or_else(|_| "helm".to_owned());
         let chart = crate::repository("charts/redis-operator");
         let (chart, kubeconfig) = (chart.to_string_lossy(), kubeconfig.to_string_lossy());
         let install =
             ["upgrade", "--install", RELEASE, &chart, "--kubeconfig", &kubeconfig, "--set", "image.tag=dev"];
-        let into = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"];
+        let into = ["--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "120s"];
         machine::output(&helm, &[&install[..], &into[..]].concat())?;
     } else {
         println!("restarting the operator");

@@ -36,6 +36,7 @@ fn audit_policy(users: &[String]) -> serde_json::Value {
                 resources("", &["pods", "services", "configmaps", "secrets", "persistentvolumeclaims"]),
                 resources("apps", &["statefulsets"]),
                 resources("policy", &["poddisruptionbudgets"]),
+                resources("networking.k8s.io", &["networkpolicies"]),
             ]},
             {"level": "None"},
         ],
@@ -259,7 +260,7 @@ impl Drop for Controllers {
 }
 
 /// A program by the variable that names its path.
-fn tool(variable: &str) -> PathBuf {
+pub fn tool(variable: &str) -> PathBuf {
     let path = env::var_os(variable).map_or_else(|| {
         panic!(
             "{variable} must hold the path of that program: `make tools` builds it, and `make test-local` sets the variable"

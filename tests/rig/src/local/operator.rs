@@ -79,15 +79,21 @@ impl Operator {
         identity: &str,
         hosts: &Path,
     ) -> Self {
-        Self::run(&plane.kubeconfig(user), namespace, identity, Some(hosts))
+        Self::run(&plane.kubeconfig(user), namespace, (namespace, identity), Some(hosts))
     }
 
     /// With any kubeconfig, and without names: nothing here would answer.
     pub fn start_with(kubeconfig: &Path, namespace: &str, identity: &str) -> Self {
-        Self::run(kubeconfig, namespace, identity, None)
+        Self::run(kubeconfig, namespace, (namespace, identity), None)
     }
 
-    fn run(kubeconfig: &Path, namespace: &str, identity: &str, hosts: Option<&Path>) -> Self {
+    /// One that serves all namespaces, without names; its Lease is in this one. The control plane has to be the test's own.
+    pub fn start_everywhere(plane: &ControlPlane, user: &str, namespace: &str, identity: &str) -> Self {
+        Self::run(&plane.kubeconfig(user), "", (namespace, identity), None)
+    }
+
+    /// An empty name of the namespace to watch means all.
+    fn run(kubeconfig: &Path, watched: &str, (own, identity): (&str, &str), hosts: Option<&Path>) -> Self {
         let directory = TempDir::new().unwrap();
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
@@ -108,8 +114,8 @@ impl Operator {
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
             .env("PATH", std::env::var_os("PATH").unwrap())
-            .env("WATCH_NAMESPACE", namespace)
-            .env("POD_NAMESPACE", namespace)
+            .env("WATCH_NAMESPACE", watched)
+            .env("POD_NAMESPACE", own)
             .env("POD_NAME", identity)
             .env("CLUSTER_DOMAIN", "cluster.local")
             .env("ASK_DNS", hosts.is_some().to_string())

@@ -32,9 +32,11 @@ pub async fn install_crd(client: &Client) {
     tokio::time::timeout(PATIENCE, established).await.unwrap().unwrap();
 }
 
-/// Makes a namespace.
+/// Makes a namespace that admits only pods of the Pod Security Standard `restricted`.
 pub async fn create_namespace(client: &Client, name: &str) {
-    let object: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let object = json!({"metadata": {"name": name, "labels": labels}});
+    let object: Namespace = serde_json::from_value(object).unwrap();
     Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
 }
 
