@@ -25,6 +25,7 @@ use redis_node::{
     answer::{Demands, ProbeFailure},
     info::{self, Info, Replication},
     password::Password,
+    plain::plain,
 };
 
 /// What came of one command: no answer in time, an error reply as the crate has it, or success.
@@ -231,7 +232,7 @@ impl Connection {
             })
         };
         match settings.get(NAME) {
-            Some(value) if value.len() <= info::LONGEST_VALUE => Ok(((*value).to_owned(), demands())),
+            Some(value) if value.len() <= info::LONGEST_VALUE => Ok((plain(value), demands())),
             _ => Err(ProbeFailure::Malformed(format!("CONFIG GET did not return {NAME}"))),
         }
     }

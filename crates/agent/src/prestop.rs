@@ -32,6 +32,7 @@ use redis_node::{
     files::{AUTH_DIR, CONFIG_KEY, PASSWORD_KEY, REDIS_PORT, RUN_DIR},
     info::{Replication, Upstream, parse_replication},
     password::{Password, PasswordError},
+    plain::plain,
 };
 
 /// Between two questions. Each costs the server well under a millisecond, and each millisecond here is one that a
@@ -198,7 +199,7 @@ fn ask_with(address: SocketAddr, password: &Password) -> Result<Replication, Pro
         Reply::Text(info) => {
             parse_replication(&info).map_err(|error| ProbeFailure::Malformed(error.to_string()))
         }
-        other => Err(ProbeFailure::Malformed(format!("unexpected reply {other:?}"))),
+        other => Err(ProbeFailure::Malformed(plain(&format!("unexpected reply {other:?}")))),
     }
 }
 
