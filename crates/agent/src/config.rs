@@ -97,7 +97,7 @@ replicaof {host} {port}
 
 /// The directive in a line of the user's configuration, or `None` for an empty line or a comment.
 fn directive(line: usize, text: &str) -> Result<Option<&str>, UnsafeDirective> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     if text.is_empty() || text.starts_with('#') {
         return Ok(None);
     }
@@ -135,7 +135,7 @@ pub fn quote(value: &[u8]) -> String {
 /// The password that a redis.conf of this operator has Redis ask for; of more lines the last counts, as it does for Redis.
 pub fn password_of(conf: &str) -> Option<Password> {
     let value = conf.lines().rev().find_map(|line| line.strip_prefix("requirepass "))?;
-    Password::from_bytes(&unquote(value.trim_end())?)
+    Password::exact(&unquote(value.trim_ascii_end())?)
 }
 
 /// What stands in redis.conf's double quotes, as [`quote`] and Redis' own `CONFIG REWRITE` write it.
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_password_is_found_again() {
-        for password in [&b"plain"[..], b"p\"w\\ \xff\n\r\t\x07\x08", b"\"", b"a b"] {
+        for password in [&b"plain"[..], b"p\"w\\ \xff\n\r\t\x07\x08", b"\"", b"a b", b"two\n\n"] {
             let password = Password::from_bytes(password).unwrap();
             let managed = Managed {
                 announce: HOST,
