@@ -17,6 +17,7 @@ mod config;
 mod divergence;
 mod failover;
 mod full_volume;
+mod injection;
 mod lab;
 mod leadership;
 mod lost_pod;
@@ -34,6 +35,7 @@ mod start;
 mod status;
 mod storage;
 mod switchover;
+mod told;
 mod typed_failover;
 
 use std::{
