@@ -56,9 +56,17 @@ pub struct Secrets {
     pub users: BTreeMap<String, Application>,
 }
 
-/// What this operator has told the processes of a set of their users, by `run_id` and user: what it told, and what the server said of
-/// the user after it.
-pub type ToldUsers = HashMap<String, HashMap<String, (User, String)>>;
+/// What this operator has told the processes of a set of their users, by `run_id`.
+pub type ToldUsers = HashMap<String, ToldServer>;
+
+/// What it has told one process.
+#[derive(Clone, Debug, Default)]
+pub struct ToldServer {
+    /// By user: what it told, and what the server said of the user after it.
+    pub users: HashMap<String, (User, String)>,
+    /// The orders whose passwords it took, each by a login.
+    pub took: Option<String>,
+}
 
 /// A status that this process wrote.
 #[derive(Debug)]

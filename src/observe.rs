@@ -52,7 +52,7 @@ impl Connections {
 
     /// A login that a server of the set has accepted.
     pub fn login(&self) -> Option<Login> {
-        self.open.values().next().map(|connection| connection.login().clone())
+        self.open.values().next().map(Connection::login)
     }
 
     /// As whom the servers copy from each other.

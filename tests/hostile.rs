@@ -1,5 +1,5 @@
-//! One tenant's servers answer without end, as fast as they can: the operator serves all others as before. A binary of its
-//! own: nothing else takes memory or time meanwhile.
+//! One tenant's servers answer without end: as fast as they can, in as many elements as they can, or a byte a second. The operator
+//! serves all others as before. A binary of its own: nothing else takes memory or time meanwhile.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,8 +32,19 @@ use serde_json::json;
 
 const PASSWORD: &str = "correct-horse-battery";
 
-/// Takes every connection, says OK to the password, and then sends one reply that never ends.
-fn floods(listener: TcpListener, sent: Arc<AtomicU64>) {
+/// Begin and rest of a reply that never ends, and the pause between its pieces.
+const REPLIES: [(&[u8], &[u8], Duration); 3] = [
+    (b"$4000000000\r\n", &[b'x'; 8192], Duration::ZERO),
+    (b"*4000000000\r\n", b"*4096\r\n_\r\n_\r\n", Duration::ZERO),
+    (b"+", b"x", Duration::from_secs(1)),
+];
+
+/// Takes every connection, says OK to the password, and then sends one of these replies.
+fn misbehaves(
+    listener: TcpListener,
+    sent: Arc<AtomicU64>,
+    (begin, rest, pause): (&'static [u8], &'static [u8], Duration),
+) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
@@ -41,12 +52,11 @@ fn floods(listener: TcpListener, sent: Arc<AtomicU64>) {
             std::thread::spawn(move || {
                 let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
                 let heard = stream.read(&mut [0; 1024]);
-                let mut next: &[u8] = b"+OK\r\n$4000000000\r\n";
-                while heard.is_ok()
-                    && let Ok(bytes) = stream.write(next)
-                {
-                    sent.fetch_add(bytes.try_into().unwrap(), Ordering::Relaxed);
-                    next = &[b'x'; 8192];
+                let mut next = [b"+OK\r\n", begin].concat();
+                while heard.is_ok() && stream.write_all(&next).is_ok() {
+                    sent.fetch_add(next.len().try_into().unwrap(), Ordering::Relaxed);
+                    next = rest.to_vec();
+                    std::thread::sleep(pause);
                 }
             });
         }
@@ -83,10 +93,11 @@ async fn servers_that_answer_without_end_cost_others_nothing() {
     let (plane, client, user) = plane("hostile").await;
     controllers(plane);
     let sent = Arc::new(AtomicU64::new(0));
-    let hostile: Vec<_> = (0..3)
-        .map(|_| {
+    let hostile: Vec<_> = REPLIES
+        .into_iter()
+        .map(|reply| {
             let (address, listener) = listen();
-            floods(listener, Arc::clone(&sent));
+            misbehaves(listener, Arc::clone(&sent), reply);
             address
         })
         .collect();

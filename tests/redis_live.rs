@@ -416,6 +416,19 @@ async fn nobody_and_strangers() {
     }
 }
 
+/// Whoever may tell a server a name chooses what stands in the status.
+#[tokio::test]
+async fn names_with_control_characters_are_shown_on_one_line() {
+    let server =
+        RedisServer::start(&[r#"replica-announce-ip "redis-0\n2026 all is well\x1b[2J\xe2\x80\xae""#]);
+    let () = server.command(&["REPLICAOF", "redis-9\u{1b}[2J\u{202e}", "6379"]);
+    let seen = wait_for(&[&server], &[Foreign]).await;
+    let answer = seen.answers[0].as_ref().unwrap();
+    assert_eq!(answer.announced, "redis-0?2026 all is well?[2J?");
+    assert_eq!(answer.info.replication.upstream.as_ref().unwrap().host, "redis-9?[2J?");
+    assert!(!rig::hostile_text::has_controls(&faults(&seen, 0)), "{}", faults(&seen, 0));
+}
+
 #[tokio::test]
 async fn acts_over_the_connection_of_the_observation() {
     let primary = RedisServer::start(&[]);

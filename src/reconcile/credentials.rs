@@ -25,7 +25,10 @@ use operator_core::{
     credentials::{Application, Internal, Took, Wanted, next},
     status::outcome::Outcome,
 };
-use redis_node::login::{DEFAULT_USER, Login};
+use redis_node::{
+    login::{DEFAULT_USER, Login},
+    password::Password,
+};
 
 /// Reads both Secrets, makes those that are missing, and notes changed passwords in the operator's own. Returns as whom to log in, as
 /// far as that is known.
@@ -205,7 +208,11 @@ async fn internal(
         let first = Internal::first(secrets::random_own()?, job.now);
         let wanted = Wanted { application: application.clone(), ..Wanted::default() };
         let auth = &job.subject.auth;
-        next(&first, &wanted, auth, &Took::default(), job.now, secrets::random_own)?.unwrap_or(first)
+        let begun = next(&first, &wanted, auth, &Took::default(), job.now, secrets::random_own)?;
+        // No server has taken the rules of the spec yet: until one has, the user may do nothing rather than everything.
+        let is_limited = job.subject.users.iter().any(|user| user.name == DEFAULT_USER);
+        let application_rules = is_limited.then(Rules::default);
+        Internal { application_rules, ..begun.unwrap_or(first) }
     };
     info!("making the Secret with the operator's own passwords");
     let written = secrets::write_internal(&ctx.client, subject, version.as_deref(), internal).await?;
@@ -238,8 +245,12 @@ fn logins(job: &Job<'_>, secrets: &Secrets) -> Option<Arc<Logins>> {
     let own = secrets.internal.as_ref().map(|stored| &stored.internal);
     let of_application = match &secrets.application {
         Application::Password(password) => Some(Login::of_default(password.clone())),
-        Application::Open | Application::Unknown => None,
+        // Any will do.
+        Application::Open => Password::exact(b"any").map(Login::of_default),
+        Application::Unknown => None,
     };
+    let plain = own.map(|own| own.application_passwords.clone()).unwrap_or_default();
+    let of_application = of_application.into_iter().chain(plain.into_iter().map(Login::of_default));
     let accepted = memory.accepted(&subject.set, &subject.uid);
     let former = own.and_then(|own| own.former.as_ref()).map(|former| former.own.operator());
     let mut tried: Vec<Login> = own.map(|own| own.own.operator()).into_iter().collect();
@@ -248,7 +259,8 @@ fn logins(job: &Job<'_>, secrets: &Secrets) -> Option<Arc<Logins>> {
             tried.push(login);
         }
     }
-    let replica = own.map(|own| own.own.replica()).or_else(|| tried.first().cloned())?;
+    let replica = own.map(|own| own.replica(memory.took(&subject.set, own).all));
+    let replica = replica.or_else(|| tried.first().cloned())?;
     let own_users = own.filter(|_| !subject.paused).map(|own| own.own_users().to_vec()).unwrap_or_default();
     Some(Arc::new(Logins { tried, replica, own_users }))
 }

@@ -1,19 +1,19 @@
 //! Every server takes what the Secrets and the spec say, and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     credentials::wanted,
     stages::{Job, Seen},
 };
 use crate::{
-    memory::{Secrets, ToldUsers},
+    memory::{Secrets, ToldServer, ToldUsers},
     redis::connection::Connection,
 };
 use operator_core::{
     acl::{Rules, User},
     credentials::{Application, Internal, Missing, Report, Wanted},
-    events,
+    events, hash,
     status::outcome::Outcome,
 };
 use redis_node::{
@@ -27,10 +27,14 @@ struct Orders {
     users: Vec<User>,
     /// With which it is tried whether it has.
     logins: Vec<Login>,
+    /// As whom it copies from its primary.
+    replica: Login,
+    /// Other orders have another one.
+    mark: String,
 }
 
 impl Orders {
-    fn of(internal: Internal, wanted: &Wanted, secrets: &Secrets) -> Self {
+    fn of(internal: Internal, wanted: &Wanted, secrets: &Secrets, all_took: bool) -> Self {
         let mut users = internal.own_users().to_vec();
         let rules = wanted.application_rules.clone().unwrap_or_else(Rules::everything);
         users.push(User::of_application(DEFAULT_USER, internal.application.entry(), rules));
@@ -46,8 +50,17 @@ impl Orders {
             _ => None,
         });
         let own = [internal.own.agent(), internal.own.replica()];
-        let logins = own.into_iter().chain(of_applications).collect();
-        Self { internal, users, logins }
+        let logins: Vec<Login> = own.into_iter().chain(of_applications).collect();
+        let replica = internal.replica(all_took);
+        let lines = users.iter().map(User::line);
+        let hashes = logins.iter().chain([&replica]).map(|login| hash::sha256(login.password.as_bytes()));
+        let mark = hash::sha256(lines.chain(hashes).collect::<String>().as_bytes());
+        Self { internal, users, logins, replica, mark }
+    }
+
+    /// What a server has instead of what it refuses: the rules of before with the passwords of now.
+    fn instead(&self, name: &str) -> Option<User> {
+        self.internal.users().into_iter().find(|user| user.name == name)
     }
 }
 
@@ -57,7 +70,18 @@ pub(super) async fn keep_users(job: &Job<'_>, seen: &mut Seen, outcome: &mut Out
     let Some(secrets) = memory.last_secrets(&subject.set, &subject.uid) else { return };
     let Some(stored) = secrets.internal.clone().filter(|_| !subject.is_left_alone()) else { return };
     let wanted = wanted(job, &secrets);
-    let orders = Orders::of(stored.internal, &wanted, &secrets);
+    let is_noted = match &secrets.application {
+        Application::Password(password) => {
+            stored.internal.application.current == Some(hash::sha256(password.as_bytes()))
+        }
+        Application::Open | Application::Unknown => true,
+    };
+    // Until a change is noted for those who start, nobody is told. Why it could not be is a failure of its own.
+    if !is_noted {
+        return;
+    }
+    let took = memory.took(&subject.set, &stored.internal);
+    let orders = Orders::of(stored.internal, &wanted, &secrets, took.all);
     let before = memory.users_told(&subject.set);
     let mut after = ToldUsers::new();
     let (mut missing, mut refused) = (Vec::new(), BTreeMap::new());
@@ -85,13 +109,14 @@ pub(super) async fn keep_users(job: &Job<'_>, seen: &mut Seen, outcome: &mut Out
         }
         after.insert(run_id, told);
     }
+    let is_anybody_told = !after.is_empty();
     memory.remember_users_told(&subject.set, after);
     // A member whose pod is away starts with what the Secret says.
-    let are_there = missing.is_empty() && !seen.look.observed.pods.is_empty();
-    let all_took = are_there && refused.is_empty();
-    let rules = if are_there { taken_rules(&wanted, &refused) } else { BTreeMap::new() };
-    if rules != memory.took(&subject.set, &orders.internal).rules {
-        outcome.again_in(std::time::Duration::ZERO);
+    let all_took = missing.is_empty() && !seen.look.observed.pods.is_empty();
+    // By those who answered: one that starts may wait for the rules in the Secret.
+    let rules = if is_anybody_told { taken_rules(&wanted, &refused) } else { BTreeMap::new() };
+    if rules != took.rules {
+        outcome.again_in(Duration::from_secs(1));
     }
     memory.remember_took(&subject.set, all_took.then(|| orders.internal.clone()), rules);
     let words = refused.into_iter().map(|(user, words)| format!("user {user}: {words}")).collect();
@@ -125,42 +150,59 @@ async fn tell(
     connection: &mut Connection,
     orders: &Orders,
     is_unlinked: bool,
-    told: &mut HashMap<String, (User, String)>,
+    told: &mut ToldServer,
 ) -> Result<Said, ProbeFailure> {
     let mut said = Said::default();
-    let mut is_new = false;
     for user in &orders.users {
-        let reading = connection.user(&user.name).await?;
-        let known = told.get(&user.name).filter(|(known, _)| known == user);
-        if known.is_some_and(|(_, known)| *known == reading) {
-            continue;
-        }
-        is_new = true;
-        let was_known = known.is_some();
-        if let Err(words) = connection.set_user(user).await? {
+        if let Err(words) = give(connection, user, told, &mut said).await? {
             said.refused.push((user.name.clone(), words));
-            continue;
-        }
-        if was_known {
-            said.repaired.push(user.name.clone());
-        }
-        let reading = connection.user(&user.name).await?;
-        told.insert(user.name.clone(), (user.clone(), reading));
-    }
-    let removed = orders.internal.removed.iter();
-    for name in removed.filter(|name| orders.users.iter().all(|user| user.name != **name)) {
-        connection.remove_user(name).await?;
-        told.remove(name);
-    }
-    if is_new || is_unlinked || orders.internal.is_changing() {
-        connection.set_masterauth(&orders.internal.own.replica()).await?;
-        // A user whose rules are refused may not be there at all, and is named already.
-        let is_refused = |login: &&Login| said.refused.iter().any(|(user, _)| *user == login.user);
-        for login in orders.logins.iter().filter(|login| !is_refused(login)) {
-            if !connection.takes(login).await? {
-                said.refuses = Some(format!("it does not take the password of user {}", login.user));
+            if let Some(instead) = orders.instead(&user.name) {
+                give(connection, &instead, told, &mut said).await?.ok();
             }
         }
     }
+    for name in orders.internal.removed.keys() {
+        connection.remove_user(name).await?;
+        told.users.remove(name);
+    }
+    if told.took.as_ref() == Some(&orders.mark) && said.repaired.is_empty() && !is_unlinked {
+        return Ok(said);
+    }
+    told.took = None;
+    connection.set_masterauth(&orders.replica).await?;
+    for login in &orders.logins {
+        // Of a user that is let in by no rules of before there is nothing to try.
+        let is_refused = said.refused.iter().any(|(user, _)| *user == login.user);
+        if !connection.takes(login).await? && !is_refused {
+            said.refuses = Some(format!("it does not take the password of user {}", login.user));
+        }
+    }
+    if said.refuses.is_none() {
+        told.took = Some(orders.mark.clone());
+    }
     Ok(said)
+}
+
+/// Gives the server a user, unless it has said of it what it said after it was given that. The inner error is the server's refusal.
+async fn give(
+    connection: &mut Connection,
+    user: &User,
+    told: &mut ToldServer,
+    said: &mut Said,
+) -> Result<Result<(), String>, ProbeFailure> {
+    let reading = connection.user(&user.name).await?;
+    let known = told.users.get(&user.name).filter(|(known, _)| known == user);
+    if known.is_some_and(|(_, known)| *known == reading) {
+        return Ok(Ok(()));
+    }
+    let was_known = known.is_some();
+    if let Err(words) = connection.set_user(user).await? {
+        return Ok(Err(words));
+    }
+    if was_known {
+        said.repaired.push(user.name.clone());
+    }
+    let reading = connection.user(&user.name).await?;
+    told.users.insert(user.name.clone(), (user.clone(), reading));
+    Ok(Ok(()))
 }

@@ -3,7 +3,11 @@
 //! A connection never reconnects: an act has to reach the very process that the observation came from
 //! (`docs/design/protocol.md`, "Ideas"), and a process that ended takes its connections along.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError, Value,
@@ -25,6 +29,7 @@ use redis_node::{
     answer::{Demands, ProbeFailure},
     info::{self, Info, Replication},
     login::Login,
+    plain::plain,
 };
 
 /// What came of one command: no answer in time, an error reply as the crate has it, or success.
@@ -66,7 +71,8 @@ struct Wire {
     turn: Mutex<()>,
     /// True once the server has closed it or broken the protocol, or it was given up.
     ended: watch::Receiver<bool>,
-    login: Login,
+    /// As whom the server knows it.
+    login: std::sync::Mutex<Login>,
     /// Reads what the server sends. One that waits for an answer would wait for ever.
     reader: AbortHandle,
 }
@@ -112,7 +118,13 @@ impl Connection {
         allowance.set(LONGEST_ANSWER);
         let connected = within(deadline, connect(target, allowance.clone())).await?;
         let (inner, reader) = connected.map_err(|error| classify(&error, ""))?;
-        let wire = Wire { allowance, turn: Mutex::default(), ended, login: login.clone(), reader };
+        let wire = Wire {
+            allowance,
+            turn: Mutex::default(),
+            ended,
+            login: std::sync::Mutex::new(login.clone()),
+            reader,
+        };
         let mut connection = Self { wire: Arc::new(wire), inner, deadline };
         // AUTH is sent here, not by the crate: it calls every error reply to AUTH a wrong password, also "max
         // number of clients reached".
@@ -155,8 +167,13 @@ impl Connection {
     }
 
     /// As whom the server accepted it.
-    pub fn login(&self) -> &Login {
-        &self.wire.login
+    pub fn login(&self) -> Login {
+        self.wire.login.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It has logged in again.
+    pub(super) fn is_now(&self, login: &Login) {
+        login.clone_into(&mut self.wire.login.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// `INFO`, all that the operator reads: server, persistence, replication and keyspace. The plain form, since
@@ -227,7 +244,7 @@ impl Connection {
             })
         };
         match settings.get(NAME) {
-            Some(value) if value.len() <= info::LONGEST_VALUE => Ok(((*value).to_owned(), demands())),
+            Some(value) if value.len() <= info::LONGEST_VALUE => Ok((plain(value), demands())),
             _ => Err(ProbeFailure::Malformed(format!("CONFIG GET did not return {NAME}"))),
         }
     }

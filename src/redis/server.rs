@@ -170,7 +170,7 @@ impl Server {
         // Whom a person sees in `CLIENT LIST`, and the next operator cuts off.
         connection.introduce().await?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.accepted = Some(connection.login().clone());
+        held.accepted = Some(connection.login());
         held.address = Some(target.address);
         held.connection = Some(connection.clone());
         Ok((answer, connection))
@@ -191,8 +191,11 @@ impl Server {
                 }
                 Err(failure) => return Err(failure),
             };
-            let is_told = connection.set_users(&logins.own_users).await?;
-            if login == logins.first() || !is_told || logins.own_users.is_empty() {
+            // One that knows the operator has its users; those of the last reconcile may be out of date.
+            if login == logins.first()
+                || logins.own_users.is_empty()
+                || !connection.set_users(&logins.own_users).await?
+            {
                 return Ok(connection);
             }
             // One that takes no further client keeps this one.

@@ -14,7 +14,18 @@ impl Connection {
     /// Whether the server takes this login. One that does not leaves the connection as it is (`authCommand`); one that does is
     /// followed by that of the connection at once.
     pub async fn takes(&mut self, login: &Login) -> Result<bool, ProbeFailure> {
-        let own = self.login().clone();
+        let own = self.login();
+        // As the same user, perhaps with another password: the former one may end, and there is no way back to go.
+        if login.user == own.user {
+            return match self.run("AUTH", &auth(login)).await {
+                Ok(()) => {
+                    self.is_now(login);
+                    Ok(true)
+                }
+                Err(ProbeFailure::Auth(_)) => Ok(false),
+                Err(failure) => Err(failure),
+            };
+        }
         let mut both = pipe();
         both.add_command(auth(login)).add_command(auth(&own));
         let told = self.pipeline(&both, 2).await?;

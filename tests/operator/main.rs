@@ -17,6 +17,7 @@ mod config;
 mod divergence;
 mod failover;
 mod full_volume;
+mod injection;
 mod lab;
 mod leadership;
 mod lost_pod;
@@ -36,6 +37,7 @@ mod status;
 mod storage;
 mod switchover;
 mod tenancy;
+mod told;
 mod typed_failover;
 
 use std::{

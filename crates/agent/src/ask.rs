@@ -14,7 +14,9 @@ use crate::{
     start_rule::{PeerAnswer, Point, Says, Silence},
     wire::{Reply, Wire, login},
 };
-use redis_node::{answer::ProbeFailure, files::REDIS_PORT, info::parse_replication, login::Login};
+use redis_node::{
+    answer::ProbeFailure, files::REDIS_PORT, info::parse_replication, login::Login, plain::plain,
+};
 
 /// Time for one conversation with one peer. Redis answers INFO in well under a millisecond; a peer that needs
 /// longer is asked again.
@@ -58,7 +60,7 @@ fn ask_address(address: SocketAddr, host: &str, agent: &Login) -> Result<Says, S
     let mut next = || wire.answer().map_err(Silence::Failed);
     next()?;
     let announced = match next()? {
-        Reply::List(pair) => pair.into_iter().nth(1).unwrap_or_default(),
+        Reply::List(pair) => plain(pair.get(1).map_or("", String::as_str)),
         other => return Err(malformed(&other)),
     };
     // Right after a pod has moved, its name may still lead to an address that another server has by now.
@@ -72,7 +74,7 @@ fn ask_address(address: SocketAddr, host: &str, agent: &Login) -> Result<Says, S
 }
 
 fn malformed(reply: &Reply) -> Silence {
-    Silence::Failed(ProbeFailure::Malformed(format!("unexpected reply {reply:?}")))
+    Silence::Failed(ProbeFailure::Malformed(plain(&format!("unexpected reply {reply:?}"))))
 }
 
 /// What `INFO replication` says, as far as the start rule needs it.

@@ -138,7 +138,7 @@ replicaof {host} {port}
 
 /// The directive in a line of the user's configuration, or `None` for an empty line or a comment.
 fn directive(line: usize, text: &str) -> Result<Option<&str>, UnsafeDirective> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     if text.is_empty() || text.starts_with('#') {
         return Ok(None);
     }

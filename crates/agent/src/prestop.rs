@@ -33,6 +33,7 @@ use redis_node::{
     info::{Replication, Upstream, parse_replication},
     login::Login,
     password::PasswordError,
+    plain::plain,
 };
 
 /// Between two questions. Each costs the server well under a millisecond, and each millisecond here is one that a
@@ -199,7 +200,7 @@ fn ask_with(address: SocketAddr, agent: &Login) -> Result<Replication, ProbeFail
         Reply::Text(info) => {
             parse_replication(&info).map_err(|error| ProbeFailure::Malformed(error.to_string()))
         }
-        other => Err(ProbeFailure::Malformed(format!("unexpected reply {other:?}"))),
+        other => Err(ProbeFailure::Malformed(plain(&format!("unexpected reply {other:?}")))),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     internal,
     wire::{Reply, Wire, login},
 };
-use redis_node::answer::ProbeFailure;
+use redis_node::{answer::ProbeFailure, plain::plain};
 
 /// Which probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -126,7 +126,7 @@ struct Shown<'a>(&'a Reply);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Reply::Text(text) => write!(f, "+{text}"),
+            Reply::Text(text) => write!(f, "+{}", plain(text)),
             Reply::Error { code, text } => write!(f, "-{code} {text}"),
             Reply::List(_) | Reply::Other => f.write_str("something else than a string"),
         }

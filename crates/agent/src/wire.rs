@@ -12,7 +12,7 @@ use std::{
 
 use ::redis::{Cmd, Parser, Value};
 
-use redis_node::{answer::ProbeFailure, login::Login};
+use redis_node::{answer::ProbeFailure, login::Login, plain::plain};
 
 /// What a server may send in one conversation, in bytes: any peer may be anybody's, and the memory is Redis' own.
 const LONGEST: usize = 1 << 20;
@@ -99,10 +99,9 @@ fn refusal(code: &str, text: &str) -> ProbeFailure {
 impl From<Value> for Reply {
     fn from(value: Value) -> Self {
         match value {
-            Value::ServerError(error) => Self::Error {
-                code: error.code().to_owned(),
-                text: error.details().unwrap_or_default().to_owned(),
-            },
+            Value::ServerError(error) => {
+                Self::Error { code: plain(error.code()), text: plain(error.details().unwrap_or_default()) }
+            }
             Value::Array(items) => Self::List(items.into_iter().filter_map(text).collect()),
             other => text(other).map_or(Self::Other, Self::Text),
         }

@@ -155,7 +155,7 @@ pub fn is_start_only(words: &str, is_read_back: bool) -> bool {
 /// between them (`sdssplitargs` in Redis' sds.c; admission has checked that quotes are closed).
 pub fn argument(value: &str) -> Vec<u8> {
     let mut words: Vec<Vec<u8>> = Vec::new();
-    let mut rest = value.trim().bytes().peekable();
+    let mut rest = value.trim_ascii().bytes().peekable();
     while rest.peek().is_some() {
         let mut word = Vec::new();
         while let Some(byte) = rest.next_if(|byte| !byte.is_ascii_whitespace()) {

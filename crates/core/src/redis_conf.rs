@@ -84,10 +84,10 @@ impl File {
     /// What a live `ConfigMap` says.
     pub fn read(config_map: &ConfigMap) -> Self {
         let text = config_map.data.as_ref().and_then(|data| data.get(CONFIG_KEY)).map_or("", String::as_str);
-        let lines = text.lines().filter_map(|line| line.trim().split_once(' '));
+        let lines = text.lines().filter_map(|line| line.trim_ascii().split_once(' '));
         let note = |key| config_map.metadata.annotations.as_ref().and_then(|notes| notes.get(key));
         Self {
-            lines: lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect(),
+            lines: lines.map(|(name, value)| (name.to_owned(), value.trim_ascii().to_owned())).collect(),
             start_only: note(labels::START_ONLY)
                 .map(|names| names.split(',').map(str::to_owned).collect())
                 .unwrap_or_default(),
@@ -180,9 +180,10 @@ pub fn next(wanted: &File, former: Option<&File>, vetted: ConfigOutcome<'_>, gen
     File { lines: wanted.lines.iter().filter_map(line).collect(), restart, ..noted }
 }
 
-/// A value as redis.conf has it: an empty one has to be written as `""`, since Redis refuses a bare name.
+/// A value as redis.conf has it: an empty one has to be written as `""`, since Redis refuses a bare name. Blanks of Unicode are part
+/// of a value: to Redis they are none.
 fn spelled(value: &str) -> String {
-    let value = value.trim();
+    let value = value.trim_ascii();
     if value.is_empty() { r#""""#.to_owned() } else { value.to_owned() }
 }
 

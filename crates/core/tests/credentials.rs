@@ -113,7 +113,10 @@ fn own_passwords_change_after_their_days_and_are_taken_side_by_side() {
     let first = then(&Internal::first(own(1), at(0)), &application("a"), &auth, WAITS, 0);
     assert_eq!(then(&first, &application("a"), &Auth::default(), TOOK, 400 * day), first, "not asked for");
     assert_eq!(then(&first, &application("a"), &auth, TOOK, 30 * day - 1), first);
-    let changed = then(&first, &application("a"), &auth, WAITS, 30 * day);
+    // A member that is not told would be left behind, with everybody who copies from it.
+    assert_eq!(then(&first, &application("a"), &auth, WAITS, 30 * day), first);
+    let changed = then(&first, &application("a"), &auth, TOOK, 30 * day);
+    assert_eq!((changed.replica(false), changed.replica(true)), (own(1).replica(), own(2).replica()));
     assert!(takes(&changed, 1) && takes(&changed, 2));
     assert_eq!(changed.own, own(2));
     assert_eq!(then(&changed, &application("a"), &auth, WAITS, 31 * day), changed);
@@ -146,6 +149,46 @@ fn a_secret_that_a_person_emptied_is_told_from_one_that_lost_its_notes() {
         let read = Internal::read(&broken, at(9)).unwrap();
         assert_eq!((&read.own, read.since), (&internal.own, at(9)));
         assert_ne!(read.data(), broken, "it is written again");
+    }
+}
+
+/// Regression: a Secret that vanished while its password was being changed kept the former one for ever, and the reconciles going.
+#[test]
+fn a_change_ends_whatever_becomes_of_the_secret_meanwhile() {
+    let auth = Auth { grace: 60, ..Auth::default() };
+    let first = then(&Internal::first(own(1), at(0)), &application("a"), &auth, WAITS, 0);
+    let changed = then(&first, &application("b"), &auth, TOOK, 10);
+    for meanwhile in [Application::Unknown, Application::Open] {
+        let ends = then(&changed, &meanwhile, &auth, TOOK, 20);
+        assert_eq!(ends.application.until, Some(at(80)));
+        assert!(then(&ends, &meanwhile, &auth, TOOK, 81).application.former.is_empty());
+    }
+}
+
+/// Servers of earlier versions take the application's password alone, and that of before where a kubelet has not brought the Secret.
+#[test]
+fn the_last_two_passwords_of_the_application_are_known() {
+    let auth = Auth::default();
+    let mut internal = Internal::first(own(1), at(0));
+    for text in ["a", "b", "c"] {
+        internal = then(&internal, &application(text), &auth, WAITS, 0);
+    }
+    assert_eq!(internal.application_passwords, [password("c"), password("b")]);
+    assert_eq!(then(&internal, &Application::Unknown, &auth, TOOK, 1).application_passwords.len(), 2);
+    assert_eq!(Internal::read(&internal.data(), at(9)).unwrap(), internal);
+}
+
+#[test]
+fn who_is_locked_out_is_locked_out_of_servers_that_start_at_once() {
+    let off = Rules { rules: vec!["+@all".into()], off: true };
+    let wanted = Wanted {
+        application: application("a"),
+        application_rules: Some(off.clone()),
+        users: [("app".to_owned(), (application("p"), off))].into(),
+    };
+    let next = follows(&Internal::first(own(1), at(0)), &wanted, &Auth::default(), &Took::default(), 0);
+    for user in &next.users()[3..] {
+        assert!(user.is_off() && !user.line().contains(" on "), "{}", user.line());
     }
 }
 
@@ -199,7 +242,9 @@ fn users_of_the_spec_are_in_the_secret_once_every_server_has_taken_their_rules()
     let gone = follows(&changed, &wanted(&[]), &auth, &Took::default(), 3);
     assert_eq!((gone.users.len(), gone.removed.len()), (0, 1));
     assert_eq!(follows(&gone, &wanted(&[]), &auth, &Took::default(), 4), gone);
-    assert!(follows(&gone, &wanted(&[]), &auth, &took(&[]), 5).removed.is_empty());
+    // Kubelets bring the Secret into pods within two minutes, and one that restarts meanwhile has the user again.
+    assert_eq!(follows(&gone, &wanted(&[]), &auth, &took(&[]), 5).removed.len(), 1);
+    assert!(follows(&gone, &wanted(&[]), &auth, &took(&[]), 303).removed.is_empty());
     let back = follows(&gone, &wanted(&[("app", "p", &reads)]), &auth, &Took::default(), 5);
     assert!(back.removed.is_empty() && back.users.len() == 1);
     assert_eq!(Internal::read(&changed.data(), at(9)).unwrap(), changed);

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::plain::plain;
+
 /// Everything that one INFO answer says, as far as the operator needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
@@ -225,13 +227,13 @@ pub fn parse_server(text: &str) -> Result<Server, ParseError> {
     let server = Section::of(text, "Server")?;
     // Valkey keeps `redis_version` at the version it forked from, for its clients' sake.
     let (flavour, version) = match server.optional("server_name") {
-        Some("valkey") => (Flavour::Valkey, server.text("valkey_version")?),
-        _ => (Flavour::Redis, server.text("redis_version")?),
+        Some("valkey") => (Flavour::Valkey, server.words("valkey_version")?),
+        _ => (Flavour::Redis, server.words("redis_version")?),
     };
     Ok(Server {
         flavour,
-        version: version.to_owned(),
-        run_id: server.text("run_id")?.to_owned(),
+        version,
+        run_id: server.words("run_id")?,
         uptime_seconds: server.number("uptime_in_seconds")?,
         time_micros: server.number("server_time_usec")?,
     })
@@ -266,7 +268,7 @@ pub fn parse_replication(text: &str) -> Result<Replication, ParseError> {
     let upstream = match replication.text("role")? {
         "master" => None,
         "slave" => Some(Upstream {
-            host: replication.text("master_host")?.to_owned(),
+            host: replication.words("master_host")?,
             port: replication.number("master_port")?,
             link_up: replication.one_of("master_link_status", "up", "down", "up or down")?,
             last_io_seconds: replication.number("master_last_io_seconds_ago")?,
@@ -281,9 +283,9 @@ pub fn parse_replication(text: &str) -> Result<Replication, ParseError> {
             .numbered("slave")
             .map(|(field, line)| replication.connected_replica(field, line))
             .collect::<Result<_, _>>()?,
-        failover_state: replication.text("master_failover_state")?.to_owned(),
-        replid: replication.text("master_replid")?.to_owned(),
-        replid2: replication.text("master_replid2")?.to_owned(),
+        failover_state: replication.words("master_failover_state")?,
+        replid: replication.words("master_replid")?,
+        replid2: replication.words("master_replid2")?,
         second_repl_offset: replication.number("second_repl_offset")?,
         offset: replication.number("master_repl_offset")?,
         backlog_active: replication.flag("repl_backlog_active")?,
@@ -337,6 +339,12 @@ impl<'a> Section<'a> {
         self.bounded(field, held)
     }
 
+    /// A text that is kept. Whoever may tell the server `REPLICAOF` or `REPLCONF` chooses some of these: one that is odd must not
+    /// make a stranger of the server that says it.
+    fn words(&self, field: &str) -> Result<String, ParseError> {
+        self.text(field).map(plain)
+    }
+
     /// What goes into a status or the record may come from any server. Redis' own longest is a host name.
     fn bounded(&self, field: &str, held: &'a str) -> Result<&'a str, ParseError> {
         if held.len() <= LONGEST_VALUE { Ok(held) } else { Err(self.odd(field, held, "at most 256 bytes")) }
@@ -370,9 +378,9 @@ impl<'a> Section<'a> {
 
     fn connected_replica(&self, field: &str, line: &'a str) -> Result<ConnectedReplica, ParseError> {
         Ok(ConnectedReplica {
-            host: self.part(field, line, "ip")?,
+            host: plain(&self.part::<String>(field, line, "ip")?),
             port: self.part(field, line, "port")?,
-            state: self.part(field, line, "state")?,
+            state: plain(&self.part::<String>(field, line, "state")?),
             offset: self.part(field, line, "offset")?,
             lag_seconds: self.part(field, line, "lag")?,
         })

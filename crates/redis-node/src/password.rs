@@ -38,7 +38,11 @@ impl Password {
     /// The password in these bytes of a Secret, or `None` where they are empty. One newline at the end is not
     /// part of it: `echo … > file` leaves one, and nobody means it.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        Self::exact(bytes.strip_suffix(b"\n").unwrap_or(bytes))
+    }
+
+    /// The password that is these bytes, all of them, or `None` where there are none.
+    pub fn exact(bytes: &[u8]) -> Option<Self> {
         (!bytes.is_empty()).then(|| Self(bytes.to_vec()))
     }
 
@@ -65,6 +69,8 @@ mod tests {
         assert_eq!(Password::from_bytes(b"\xff\0").unwrap().as_bytes(), b"\xff\0");
         assert_eq!(Password::from_bytes(b"\n"), None);
         assert_eq!(Password::from_bytes(b""), None);
+        assert_eq!(Password::exact(b"p\n").unwrap().as_bytes(), b"p\n");
+        assert_eq!(Password::exact(b""), None);
     }
 
     #[test]

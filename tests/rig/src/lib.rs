@@ -3,6 +3,7 @@
 //!
 //! | Module | For |
 //! |---|---|
+//! | [`hostile_text`] | properties: what nobody may inject anything by |
 //! | [`local`] | tests that need no cluster: etcd, kube-apiserver and redis-servers as processes of this machine |
 //! | [`cluster`] | programs that measure the operator on the real cluster |
 //! | [`node`] | what such a program runs inside a node's network |
@@ -18,6 +19,7 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod hostile_text;
 pub mod local;
 pub mod machine;
 pub mod node;

@@ -7,3 +7,4 @@ pub mod plane;
 pub mod pods;
 pub mod redis_server;
 pub mod sets;
+pub mod told;

@@ -105,7 +105,8 @@ fn quotes_closed(value: &str) -> bool {
                 Some(_) => {}
             }
         }
-        if rest.peek().is_some_and(|next| !next.is_whitespace()) {
+        // To Redis only ASCII has blanks.
+        if rest.peek().is_some_and(|next| !next.is_ascii_whitespace()) {
             return false;
         }
     }
@@ -157,6 +158,7 @@ mod tests {
             ("save", "\"900 1"),
             ("save", "'a\\'"),
             ("save", "\"a\"b"),
+            ("save", "\"a\"\u{a0}b"),
             ("appendonly", "Yes"),
             ("repl-diskless-load", "swapdb"),
             ("repl-ping-replica-period", "60"),

@@ -1,6 +1,6 @@
 //! What the Secret `<name>-internal` says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -19,6 +19,9 @@ use redis_node::{
 
 /// Key of what the operator notes of changes.
 const CHANGES_KEY: &str = "changes.json";
+
+/// Keys of the application's password, and of the one before. No pod mounts them.
+const APPLICATION_KEYS: [&str; 2] = ["application-password", "former-application-password"];
 
 /// Passwords of the operator's own users.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,8 +133,10 @@ pub struct Internal {
     pub application_rules: Option<Rules>,
     /// The users of the spec, by name.
     pub users: BTreeMap<String, Granted>,
-    /// Users that the spec had, and that some server may have still.
-    pub removed: BTreeSet<String>,
+    /// Users that the spec had, and that some server may have still, or may start with until then.
+    pub removed: BTreeMap<String, Timestamp>,
+    /// The application's password, and the one before, as they are: with those the operator logs in to servers that know nothing else.
+    pub application_passwords: Vec<Password>,
 }
 
 /// Why the Secret cannot be used as it is.
@@ -151,8 +156,8 @@ struct Changes {
     application_rules: Option<Rules>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     users: BTreeMap<String, Granted>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    removed: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    removed: BTreeMap<String, Timestamp>,
     /// Passwords of before, by key. The operator makes its own of letters and digits.
     #[serde(default)]
     former: BTreeMap<String, String>,
@@ -172,7 +177,8 @@ impl Internal {
             application: Taken::default(),
             application_rules: None,
             users: BTreeMap::new(),
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
+            application_passwords: Vec::new(),
         }
     }
 
@@ -196,6 +202,10 @@ impl Internal {
             application_rules: changes.application_rules,
             users: changes.users,
             removed: changes.removed,
+            application_passwords: APPLICATION_KEYS
+                .iter()
+                .filter_map(|key| bytes(key).and_then(Password::exact))
+                .collect(),
         })
     }
 
@@ -218,7 +228,13 @@ impl Internal {
         let users: String = self.users().iter().map(User::line).collect();
         let own = self.own.all().map(|(key, password)| (key, password.as_bytes().to_vec()));
         let rest = [(USERS_KEY, users.into_bytes()), (CHANGES_KEY, changes)];
-        own.into_iter().chain(rest).map(|(key, value)| (key.to_owned(), ByteString(value))).collect()
+        let plain = APPLICATION_KEYS.into_iter().zip(&self.application_passwords);
+        let plain = plain.map(|(key, password)| (key, password.as_bytes().to_vec()));
+        own.into_iter()
+            .chain(rest)
+            .chain(plain)
+            .map(|(key, value)| (key.to_owned(), ByteString(value)))
+            .collect()
     }
 
     /// The users of the operator, as each server is to have them.
@@ -238,6 +254,12 @@ impl Internal {
     pub fn application_user(&self) -> User {
         let rules = self.application_rules.clone().unwrap_or_else(Rules::everything);
         User::of_application(DEFAULT_USER, self.application.entry(), rules)
+    }
+
+    /// As whom replicas log in to their primary: with the password of before until every server takes the present one.
+    pub fn replica(&self, all_took: bool) -> Login {
+        let former = self.former.as_ref().filter(|former| former.taken && !all_took);
+        former.map_or(&self.own, |former| &former.own).replica()
     }
 
     /// Whether passwords of before are taken as well.

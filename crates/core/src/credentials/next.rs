@@ -18,6 +18,9 @@ const OWN_GRACE: Duration = Duration::from_secs(300);
 /// How many passwords of before applications can log in with at most.
 const MOST_FORMER: usize = 8;
 
+/// How many of them the operator keeps.
+const MOST_PLAIN: usize = 2;
+
 /// What applications are to log in with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Application {
@@ -63,36 +66,32 @@ pub fn next<E>(
         |taken: &Taken, application: &Application| taken_next(taken, application, auth, took.all, now);
     let mut next = internal.clone();
     next.application = taken(&internal.application, &wanted.application);
-    match &wanted.application_rules {
-        None => next.application_rules = None,
-        Some(rules) if took.rules.get(DEFAULT_USER) == Some(rules) => {
-            next.application_rules = Some(rules.clone());
-        }
-        // The rules of before stand until every server has taken these.
-        Some(_) => {}
-    }
-    if took.all {
-        next.removed.clear();
-    }
-    next.removed.extend(internal.users.keys().filter(|name| !wanted.users.contains_key(*name)).cloned());
-    next.removed.retain(|name| !wanted.users.contains_key(name));
+    next.application_rules = wanted.application_rules.as_ref().map(|rules| {
+        let known = internal.application_rules.clone().unwrap_or_else(Rules::everything);
+        rules_next(known, rules, took.rules.get(DEFAULT_USER))
+    });
+    // A pod may start with a Secret that its kubelet has not renewed yet.
+    let gone = internal.users.keys().filter(|name| !wanted.users.contains_key(*name));
+    next.removed.extend(gone.map(|name| (name.clone(), after(now, OWN_GRACE))));
+    next.removed.retain(|name, until| !wanted.users.contains_key(name) && (*until > now || !took.all));
     next.users = wanted
         .users
         .iter()
         .map(|(name, (password, rules))| {
             let known = internal.users.get(name).cloned().unwrap_or_default();
-            let are_taken = took.rules.get(name) == Some(rules);
-            let rules = if are_taken { rules.clone() } else { known.rules };
+            let rules = rules_next(known.rules, rules, took.rules.get(name));
             (name.clone(), Granted { taken: taken(&known.taken, password), rules })
         })
         .collect();
+    keep_plain(&mut next, &wanted.application);
     match &mut next.former {
         Some(former) if former.taken => match former.until {
             Some(until) if until <= now && took.all => (former.taken, former.until) = (false, None),
             None if took.all => former.until = Some(after(now, OWN_GRACE)),
             _ => {}
         },
-        _ if is_old(internal, auth, now) => {
+        // A member that is not told would be left behind, with everybody who copies from it.
+        _ if took.all && is_old(internal, auth, now) => {
             let own = std::mem::replace(&mut next.own, fresh()?);
             next.former = Some(FormerOwn { own, taken: true, until: None });
             next.since = now;
@@ -100,6 +99,17 @@ pub fn next<E>(
         _ => {}
     }
     Ok((next != *internal).then_some(next))
+}
+
+/// Keeps the application's passwords themselves, the newest first: a server of an earlier version takes nothing else after it has
+/// restarted.
+fn keep_plain(next: &mut Internal, application: &Application) {
+    let Application::Password(password) = application else { return };
+    if next.application_passwords.first() != Some(password) {
+        next.application_passwords.retain(|known| known != password);
+        next.application_passwords.insert(0, password.clone());
+        next.application_passwords.truncate(MOST_PLAIN);
+    }
 }
 
 /// Whether the operator's own passwords are to be changed.
@@ -115,23 +125,25 @@ fn taken_next(
     all_took: bool,
     now: Timestamp,
 ) -> Taken {
-    let hash = match application {
-        Application::Unknown => return taken.clone(),
+    let mut next = match application {
+        Application::Unknown => taken.clone(),
         // The password is kept: it is the one to go back to.
-        Application::Open => return Taken { open: true, ..taken.clone() },
-        Application::Password(password) => sha256(password.as_bytes()),
+        Application::Open => Taken { open: true, ..taken.clone() },
+        Application::Password(password) => {
+            let hash = sha256(password.as_bytes());
+            if taken.current.as_ref() != Some(&hash) {
+                let before = taken.current.iter().chain(&taken.former).filter(|known| **known != hash);
+                return Taken {
+                    open: false,
+                    former: before.take(MOST_FORMER).cloned().collect(),
+                    current: Some(hash),
+                    since: Some(now),
+                    until: None,
+                };
+            }
+            Taken { open: false, ..taken.clone() }
+        }
     };
-    if taken.current.as_ref() != Some(&hash) {
-        let before = taken.current.iter().chain(&taken.former).filter(|known| **known != hash);
-        return Taken {
-            open: false,
-            former: before.take(MOST_FORMER).cloned().collect(),
-            current: Some(hash),
-            since: Some(now),
-            until: None,
-        };
-    }
-    let mut next = Taken { open: false, ..taken.clone() };
     if next.former.is_empty() || !all_took {
         return next;
     }
@@ -144,6 +156,12 @@ fn taken_next(
         Some(_) => {}
     }
     next
+}
+
+/// What a server is to start with: rules that every server has taken. Nobody is let in whom the spec locks out, at once.
+fn rules_next(known: Rules, wanted: &Rules, took: Option<&Rules>) -> Rules {
+    let next = if took == Some(wanted) { wanted.clone() } else { known };
+    Rules { off: next.off || wanted.off, ..next }
 }
 
 /// A time that the calendar does not reach is as good as never.

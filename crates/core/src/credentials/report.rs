@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use super::{Application, Internal, Taken, Wanted};
 use redis_node::login::DEFAULT_USER;
 
+/// No step of a change is tried sooner again: one that fails must not be tried without a pause.
+const SOON: Duration = Duration::from_secs(1);
+
 /// A server that does not take what the Secrets say, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
@@ -69,8 +72,8 @@ impl Report {
         if !all_took {
             return None;
         }
-        // Where no end is noted yet, it is now.
-        let wait = |end: Option<Timestamp>| end.map_or(Duration::ZERO, |end| wait_until(end, now));
+        // Where no end is noted yet, it is soon.
+        let wait = |end: Option<Timestamp>| end.map_or(SOON, |end| wait_until(end, now).max(SOON));
         ends.into_iter().map(wait).min()
     }
 }

@@ -90,8 +90,12 @@ fn homewards(
 ) -> Placement {
     let target = home.pod.clone();
     let Some(pod) = look.observed.pods.iter().find(|pod| pod.name == target && pod.ordinal < wanted) else {
-        let no_pod =
-            || Placement::Wait(format!("{target} is to become the primary, but it is no pod of this set"));
+        // The words first: what a person wrote may be long.
+        let no_pod = || {
+            Placement::Wait(format!(
+                "there is no pod of this set to become the primary under the name {target:?}"
+            ))
+        };
         return if home.asked { no_pod() } else { Placement::Stay };
     };
     let is_current = |name: &str| {

@@ -58,7 +58,7 @@ pub fn conditions(
         (ConditionType::SpecValid, spec_valid),
     ]
     .into_iter()
-    .map(|(type_, finding)| condition(before, type_, finding, subject.generation, now))
+    .map(|(type_, finding)| condition(before, type_, &finding, subject.generation, now))
     .collect()
 }
 
@@ -299,7 +299,7 @@ fn ready(outcome: &Outcome, causes: &[&Finding; 4], progressing: &Finding) -> Fi
 fn condition(
     before: &[Condition],
     type_: ConditionType,
-    finding: Finding,
+    finding: &Finding,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
@@ -311,15 +311,33 @@ fn condition(
         type_: type_.as_str().to_owned(),
         status: finding.status.as_str().to_owned(),
         reason: finding.reason.as_str().to_owned(),
-        message: truncate(finding.message),
+        message: shown(&finding.message),
         observed_generation: generation,
         last_transition_time: unchanged_since.unwrap_or(Time(now)),
     }
 }
 
-fn truncate(message: String) -> String {
-    if message.chars().count() <= MAX_MESSAGE {
-        return message;
+/// A message on one line, and not for ever. What somebody wrote into the resource stands in some of them: it begins no line of its own
+/// where the message is printed, writes to nobody's terminal, and turns no text around.
+pub(super) fn shown(message: &str) -> String {
+    let turns =
+        |c: char| matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let message = message.chars().map(|c| if c.is_control() || turns(c) { '?' } else { c });
+    if message.clone().count() <= MAX_MESSAGE {
+        return message.collect();
     }
-    message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect()
+    message.take(MAX_MESSAGE - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_and_not_for_ever() {
+        assert_eq!(shown("redis-0: é …"), "redis-0: é …");
+        assert_eq!(shown("a\nb\u{1b}[2J\u{202e}\0\u{2028}\u{85}"), "a?b?[2J????");
+        let long = shown(&"é".repeat(MAX_MESSAGE + 1));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (MAX_MESSAGE, true));
+    }
 }

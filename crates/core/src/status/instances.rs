@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::conditions::shown;
 use crate::{
     api::status::{InstanceRole, InstanceState, InstanceStatus},
     election::snapshot::Snapshot,
@@ -70,7 +71,7 @@ fn entry(
 /// What is wrong with it; of one that is well, what it is not fit for yet.
 fn message(verdict: &Verdict, info: Option<&Info>) -> Option<String> {
     if !verdict.faults.is_empty() {
-        return Some(verdict.faults.join("; "));
+        return Some(shown(&verdict.faults.join("; ")));
     }
     let rewrites = info.is_some_and(|info| info.persistence.aof == Aof::Rewriting);
     rewrites.then(|| {
