@@ -105,8 +105,14 @@ fn assert_secrets_were_read_by_name(lab: &Lab) {
         .filter(|entry| entry["objectRef"]["resource"] == "secrets" && entry["verb"] != "create")
         .map(|entry| format!("{} {}", entry["verb"], entry["objectRef"]["name"]).replace('"', ""))
         .collect();
-    let expected = ["get other-auth", "get redis-auth"].map(str::to_owned);
-    assert_eq!(asked, BTreeSet::from(expected));
+    let expected = [
+        "get other-auth",
+        "get other-internal",
+        "get redis-auth",
+        "get redis-internal",
+        "update redis-internal",
+    ];
+    assert_eq!(asked, BTreeSet::from(expected.map(str::to_owned)));
 }
 
 /// The families of samples that are there, each of which `docs/use/metrics.md` names, and those that it says are there.
