@@ -121,6 +121,7 @@ async fn an_empty_spec_shows_what_it_means() {
             "startupTimeoutSeconds": 600,
             "primary": {"failback": true},
             "networkPolicy": {"enabled": true},
+            "auth": {"disabled": false, "grace": 300},
             "paused": false,
         })
     );

@@ -135,7 +135,7 @@ fn redis_servers_start_with_what_was_meant_and_nothing_else() {
         let hash = hexadecimal(password.as_bytes());
         assert_eq!(
             users.iter().map(|user| user.escape_ascii().to_string()).collect::<Vec<_>>(),
-            [format!("user default on #{hash} ~* &* +@all")]
+            [format!("user default on sanitize-payload #{hash} ~* &* +@all")]
         );
     }
     println!("{} values in {STARTS} files: {:.1?}", titles.len(), begun.elapsed());
