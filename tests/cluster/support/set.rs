@@ -1,7 +1,7 @@
 //! One `RedisReplicaSet` and its servers.
 
 use std::{
-    sync::OnceLock,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -22,13 +22,14 @@ pub const IMAGE: &str = "localhost/redis:7.0.15";
 pub struct Set {
     pub namespace: String,
     pub name: String,
-    password: OnceLock<String>,
+    /// What was taken last.
+    password: Mutex<Option<String>>,
 }
 
 impl Set {
     /// A set by its name.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned(), password: OnceLock::new() }
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), password: Mutex::default() }
     }
 
     /// Its manifest with this spec; `image` and ephemeral storage are filled in where the spec says nothing.
@@ -141,22 +142,29 @@ impl Set {
         self.try_redis(pod, commands).unwrap_or_else(|said| panic!("redis-cli in {pod}: {said}"))
     }
 
-    /// The same, or why it could not be done.
+    /// The same, or why it could not be done. With the password that was taken last; where that is not taken any more, with the one in
+    /// the Secret.
     pub fn try_redis(&self, pod: &str, commands: &str) -> Result<String, String> {
+        let known = self.password.lock().unwrap().clone();
+        if let Some(known) = known {
+            let printed = self.redis_cli(pod, commands, &known)?;
+            if !printed.contains("NOAUTH") {
+                return Ok(printed);
+            }
+        }
+        let template = "go-template={{.data.password | base64decode}}";
+        let secret = format!("{}-auth", self.name);
+        let now = kubectl_in(&self.namespace, &["get", "secret", &secret, "-o", template]);
+        *self.password.lock().unwrap() = Some(now.clone());
+        self.redis_cli(pod, commands, &now)
+    }
+
+    fn redis_cli(&self, pod: &str, commands: &str, password: &str) -> Result<String, String> {
         // The password comes by standard input: in an argument everybody on the node could read it.
         let script = "IFS= read -r REDISCLI_AUTH; export REDISCLI_AUTH; exec redis-cli --no-auth-warning";
         let args = ["-n", &self.namespace, "exec", "-i", pod, "-c", "redis", "--", "sh", "-c", script];
-        let printed = kubectl_with(&args, &format!("{}\n{commands}\n", self.password()))?;
+        let printed = kubectl_with(&args, &format!("{password}\n{commands}\n"))?;
         Ok(printed.replace('\r', "").trim_end().to_owned())
-    }
-
-    /// The application's password as it was first, whatever becomes of its Secret.
-    fn password(&self) -> &str {
-        self.password.get_or_init(|| {
-            let template = "go-template={{.data.password | base64decode}}";
-            let secret = format!("{}-auth", self.name);
-            kubectl_in(&self.namespace, &["get", "secret", &secret, "-o", template])
-        })
     }
 
     /// `INFO replication` of a pod.
