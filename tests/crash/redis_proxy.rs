@@ -19,10 +19,11 @@ use crate::trap::{Moment, Trap};
 use rig::{local::kubelet::Front, local::redis_server::listen};
 
 /// Commands that change nothing but their own connection, by their first words. Whatever is not here counts.
-const READING: [&str; 11] = [
+const READING: [&str; 12] = [
     "AUTH",
     "INFO",
     "CONFIG GET",
+    "ACL GETUSER",
     "PING",
     "ROLE",
     "CLIENT LIST",
@@ -116,7 +117,8 @@ async fn hand_on(mut operator: TcpStream, server: Ipv4Addr, pod: String, trap: A
     }
 }
 
-/// What a command changes; `None` where it only reads. Numbers are left out, they differ from run to run.
+/// What a command changes; `None` where it only reads. Numbers, values and hashes are left out, they differ from run to run; and
+/// so are users, which are told one after the other.
 fn describe(pod: &str, command: &[u8]) -> Option<String> {
     let words = words(command);
     let text = words.join(" ");
@@ -127,7 +129,14 @@ fn describe(pod: &str, command: &[u8]) -> Option<String> {
     let short =
         |word: &String| word.split_once(".redis-headless.").map_or(word.clone(), |(pod, _)| pod.to_owned());
     let is_number = |word: &String| word.parse::<i64>().is_ok();
-    let words: Vec<String> = words.iter().filter(|word| !is_number(word)).map(short).collect();
+    let named = if is(&text, "ACL") {
+        2
+    } else if is(&text, "CONFIG SET") {
+        3
+    } else {
+        words.len()
+    };
+    let words: Vec<String> = words.iter().take(named).filter(|word| !is_number(word)).map(short).collect();
     Some(format!("{pod} {}", words.join(" ")))
 }
 
@@ -178,9 +187,13 @@ mod tests {
 
     #[test]
     fn what_changes_something_has_a_name() {
-        for reading in
-            [&["INFO"][..], &["info", "replication"], &["CONFIG", "GET", "dir"], &["AUTH", "secret"]]
-        {
+        for reading in [
+            &["INFO"][..],
+            &["info", "replication"],
+            &["CONFIG", "GET", "dir"],
+            &["AUTH", "a", "secret"],
+            &["ACL", "GETUSER", "a"],
+        ] {
             assert_eq!(describe("redis-1", &command(reading)), None, "{reading:?}");
         }
         for (words, call) in [
@@ -190,6 +203,9 @@ mod tests {
                 "redis-1 REPLICAOF redis-0",
             ),
             (&["CONFIG", "SET", "maxmemory", "1"], "redis-1 CONFIG SET maxmemory"),
+            // Passwords are other ones in each run.
+            (&["CONFIG", "SET", "masterauth", "secret"], "redis-1 CONFIG SET masterauth"),
+            (&["ACL", "SETUSER", "default", "reset", "#aa", "on"], "redis-1 ACL SETUSER"),
             (&["CLIENT", "PAUSE", "6000", "WRITE"], "redis-1 CLIENT PAUSE WRITE"),
         ] {
             assert_eq!(describe("redis-1", &command(words)).as_deref(), Some(call));
