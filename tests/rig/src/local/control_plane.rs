@@ -22,7 +22,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// May everything.
 const ADMIN: &str = "admin";
 /// Of users who may only what a test grants them; their names, `operator-0` and so on, are also their tokens.
-const USERS: usize = 48;
+const USERS: usize = 96;
 
 /// Who did what, without bodies: all that those users did, and of the others what may create or delete an object that
 /// a set consists of. One line a request once it was answered.
