@@ -46,7 +46,7 @@ impl Connection {
         Ok(taken)
     }
 
-    /// Gives the server these users, each from nothing. The inner error is the server's refusal in its own words.
+    /// Gives the server this user, from nothing. The inner error is the server's refusal in its own words.
     pub async fn set_user(&mut self, user: &User) -> Result<Result<(), String>, ProbeFailure> {
         let mut command = cmd("ACL");
         command.arg("SETUSER").arg(&user.name).arg(user.rules());

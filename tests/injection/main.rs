@@ -26,7 +26,7 @@ use operator_core::{
     redis_conf::File,
 };
 use proptest::{prelude::*, sample::select};
-use redis_agent::config::{Managed, Users, render};
+use redis_agent::config::{Managed, UnsafeDirective, Users, render};
 use redis_node::{PARKED, conf::quote, files::REDIS_PORT, login::REPLICA_USER, password::Password};
 use regex::Regex;
 use rig::{
@@ -84,7 +84,8 @@ fn users(password: &Password) -> Users {
     Users::check(&format!("user default on #{hash} ~* &* +@all\n")).unwrap()
 }
 
-fn rendered(user: &str, password: &Password, data_dir: &str) -> String {
+/// What the agent makes of this configuration.
+fn rendering(user: &str, password: &Password, data_dir: &str) -> Result<String, UnsafeDirective> {
     let users = users(password);
     let managed = Managed {
         announce: HOST,
@@ -94,7 +95,11 @@ fn rendered(user: &str, password: &Password, data_dir: &str) -> String {
         replica_of: PARKED,
         appends: false,
     };
-    render(user, managed).unwrap_or_else(|refused| panic!("{refused}: {user:?}"))
+    render(user, managed)
+}
+
+fn rendered(user: &str, password: &Password, data_dir: &str) -> String {
+    rendering(user, password, data_dir).unwrap_or_else(|refused| panic!("{refused}: {user:?}"))
 }
 
 /// Directives of which any text may be the value, as far as admission goes.
@@ -156,16 +161,7 @@ fn the_agent_adds_no_line_of_anybody() {
     holds(CASES, (text(), text(), bytes()), |(name, value, secret)| {
         let Some(password) = Password::from_bytes(&secret) else { return Ok(()) };
         let user = format!("{name} {value}\n");
-        let users = users(&password);
-        let managed = Managed {
-            announce: HOST,
-            data_dir: DATA,
-            users: &users,
-            replica_password: &password,
-            replica_of: PARKED,
-            appends: false,
-        };
-        let Ok(conf) = render(&user, managed) else { return Ok(()) };
+        let Ok(conf) = rendering(&user, &password, DATA) else { return Ok(()) };
         taken.set(taken.get() + 1);
         prop_assert!(!conf.contains('\0') && !conf.contains('\r'), "{:?}", conf);
         let [before, after] = owned(password.as_bytes());
@@ -223,15 +219,6 @@ fn quotes_are_closed_for_admission_for_the_plan_and_for_redis_alike() {
 #[test]
 fn what_got_through_elsewhere_is_refused_by_the_plan_and_by_the_agent() {
     let password = Password::from_bytes(b"p").unwrap();
-    let users = users(&password);
-    let managed = Managed {
-        announce: HOST,
-        data_dir: DATA,
-        users: &users,
-        replica_password: &password,
-        replica_of: PARKED,
-        appends: false,
-    };
     for (name, value) in [
         ("hz", "10\nuser evil on nopass ~* +@all"),
         ("hz", "10\r\nrequirepass known"),
@@ -246,7 +233,7 @@ fn what_got_through_elsewhere_is_refused_by_the_plan_and_by_the_agent() {
         let spec = BTreeMap::from([(name.to_owned(), value.to_owned())]);
         let refusal = directives::check(&spec).unwrap_err();
         assert!(!rig::hostile_text::has_controls(&refusal), "{refusal:?}");
-        let refused = render(&File::first(&spec).text(), managed);
+        let refused = rendering(&File::first(&spec).text(), &password, DATA);
         let kept = refused.as_ref().ok().and_then(|conf| read(conf));
         let kept: Vec<Vec<Vec<u8>>> = kept.into_iter().flatten().collect();
         assert!(!kept.iter().any(|line| line.contains(&b"evil".to_vec())), "{name:?} {value:?}");

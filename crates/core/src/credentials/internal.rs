@@ -262,12 +262,6 @@ impl Internal {
         former.map_or(&self.own, |former| &former.own).replica()
     }
 
-    /// Whether passwords of before are taken as well.
-    pub fn is_changing(&self) -> bool {
-        let mut taken = self.users.values().map(|user| &user.taken).chain([&self.application]);
-        taken.any(|taken| !taken.former.is_empty()) || self.former.as_ref().is_some_and(|former| former.taken)
-    }
-
     /// All users.
     pub fn users(&self) -> Vec<User> {
         let mut users = self.own_users().to_vec();

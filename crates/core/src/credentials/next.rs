@@ -49,7 +49,7 @@ pub struct Wanted {
 pub struct Took {
     /// Every member was told what the Secret says, and took a login with each current password.
     pub all: bool,
-    /// Rules that every member has taken, by user: a server does not start with a line that it refuses.
+    /// Rules that every server which answered has taken, by user: a server does not start with a line that it refuses.
     pub rules: BTreeMap<String, Rules>,
 }
 
